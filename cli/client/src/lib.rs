@@ -1,0 +1,1 @@
+//! Tables, terminal handling and errors shared by the command lines.

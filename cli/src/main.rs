@@ -1,0 +1,3 @@
+//! kubectl plugin.
+
+fn main() {}

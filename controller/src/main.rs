@@ -1,0 +1,3 @@
+//! Maps VirtualMachine resources to pods, restarts and bare metal.
+
+fn main() {}

@@ -1,0 +1,24 @@
+//! What the wire types mean: validated, complete, not serialisable as Kubernetes objects.
+//!
+//! A [`MachineSpec`] is reached from a `VirtualMachine` or `VirtualMachineInstance` by parsing, never by hand-editing, and holds no
+//! unknown field, no absent default and no dangling reference. Everything below `crds/spec` in the data flow (`node/plan`, the launcher)
+//! works on these types only.
+//!
+//! Architecture invariant: this crate is synchronous: no tokio, no filesystem, no kube client, no clock.
+
+pub mod access;
+pub mod disk;
+pub mod hardware;
+pub mod machine;
+pub mod network;
+pub mod probe;
+
+pub use access::{AccessCredential, Propagation, SecretKind};
+pub use disk::{Bus, CacheMode, CloudInit, CloudInitData, CloudInitKind, Disk, DiskTarget, ErrorPolicy, HostDiskKind, IoMode, PullPolicy, Volume, VolumeSource};
+pub use hardware::{
+    Clock, ClockBase, Cpu, CpuFeature, CpuModel, Features, Firmware, Bootloader, FeaturePolicy, Hyperv, Input, InputBus, IoThreads, KernelBoot, Memory, Timers,
+    TickPolicy, Tpm, Video, Watchdog, WatchdogAction,
+};
+pub use machine::{Devices, MachineSpec, Resources, StartStrategy};
+pub use network::{Binding, Interface, LinkState, NicModel, Port, PortRange, Protocol};
+pub use probe::{Probe, ProbeAction};

@@ -1,0 +1,1 @@
+//! Attachment and binding of guest and pod networks.

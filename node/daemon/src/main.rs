@@ -1,0 +1,3 @@
+//! The node daemon and its command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! KVM truth probe and agentless dmesg.

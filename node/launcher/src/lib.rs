@@ -1,0 +1,1 @@
+//! The process that owns one virtual machine, and its init.

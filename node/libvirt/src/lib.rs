@@ -1,0 +1,1 @@
+//! Safe wrapper over the embedded libvirt QEMU driver.

@@ -1,0 +1,1 @@
+//! MachineSpec and host facts to a plan and domain XML.

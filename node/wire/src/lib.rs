@@ -1,0 +1,1 @@
+//! Messages between the node daemon and the launchers.
