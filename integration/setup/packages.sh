@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Installs the Debian packages this project needs, on Debian 12 and 13. Safe to run again: with all of them there it only
+# looks and ends at once.
+#
+# Usage: integration/setup/packages.sh [runtime] [build] [test]     (nothing named: all three)
+#
+#   runtime  what running VMs and containers needs: QEMU, libvirt's driver, firmware, TPM, containerd, nftables
+#   build    what compiling needs besides the Rust toolchain of rust-toolchain.toml
+#   test     what building the guests (guest-images/) and running the tests needs
+#
+# On Debian 12 QEMU and libvirt come from backports where the mirror has it (10.0 and 11.3, those of Debian 13), else plain
+# (7.2 and 9.0). Needs root, or sudo.
+set -euo pipefail
+
+# QEMU and libvirt: taken from backports on Debian 12, all of them or none, so that their versions fit together.
+newer_runtime=(qemu-system-x86 qemu-utils libvirt0 libvirt-daemon-driver-qemu libvirt-common libvirt-clients)
+newer_build=(libvirt-dev)
+runtime=(ovmf seabios ipxe-qemu swtpm swtpm-tools xorriso dosfstools nftables iproute2 kmod containerd runc
+    containernetworking-plugins iptables ca-certificates procps)
+build=(gcc libc6-dev make pkg-config protobuf-compiler git curl)
+test=(python3 mmdebstrap debian-archive-keyring busybox-static mtools syslinux dosfstools e2fsprogs fdisk zstd cpio xz-utils
+    skopeo umoci docker-registry isc-dhcp-client udhcpc socat tmux strace jq openssh-client iputils-ping curl libxml2-utils
+    systemd tcpdump)
+
+fail() {
+    echo "packages.sh: $*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        fail "installing packages needs root: run it as root, or install sudo"
+    fi
+}
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get -q -y -o Dpkg::Use-Pty=0 "$@"
+}
+
+# Prints those of the given packages that are not installed.
+missing() {
+    local status
+    status=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null || true)
+    local package
+    for package in "$@"; do
+        grep -q -x "$package installed" <<<"$status" || echo "$package"
+    done
+}
+
+# "URI keyring" of this release's own archive, from whatever APT source names it.
+own_archive() {
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(SIGNED_BY)' 'Created-By: Packages' |
+        awk -v release="$VERSION_CODENAME" '$2 == release {print $1, $3; exit}'
+}
+
+has_suite() {
+    apt-get indextargets --format '$(RELEASE)' 'Created-By: Packages' | grep -q -x "$1"
+}
+
+# Adds backports next to the source this machine already has, so that no mirror is named here.
+add_backports() {
+    local uri keyring
+    read -r uri keyring < <(own_archive) || return 1
+    as_root tee /etc/apt/sources.list.d/catamaran-backports.sources >/dev/null <<END
+Types: deb
+URIs: $uri
+Suites: $VERSION_CODENAME-backports
+Components: main
+Signed-By: ${keyring:-/usr/share/keyrings/debian-archive-keyring.gpg}
+END
+}
+
+# Installs packages from backports if the mirror has them there.
+install_newer() {
+    if [ "$VERSION_CODENAME" = bookworm ] && has_suite bookworm-backports &&
+        apt_get install --no-install-recommends -t bookworm-backports "$@"; then
+        return
+    fi
+    [ "$VERSION_CODENAME" != bookworm ] || echo "packages.sh: no usable bookworm-backports: taking Debian 12's own versions" >&2
+    apt_get install --no-install-recommends "$@"
+}
+
+[ -r /etc/os-release ] && . /etc/os-release
+[ "${ID:-}" = debian ] || fail "this is ${PRETTY_NAME:-an unknown system}; the packages are known for Debian 12 and 13 only"
+case "${VERSION_CODENAME:-}" in
+bookworm | trixie) ;;
+*) fail "this is Debian ${VERSION_CODENAME:-?}; the packages are known for Debian 12 (bookworm) and 13 (trixie)" ;;
+esac
+[ "$(dpkg --print-architecture)" = amd64 ] || fail "only amd64 is supported, this is $(dpkg --print-architecture)"
+
+[ $# -gt 0 ] || set -- runtime build test
+newer=() plain=()
+for list in "$@"; do
+    case "$list" in
+    runtime) newer+=("${newer_runtime[@]}") plain+=("${runtime[@]}") ;;
+    build) newer+=("${newer_build[@]}") plain+=("${build[@]}") ;;
+    test) plain+=("${test[@]}") ;;
+    *) fail "unknown list '$list': runtime, build or test" ;;
+    esac
+done
+
+mapfile -t newer < <([ ${#newer[@]} = 0 ] || missing "${newer[@]}")
+mapfile -t plain < <([ ${#plain[@]} = 0 ] || missing "${plain[@]}" | sort -u)
+
+if [ ${#newer[@]} -gt 0 ] || [ ${#plain[@]} -gt 0 ]; then
+    echo "packages.sh: installing ${newer[*]} ${plain[*]}" >&2
+    added=
+    if [ "$VERSION_CODENAME" = bookworm ] && [ ${#newer[@]} -gt 0 ] && ! has_suite bookworm-backports; then
+        add_backports && added=yes
+    fi
+    if ! apt_get update; then
+        # A mirror without backports must not stand in the way of the rest.
+        [ -n "$added" ] || fail "apt-get update failed"
+        as_root rm -f /etc/apt/sources.list.d/catamaran-backports.sources
+        apt_get update || fail "apt-get update failed"
+    fi
+    # Services of these packages are not wanted: `catamaran play` runs its own. Where one is set up, it is left alone.
+    [ ${#newer[@]} = 0 ] || install_newer "${newer[@]}"
+    [ ${#plain[@]} = 0 ] || apt_get install --no-install-recommends "${plain[@]}"
+fi
+
+for list in "$@"; do
+    if [ "$list" = build ] && ! command -v cargo >/dev/null && [ ! -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
+        fail "the packages are there, but no Rust: install rustup (https://rustup.rs, or Debian 13's package); it takes the version from rust-toolchain.toml"
+    fi
+done
