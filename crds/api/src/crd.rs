@@ -13,18 +13,22 @@ use crate::yaml;
 /// All definitions of this crate as JSON, in a fixed order.
 #[must_use]
 pub fn all() -> Vec<Value> {
-    let mut machine = definition(&crate::VirtualMachine::crd());
-    let mut instance = definition(&crate::VirtualMachineInstance::crd());
-    for crd in [&mut machine, &mut instance] {
-        finish(crd);
-    }
-    if let Some(version) = instance
+    vec![machine(), instance()]
+}
+
+fn machine() -> Value {
+    definition(&crate::VirtualMachine::crd())
+}
+
+fn instance() -> Value {
+    let mut crd = definition(&crate::VirtualMachineInstance::crd());
+    if let Some(version) = crd
         .pointer_mut("/spec/versions/0")
         .and_then(Value::as_object_mut)
     {
         version.remove("subresources");
     }
-    vec![machine, instance]
+    crd
 }
 
 /// The files of `crds/api/generated`: (file name, YAML).
@@ -50,20 +54,22 @@ pub fn render() -> Vec<(String, String)> {
 }
 
 /// Schema of a whole object of that kind (`openAPIV3Schema`), or `None` for a kind that is not ours.
-///
-/// # Errors
-/// None: an unknown kind is `None`.
 #[must_use]
 pub fn schema(kind: &str) -> Option<Value> {
-    let mut crd = all()
-        .into_iter()
-        .find(|crd| crd.pointer("/spec/names/kind").and_then(Value::as_str) == Some(kind))?;
+    let mut crd = match kind {
+        "VirtualMachine" => machine(),
+        "VirtualMachineInstance" => instance(),
+        _ => return None,
+    };
     crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema")
         .map(Value::take)
 }
 
 fn definition(crd: &CustomResourceDefinition) -> Value {
-    serde_json::to_value(crd).expect("a CustomResourceDefinition has string keys only")
+    let mut crd =
+        serde_json::to_value(crd).expect("a CustomResourceDefinition has string keys only");
+    finish(&mut crd);
+    crd
 }
 
 fn finish(crd: &mut Value) {

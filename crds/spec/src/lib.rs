@@ -7,18 +7,31 @@
 //! Architecture invariant: this crate is synchronous: no tokio, no filesystem, no kube client, no clock.
 
 pub mod access;
+mod convert;
+pub mod defaults;
 pub mod disk;
+pub mod field;
 pub mod hardware;
 pub mod machine;
+mod names;
 pub mod network;
 pub mod probe;
+pub mod quantity;
+pub mod read;
+pub mod support;
 
 pub use access::{AccessCredential, Propagation, SecretKind};
-pub use disk::{Bus, CacheMode, CloudInit, CloudInitData, CloudInitKind, Disk, DiskTarget, ErrorPolicy, HostDiskKind, IoMode, PullPolicy, Volume, VolumeSource};
+pub use disk::{
+    Bus, CacheMode, CloudInit, CloudInitData, CloudInitKind, Disk, DiskTarget, ErrorPolicy,
+    HostDiskKind, IoMode, PullPolicy, Volume, VolumeSource,
+};
+pub use field::{Fault, FieldError, FieldErrors, FieldPath, Warning};
 pub use hardware::{
-    Clock, ClockBase, Cpu, CpuFeature, CpuModel, Features, Firmware, Bootloader, FeaturePolicy, Hyperv, Input, InputBus, IoThreads, KernelBoot, Memory, Timers,
-    TickPolicy, Tpm, Video, Watchdog, WatchdogAction,
+    Bootloader, Clock, ClockBase, Cpu, CpuFeature, CpuModel, FeaturePolicy, Features, Firmware,
+    Hyperv, Input, InputBus, IoThreads, KernelBoot, Memory, TickPolicy, Timers, Tpm, Video,
+    Watchdog, WatchdogAction,
 };
 pub use machine::{Devices, MachineSpec, Resources, StartStrategy};
 pub use network::{Binding, Interface, LinkState, NicModel, Port, PortRange, Protocol};
 pub use probe::{Probe, ProbeAction};
+pub use support::Context;

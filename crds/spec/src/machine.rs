@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::access::AccessCredential;
 use crate::disk::{Disk, Volume};
-use crate::hardware::{Clock, Cpu, Features, Firmware, Input, IoThreads, Memory, Tpm, Video, Watchdog};
+use crate::hardware::{
+    Clock, Cpu, Features, Firmware, Input, IoThreads, Memory, Tpm, Video, Watchdog,
+};
 use crate::network::Interface;
 use crate::probe::Probe;
 

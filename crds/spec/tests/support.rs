@@ -1,0 +1,167 @@
+//! The support table knows every field of the schema and, where it is given, of the peer.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+
+use catamaran_spec::support::{self, State};
+use serde_json::Value;
+
+/// Patterns of all leaves of a schema, in the words of the table.
+fn leaves(pattern: &str, schema: &Value, found: &mut BTreeSet<String>) {
+    let mut below = false;
+    for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+        below = true;
+        let path = if pattern.is_empty() {
+            name.clone()
+        } else {
+            format!("{pattern}.{name}")
+        };
+        leaves(&path, child, found);
+    }
+    if schema["items"]["properties"].is_object() {
+        below = true;
+        leaves(&format!("{pattern}[]"), &schema["items"], found);
+    }
+    if !below {
+        found.insert(pattern.to_owned());
+    }
+}
+
+fn schema_leaves() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let vmi = catamaran_api::crd::schema("VirtualMachineInstance").unwrap();
+    leaves("", &vmi["properties"]["spec"], &mut found);
+    let mut vm = catamaran_api::crd::schema("VirtualMachine").unwrap();
+    let spec = &mut vm["properties"]["spec"];
+    spec["properties"]["template"]["properties"]
+        .as_object_mut()
+        .unwrap()
+        .remove("spec");
+    leaves("vm", spec, &mut found);
+    found
+}
+
+/// Whether a row stands for that pattern, itself or as part of a whole.
+fn known(pattern: &str) -> bool {
+    support::rows().iter().any(|row| {
+        row.path == pattern
+            || row.whole
+                && (pattern.starts_with(&format!("{}.", row.path))
+                    || pattern.starts_with(&format!("{}[]", row.path)))
+    })
+}
+
+#[test]
+fn every_field_of_the_schema_is_in_the_table() {
+    let missing: Vec<String> = schema_leaves()
+        .into_iter()
+        .filter(|leaf| !known(leaf))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "not in fields.tsv:\n{}",
+        missing.join("\n")
+    );
+}
+
+#[test]
+fn every_supported_row_is_a_field_of_the_schema() {
+    let mut nodes = schema_leaves();
+    for leaf in nodes.clone() {
+        nodes.extend(
+            leaf.match_indices('.')
+                .map(|(dot, _)| leaf[..dot].to_owned()),
+        );
+    }
+    let strange: Vec<&str> = support::rows()
+        .iter()
+        .filter(|r| r.play == State::Supported)
+        .map(|r| r.path)
+        .filter(|p| !nodes.contains(*p))
+        .collect();
+    assert!(
+        strange.is_empty(),
+        "supported, but no field of the types:\n{}",
+        strange.join("\n")
+    );
+}
+
+#[test]
+fn rows_are_unique_and_say_why() {
+    let mut seen = BTreeSet::new();
+    for row in support::rows() {
+        assert!(seen.insert(row.path), "{} stands twice", row.path);
+        for state in [row.play, row.cluster] {
+            assert!(
+                state == State::Supported || !row.reason.is_empty(),
+                "{} has no reason",
+                row.path
+            );
+        }
+    }
+}
+
+#[test]
+fn every_field_of_the_peer_is_in_the_table() {
+    let Some(folder) = std::env::var_os("CATAMARAN_PEER_API") else {
+        let _ = writeln!(
+            std::io::stderr(),
+            "test every_field_of_the_peer_is_in_the_table: *skipped*: CATAMARAN_PEER_API is not set"
+        );
+        return;
+    };
+    let types: Value = serde_json::from_str(
+        &std::fs::read_to_string(Path::new(&folder).join("kubevirt-types.json")).unwrap(),
+    )
+    .unwrap();
+    let mut missing = Vec::new();
+    peer("", "v1.VirtualMachineInstanceSpec", &types, &mut missing);
+    assert!(
+        missing.is_empty(),
+        "fields of the peer that fields.tsv does not name:\n{}",
+        missing.join("\n")
+    );
+}
+
+/// Walks the peer's own types; those of Kubernetes itself have no definition in the file.
+fn peer(pattern: &str, name: &str, types: &Value, missing: &mut Vec<String>) {
+    for (field, schema) in types[name]["properties"].as_object().into_iter().flatten() {
+        let mut path = if pattern.is_empty() {
+            field.clone()
+        } else {
+            format!("{pattern}.{field}")
+        };
+        let mut reference = schema["$ref"].as_str();
+        if let Some(item) = schema["items"]["$ref"].as_str() {
+            reference = Some(item);
+            if types
+                .get(item.trim_start_matches("#/definitions/"))
+                .is_some()
+            {
+                path.push_str("[]");
+            }
+        }
+        let below = reference
+            .map(|r| r.trim_start_matches("#/definitions/"))
+            .filter(|r| types[*r]["properties"].is_object());
+        match below {
+            Some(below) if !known(&format!("{}.x", path.trim_end_matches("[]"))) => {
+                peer(&path, below, types, missing)
+            }
+            Some(_) => {}
+            None => {
+                let covered = known(&path)
+                    || support::rows().iter().any(|r| {
+                        r.path.starts_with(&format!("{path}."))
+                            || r.path.starts_with(&format!("{path}[]"))
+                    });
+                if !covered {
+                    missing.push(path);
+                }
+            }
+        }
+    }
+}
