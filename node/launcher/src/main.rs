@@ -1,0 +1,2 @@
+//! `catamaran-launcher`: owns one virtual machine.
+fn main() {}
