@@ -32,7 +32,7 @@ def syslinux_config(command_line):
 
 def grub_config(command_line):
     """The same for grub; its root is the partition it was started from."""
-    return f"set timeout=0\nlinux /vmlinuz {command_line}\ninitrd /initrd\nboot\n"
+    return f"set timeout=0\nterminal_output console\nset gfxpayload=text\nlinux /vmlinuz {command_line}\ninitrd /initrd\nboot\n"
 
 
 def write_fat(image, offset, size, label, volume_id, files):

@@ -15,7 +15,7 @@ from .initrd import Cpio, module_order
 COMMAND_LINE = "console=tty1 console=ttyS0,115200 quiet"
 # Loaded before the seed is read and the network comes up, and after.
 EARLY = ["virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net", "sd_mod", "sr_mod", "isofs", "vfat", "nls_ascii", "nls_cp437"]
-LATE = ["button", "evdev", "virtio-rng", "virtio_balloon", "virtio_console", "virtio_input", "pvpanic-pci", "qemu_fw_cfg", "ext4",
+LATE = ["efivarfs", "button", "evdev", "virtio-rng", "virtio_balloon", "virtio_console", "virtio_input", "pvpanic-pci", "qemu_fw_cfg", "ext4",
         "virtiofs", "nvme"]
 KERNELS = {
     "minimal": ("linux-image-6.1", "-cloud-amd64", [], []),

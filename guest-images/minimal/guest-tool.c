@@ -1,9 +1,11 @@
 /*
- * catamaran-guest-tool: the two things of the minimal guest for which busybox has no applet.
+ * catamaran-guest-tool: the three things of the minimal guest for which busybox has no (fast) applet.
  *
  *   dhcp6 IFACE          a DHCPv6 client (RFC 8415) for one non-temporary address and name servers: solicits when a router
  *                        advertisement asks for it or after a short wait, requests, renews at T1, starts anew when the
  *                        lease is lost. Configures the interface with ip(8) and calls /usr/lib/catamaran/publish.
+ *   modules STAGE        loads the kernel modules that /lib/modules/STAGE.list names, which the builder wrote in order of
+ *                        dependency. One process for all of them: a fork per module is what a boot under emulation feels.
  *   counter TTY MS       writes "counter N" to TTY every MS milliseconds, N from 1 up, each line in one write. The fault
  *                        tests read from it that a guest neither restarted nor lost output.
  */
@@ -19,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -248,6 +251,31 @@ static int dhcp6(const char *iface)
     }
 }
 
+static int modules(const char *stage)
+{
+    char path[256], name[128];
+    FILE *list;
+
+    snprintf(path, sizeof(path), "/lib/modules/%s.list", stage);
+    if (!(list = fopen(path, "r"))) {
+        fprintf(stderr, "%s: %s\n", path, strerror(errno));
+        return 1;
+    }
+    while (fscanf(list, "%127s", name) == 1) {
+        int fd;
+
+        snprintf(path, sizeof(path), "/lib/modules/%s.ko", name);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        /* A driver whose device is not there may refuse: no error of this guest. */
+        if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) != 0 && errno != ENODEV && errno != EEXIST))
+            fprintf(stderr, "%s: %s\n", path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+    }
+    fclose(list);
+    return 0;
+}
+
 static int counter(const char *tty, long ms)
 {
     int fd = open(tty, O_WRONLY | O_NOCTTY);
@@ -275,8 +303,10 @@ int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "dhcp6") == 0)
         return dhcp6(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "modules") == 0)
+        return modules(argv[2]);
     if (argc == 4 && strcmp(argv[1], "counter") == 0 && atol(argv[3]) > 0)
         return counter(argv[2], atol(argv[3]));
-    fprintf(stderr, "usage: catamaran-guest-tool dhcp6 IFACE | counter TTY MILLISECONDS\n");
+    fprintf(stderr, "usage: catamaran-guest-tool dhcp6 IFACE | modules STAGE | counter TTY MILLISECONDS\n");
     return 2;
 }

@@ -51,10 +51,10 @@ missing() {
     done
 }
 
-# "URI keyring" of this release's own archive, from whatever APT source names it.
+# The URI of this release's own archive, from whatever APT source names it.
 own_archive() {
-    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(SIGNED_BY)' 'Created-By: Packages' |
-        awk -v release="$VERSION_CODENAME" '$2 == release {print $1, $3; exit}'
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
+        awk -v release="$VERSION_CODENAME" '$2 == release {print $1; exit}'
 }
 
 has_suite() {
@@ -63,14 +63,15 @@ has_suite() {
 
 # Adds backports next to the source this machine already has, so that no mirror is named here.
 add_backports() {
-    local uri keyring
-    read -r uri keyring < <(own_archive) || return 1
+    local uri
+    uri=$(own_archive)
+    [ -n "$uri" ] || return 1
     as_root tee /etc/apt/sources.list.d/catamaran-backports.sources >/dev/null <<END
 Types: deb
 URIs: $uri
 Suites: $VERSION_CODENAME-backports
 Components: main
-Signed-By: ${keyring:-/usr/share/keyrings/debian-archive-keyring.gpg}
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 END
 }
 
