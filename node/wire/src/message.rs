@@ -137,10 +137,17 @@ pub struct DhcpServe {
     pub v4_gateway: Option<Ipv4Addr>,
     /// DHCPv4 server identifier.
     pub v4_server: Option<Ipv4Addr>,
+    /// Further routes (option 121): destination, prefix length, gateway (on link when none).
+    #[serde(default)]
+    pub v4_routes: Vec<(Ipv4Addr, u8, Option<Ipv4Addr>)>,
     /// Guest's IPv6 address and prefix length.
     pub v6: Option<(Ipv6Addr, u8)>,
-    /// IPv6 router (an address of `device`); its link-local address is what RA comes from.
+    /// Link-local address of the IPv6 router; the advertisement socket is bound to it. `None` = no default route is announced.
     pub v6_gateway: Option<Ipv6Addr>,
+    /// `device` has the router's address. With a bridge binding it is another machine's: then the advertisement must not carry
+    /// `device_mac`, and the guest asks for the router's.
+    #[serde(default)]
+    pub v6_gateway_is_ours: bool,
     /// Name servers.
     pub dns: Vec<std::net::IpAddr>,
     /// Search domains.
