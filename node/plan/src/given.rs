@@ -27,7 +27,8 @@ pub struct Given {
     pub config_keys: BTreeMap<String, Vec<String>>,
     /// Hardware of an earlier run with the same spec; used as it is.
     pub hardware: Option<Hardware>,
-    /// Bytes that an overlay may grow to, unless the volume says otherwise; `None` = the virtual size.
+    /// Bytes of the host that the overlay of a containerDisk or an ephemeral volume may grow to; a guest that writes more is paused. `None` =
+    /// as far as its virtual size goes.
     pub overlay_limit: Option<u64>,
 }
 
@@ -72,6 +73,9 @@ pub struct GivenDisk {
     pub format: Format,
     /// Virtual size in bytes.
     pub virtual_size: u64,
+    /// The file system takes `O_DIRECT` (tmpfs, for one, may not).
+    #[serde(default)]
+    pub direct_io: bool,
 }
 
 /// A network attachment of the host for one interface.
@@ -94,4 +98,7 @@ pub struct GivenBoot {
     pub kernel: Option<String>,
     /// Initial RAM disk on the host.
     pub initrd: Option<String>,
+    /// Bytes of both; QEMU holds them in memory.
+    #[serde(default)]
+    pub size: u64,
 }

@@ -63,6 +63,9 @@ pub struct Plan {
     pub guest_memory: u64,
     /// Estimated host memory besides guest memory, bytes.
     pub overhead: u64,
+    /// What differs from the manifest on this host and why, for people.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A host file or folder that the sandbox shows.
@@ -102,6 +105,10 @@ pub enum Prepare {
         base_format: Format,
         /// Virtual size in bytes; at least the base's.
         size: u64,
+        /// Bytes that the file may grow to: once made, the file is cut (sparse, with `truncate`) to exactly this length, and QEMU answers
+        /// writes beyond it with "no space left". `None` = no limit, the length stays as it is.
+        #[serde(default)]
+        limit: Option<u64>,
     },
     /// An empty qcow2 disk; kept when it is there already.
     EmptyDisk {
@@ -150,12 +157,15 @@ pub enum SeedSource {
     Inline(String),
     /// A file in the sandbox, the first of these that is there.
     FirstOf(Vec<String>),
-    /// JSON or YAML meta-data with the SSH keys found in these folders (every file of a folder is a key) put in at `public_keys`.
+    /// Meta-data as one JSON object, with the SSH keys found in these folders (every file of a folder is a key) put in at `keys_at`.
     MetaData {
         /// The rest of the meta-data.
         base: BTreeMap<String, serde_json::Value>,
-        /// Folders with SSH public keys.
+        /// Folders with SSH public keys; with none, nothing is put in.
         key_folders: Vec<String>,
+        /// Where the keys go, as an object from `"0"`, `"1"`, … to the key: `public-keys` (NoCloud) or `public_keys` (config drive).
+        #[serde(default)]
+        keys_at: String,
     },
 }
 
@@ -218,8 +228,11 @@ pub struct Hardware {
     pub spec_digest: String,
     /// Versioned machine type.
     pub machine: String,
-    /// Concrete CPU model; `None` = host-passthrough.
+    /// Concrete CPU model, or `maximum` (everything that the emulator can do); `None` = host-passthrough.
     pub cpu_model: Option<String>,
-    /// PCI address of each device by its alias, `dddd:bb:ss.f`.
+    /// Features that came with `host-model`, as (name, policy).
+    #[serde(default)]
+    pub cpu_features: Vec<(String, String)>,
+    /// PCI address of each device by its alias (`ua-…`), controller or root port (`pci.<bus>`), `dddd:bb:ss.f`.
     pub addresses: BTreeMap<String, String>,
 }
