@@ -84,6 +84,7 @@ impl MachineSpec {
 }
 
 /// Whose names and whose labels.
+#[derive(Clone, Copy)]
 struct Identity<'a> {
     object: &'a ObjectMeta,
     instance: &'a ObjectMeta,

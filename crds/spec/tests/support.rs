@@ -149,7 +149,7 @@ fn peer(pattern: &str, name: &str, types: &Value, missing: &mut Vec<String>) {
             .filter(|r| types[*r]["properties"].is_object());
         match below {
             Some(below) if !known(&format!("{}.x", path.trim_end_matches("[]"))) => {
-                peer(&path, below, types, missing)
+                peer(&path, below, types, missing);
             }
             Some(_) => {}
             None => {
@@ -164,4 +164,125 @@ fn peer(pattern: &str, name: &str, types: &Value, missing: &mut Vec<String>) {
             }
         }
     }
+}
+
+/// Fields that a manifest sets, in the words of the table.
+fn set_by(pattern: &str, value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (name, child) in map {
+                let path = match (pattern, name.as_str()) {
+                    ("vm.template", "spec") => String::new(),
+                    ("", name) => name.to_owned(),
+                    (pattern, name) => format!("{pattern}.{name}"),
+                };
+                if !path.is_empty() {
+                    found.insert(path.clone());
+                }
+                set_by(&path, child, found);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                set_by(&format!("{pattern}[]"), item, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What the golden case of that name sets; `None` when there is no such case.
+fn golden(name: &str) -> Option<BTreeSet<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../node/plan/tests/golden")
+        .join(name)
+        .join("vm.yaml");
+    let manifest: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(path).ok()?).unwrap();
+    let mut found = BTreeSet::new();
+    let root = if manifest["kind"] == "VirtualMachine" {
+        "vm"
+    } else {
+        ""
+    };
+    set_by(root, &manifest["spec"], &mut found);
+    Some(found)
+}
+
+/// Names of all test functions of the repository.
+fn test_functions() -> BTreeSet<String> {
+    fn visit(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let (path, name) = (
+                entry.path(),
+                entry.file_name().to_string_lossy().into_owned(),
+            );
+            if path.is_dir()
+                && !name.starts_with('.')
+                && !["target", "out", "cache"].contains(&name.as_str())
+            {
+                visit(&path, found);
+            } else if name.ends_with(".rs") {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                let mut lines = text.lines().map(str::trim).peekable();
+                while let Some(line) = lines.next() {
+                    if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                        while lines.peek().is_some_and(|l| l.starts_with("#[")) {
+                            lines.next();
+                        }
+                        let function = lines
+                            .peek()
+                            .and_then(|l| l.split("fn ").nth(1))
+                            .and_then(|l| l.split('(').next());
+                        found.extend(function.map(str::to_owned));
+                    }
+                }
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    visit(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."),
+        &mut found,
+    );
+    found
+}
+
+#[test]
+fn every_supported_field_has_a_test_of_its_effect() {
+    let functions = test_functions();
+    assert!(
+        functions.contains("every_supported_field_has_a_test_of_its_effect"),
+        "the search finds this very test"
+    );
+    let mut problems = Vec::new();
+    for row in support::rows() {
+        if ![row.play, row.cluster].contains(&State::Supported) {
+            continue;
+        }
+        if row.tests.is_empty() {
+            problems.push(format!("{}: no test", row.path));
+        }
+        for test in &row.tests {
+            match test.strip_prefix("golden:") {
+                Some(case) => match golden(case) {
+                    None => problems.push(format!("{}: there is no golden case {case}", row.path)),
+                    Some(set) if !set.contains(row.path) => problems.push(format!(
+                        "{}: the golden case {case} does not set it",
+                        row.path
+                    )),
+                    Some(_) => {}
+                },
+                None if !functions.contains(*test) => {
+                    problems.push(format!("{}: there is no test {test}", row.path))
+                }
+                None => {}
+            }
+        }
+    }
+    assert!(
+        problems.is_empty(),
+        "{} problems:\n{}",
+        problems.len(),
+        problems.join("\n")
+    );
 }

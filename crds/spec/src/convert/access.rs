@@ -55,7 +55,7 @@ pub(super) fn credentials(
                 }));
             }
             (None, None) => {
-                faults.required(&path, "must have exactly one access credential type set")
+                faults.required(&path, "must have exactly one access credential type set");
             }
             (Some(_), Some(_)) => faults.push(
                 &path.child("userPassword"),

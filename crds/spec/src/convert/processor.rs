@@ -205,7 +205,7 @@ fn hugepages(
         return None;
     };
     let size = faults.word(&path, Some(text), &[("2Mi", 2 * MIB), ("1Gi", 1024 * MIB)])?;
-    if guest % size != 0 {
+    if !guest.is_multiple_of(size) {
         faults.invalid(
             &path,
             text,
