@@ -204,7 +204,7 @@ pub(crate) fn assign(
         };
         match wished(text, &taken) {
             Ok(address) => {
-                taken.insert(address, need.key.clone());
+                taken.insert(address, field.clone());
                 map.insert(need.key.clone(), address);
             }
             Err(message) => errors.push(PlanError::new(field.clone(), message)),

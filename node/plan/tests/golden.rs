@@ -32,20 +32,13 @@ fn name(case: &Path) -> String {
     case.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-fn spec(case: &Path) -> MachineSpec {
+fn spec(case: &Path) -> Result<MachineSpec, String> {
     let text = fs::read_to_string(case.join("vm.yaml")).unwrap();
     let manifest: Value =
-        serde_yaml_ng::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", name(case)));
-    let spec = match manifest["kind"].as_str() {
-        Some("VirtualMachineInstance") => {
-            catamaran_spec::read::virtual_machine_instance(&manifest, Context::Play)
-                .map(|(_, spec, _)| spec)
-        }
-        _ => {
-            catamaran_spec::read::virtual_machine(&manifest, Context::Play).map(|(_, spec, _)| spec)
-        }
-    };
-    spec.unwrap_or_else(|errors| panic!("{}:\n{errors}", name(case)))
+        serde_yaml_ng::from_str(&text).map_err(|e| format!("{}: {e}", name(case)))?;
+    catamaran_spec::read::virtual_machine(&manifest, Context::Play)
+        .map(|(_, spec, _)| spec)
+        .map_err(|errors| format!("{}:\n{errors}", name(case)))
 }
 
 fn merge(base: &mut Value, patch: Value) {
@@ -74,7 +67,7 @@ fn patched<T: Serialize + DeserializeOwned>(base: &T, patch: &Path) -> T {
 }
 
 fn run(case: &Path) -> Result<Plan, Vec<PlanError>> {
-    let spec = spec(case);
+    let spec = spec(case).unwrap();
     let facts: HostFacts = patched(&HostFacts::offline(), &case.join("facts.yaml"));
     let given = patched(&offline_given(&spec), &case.join("given.yaml"));
     plan(&spec, &facts, &given)
@@ -119,6 +112,12 @@ fn first_difference(expected: Option<&str>, actual: Option<&str>) -> String {
         "  expected ends, actual goes on: {}",
         actual_lines.next().unwrap_or("(final newline)")
     )
+}
+
+#[test]
+fn every_manifest_is_a_valid_machine() {
+    let wrong: Vec<String> = cases().iter().filter_map(|case| spec(case).err()).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
