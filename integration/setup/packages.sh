@@ -13,7 +13,7 @@
 set -euo pipefail
 
 # QEMU and libvirt: taken from backports on Debian 12, all of them or none, so that their versions fit together.
-newer_runtime=(qemu-system-x86 qemu-utils libvirt0 libvirt-daemon-driver-qemu libvirt-common libvirt-clients)
+newer_runtime=(qemu-system-x86 qemu-utils libvirt0 libvirt-daemon-driver-qemu libvirt-clients)
 newer_build=(libvirt-dev)
 runtime=(ovmf seabios ipxe-qemu swtpm swtpm-tools xorriso dosfstools nftables iproute2 kmod containerd runc
     containernetworking-plugins iptables ca-certificates procps)
@@ -54,11 +54,12 @@ missing() {
 # The URI of this release's own archive, from whatever APT source names it.
 own_archive() {
     apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
-        awk -v release="$VERSION_CODENAME" '$2 == release {print $1; exit}'
+        awk -v release="$VERSION_CODENAME" '$2 == release && !found {print $1; found = 1}'
 }
 
 has_suite() {
-    apt-get indextargets --format '$(RELEASE)' 'Created-By: Packages' | grep -q -x "$1"
+    # All of the output is read: a reader that ends early would end apt-get with a broken pipe.
+    [ -n "$(apt-get indextargets --format '$(RELEASE)' 'Created-By: Packages' | sed -n "/^$1\$/p")" ]
 }
 
 # Adds backports next to the source this machine already has, so that no mirror is named here.
@@ -83,6 +84,13 @@ install_newer() {
     fi
     [ "$VERSION_CODENAME" != bookworm ] || echo "packages.sh: no usable bookworm-backports: taking Debian 12's own versions" >&2
     apt_get install --no-install-recommends "$@"
+}
+
+# Installs packages of this release; where a library they need is already there in backports' version, from there.
+install_plain() {
+    apt_get install --no-install-recommends "$@" && return
+    if ! has_suite "$VERSION_CODENAME-backports"; then fail "apt-get could not install $*"; fi
+    apt_get install --no-install-recommends -t "$VERSION_CODENAME-backports" "$@"
 }
 
 [ -r /etc/os-release ] && . /etc/os-release
@@ -119,9 +127,9 @@ if [ ${#newer[@]} -gt 0 ] || [ ${#plain[@]} -gt 0 ]; then
         as_root rm -f /etc/apt/sources.list.d/catamaran-backports.sources
         apt_get update || fail "apt-get update failed"
     fi
-    # Services of these packages are not wanted: `catamaran play` runs its own. Where one is set up, it is left alone.
+    # First what this release has: of libraries which are there already backports' QEMU takes no newer ones.
+    [ ${#plain[@]} = 0 ] || install_plain "${plain[@]}"
     [ ${#newer[@]} = 0 ] || install_newer "${newer[@]}"
-    [ ${#plain[@]} = 0 ] || apt_get install --no-install-recommends "${plain[@]}"
 fi
 
 for list in "$@"; do
