@@ -107,7 +107,7 @@ pub(crate) fn needs(draft: &Draft<'_>) -> Vec<Need> {
         inputs(draft)
             .into_iter()
             .filter(|input| input.bus == InputBus::Virtio)
-            .map(|input| (input.alias, virtio)),
+            .map(|input| (input.alias, Seat::Express)),
     );
     if let Some(watchdog) = &devices.watchdog {
         out.push((alias::watchdog(&watchdog.name), Seat::Conventional));
@@ -255,7 +255,6 @@ fn inputs_of(draft: &Draft<'_>, addresses: &Addresses) -> Vec<Element> {
             }
             InputBus::Virtio => element
                 .attr("bus", "virtio")
-                .opt_attr("model", transitional(draft))
                 .child(Element::new("alias").attr("name", &alias))
                 .children(addresses.element(&alias)),
         };
