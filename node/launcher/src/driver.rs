@@ -1,0 +1,555 @@
+//! The task that owns the machine: it feeds what happens into [`Machine`] and does what follows.
+//!
+//! ```text
+//!   server ──Ask──┐                            ┌── Publisher (one writer) ──> watchers
+//!   hypervisor ───┼──> driver: Machine::step ──┤
+//!   pidfd, clock ─┘        │        ^          └── record of plan, start, end
+//!                          v        │
+//!                     effects ── tasks (hypervisor thread, preparation, agent)
+//! ```
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use catamaran_plan::{Generation, Plan, paths};
+use catamaran_wire::{AgentInfo, EndReason, ErrorKind, VmState, WireError};
+use serde::{Deserialize, Serialize};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::hypervisor::{Control, DomainState, Event, Found, Press, Start};
+use crate::machine::{Effect, Input, Machine};
+use crate::places::Places;
+use crate::publish::Publisher;
+use crate::records;
+use crate::request_queue::{Request, Verdict};
+use crate::{agent, guest_log, prepare};
+
+/// How often the guest agent is asked.
+const AGENT_EVERY: Duration = Duration::from_secs(30);
+/// How soon an agent that did not answer is asked again.
+const AGENT_RETRY: Duration = Duration::from_secs(5);
+/// Free space that counts as "there is space again", bytes.
+const SPACE_ENOUGH: u64 = 64 << 20;
+
+/// A request to the driver, and where its answer goes.
+#[derive(Debug)]
+pub struct Ask {
+    /// What is asked.
+    pub request: Request,
+    /// The plan of a start.
+    pub plan: Option<Box<Plan>>,
+    /// Takes the answer; buttons answer when they were pressed, the others when they were taken.
+    pub answer: oneshot::Sender<Result<(), WireError>>,
+}
+
+/// What is recorded when QEMU has been started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Started {
+    /// Its pid in the sandbox; `None` without a process.
+    pub pid: Option<i32>,
+    /// When, ms of the Unix epoch.
+    pub time_ms: u64,
+}
+
+/// What is recorded when the machine has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct End {
+    /// Of which plan.
+    pub generation: Option<Generation>,
+    /// How.
+    pub reason: EndReason,
+    /// For people.
+    pub message: Option<String>,
+    /// When, ms of the Unix epoch.
+    pub time_ms: u64,
+}
+
+/// What a task of the driver brings back.
+#[derive(Debug)]
+enum Done {
+    Input(Input),
+    /// A button that somebody waits for.
+    Pressed(Press, Result<(), WireError>),
+    Prepared(Result<bool, String>),
+    Agent(Option<AgentInfo>),
+    Warnings(Vec<String>),
+}
+
+/// The driver's state besides the machine's own.
+#[derive(Debug)]
+pub struct Driver {
+    machine: Machine,
+    plan: Option<Box<Plan>>,
+    places: Places,
+    control: Control,
+    publisher: Publisher,
+    asks: mpsc::Receiver<Ask>,
+    events: mpsc::UnboundedReceiver<Event>,
+    viewers: tokio::sync::watch::Receiver<u32>,
+    tasks: JoinSet<Done>,
+    qemu: Option<AsyncFd<OwnedFd>>,
+    agent: Option<AgentInfo>,
+    agent_connected: bool,
+    agent_due: Option<tokio::time::Instant>,
+    granted: bool,
+    fresh_disks: bool,
+    warnings: Vec<String>,
+    waiting: Vec<(Press, oneshot::Sender<Result<(), WireError>>)>,
+}
+
+/// What a driver is given.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where things are.
+    pub places: Places,
+    /// The hypervisor's thread.
+    pub control: Control,
+    /// The one publisher.
+    pub publisher: Publisher,
+    /// Requests.
+    pub asks: mpsc::Receiver<Ask>,
+    /// The hypervisor's events.
+    pub events: mpsc::UnboundedReceiver<Event>,
+    /// How many people look.
+    pub viewers: tokio::sync::watch::Receiver<u32>,
+}
+
+impl Driver {
+    /// A driver of what an earlier launcher left, or of nothing yet.
+    pub async fn resume(parts: Parts) -> Self {
+        let Parts { places, control, publisher, asks, events, viewers } = parts;
+        let mut driver = Self {
+            machine: Machine::idle(records::now_ms()),
+            plan: None,
+            places,
+            control,
+            publisher,
+            asks,
+            events,
+            viewers,
+            tasks: JoinSet::new(),
+            qemu: None,
+            agent: None,
+            agent_connected: false,
+            agent_due: None,
+            granted: false,
+            fresh_disks: false,
+            warnings: Vec::new(),
+            waiting: Vec::new(),
+        };
+        let effects = driver.adopt().await;
+        driver.perform(effects);
+        driver.publish();
+        driver
+    }
+
+    /// Runs until the launcher may end; says whether the machine has failed.
+    pub async fn run(mut self) -> bool {
+        loop {
+            if let Some(failed) = self.machine.finished() {
+                return failed;
+            }
+            let tick = self.machine.next_due().map(|due| {
+                tokio::time::Instant::now() + Duration::from_millis(due.saturating_sub(records::now_ms()))
+            });
+            let effects = tokio::select! {
+                Some(ask) = self.asks.recv() => self.ask(ask),
+                Some(event) = self.events.recv() => self.event(event),
+                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.done(done),
+                () = process_end(self.qemu.as_ref()), if self.qemu.is_some() => self.process_gone(),
+                () = until(self.agent_due), if self.agent_due.is_some() => {
+                    self.ask_agent();
+                    Vec::new()
+                }
+                () = until(tick), if tick.is_some() => self.step(Input::Tick),
+                Ok(()) = self.viewers.changed() => Vec::new(),
+            };
+            self.perform(effects);
+            self.publish();
+        }
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Effect> {
+        self.machine.step(input, records::now_ms())
+    }
+
+    fn publish(&self) {
+        let viewers = *self.viewers.borrow();
+        self.publisher.publish(&self.machine, self.agent.as_ref(), viewers, &self.warnings);
+    }
+
+    fn ask(&mut self, ask: Ask) -> Vec<Effect> {
+        let Ask { request, plan, answer } = ask;
+        if let Some(plan) = &plan
+            && self.plan.is_none()
+        {
+            self.machine.expect_plan(plan.grace_period_seconds);
+        }
+        let now = records::now_ms();
+        let (verdict, mut effects) = self.machine.request(request, now);
+        match verdict {
+            Verdict::Denied(error) => {
+                let _ = answer.send(Err(error));
+            }
+            Verdict::Ignored(why) => {
+                tracing::debug!(why, "nothing to do");
+                let _ = answer.send(Ok(()));
+            }
+            Verdict::Queued => {
+                if let Some(plan) = plan
+                    && let Err(error) = self.take_plan(plan)
+                {
+                    let _ = answer.send(Err(WireError::new(ErrorKind::Failed, error.clone())));
+                    return self.step(Input::Prepared(Err(error)));
+                }
+                match effects.first() {
+                    // Somebody wants to know whether it worked.
+                    Some(Effect::Press(button)) if *button != Press::Destroy => self.waiting.push((*button, answer)),
+                    Some(Effect::SoftReboot) => self.waiting.push((Press::Reboot, answer)),
+                    _ => {
+                        let _ = answer.send(Ok(()));
+                    }
+                }
+                effects.extend(self.machine.step(Input::Tick, now));
+            }
+        }
+        effects
+    }
+
+    /// Stored before anything is done with it: a launcher that is killed now goes on with it.
+    fn take_plan(&mut self, plan: Box<Plan>) -> Result<(), String> {
+        let file = self.places.plan();
+        records::store(&file, &plan).map_err(|error| format!("store the plan in {}: {error}", file.display()))?;
+        self.warnings.clear();
+        self.plan = Some(plan);
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Agent { connected } => {
+                self.agent_connected = connected;
+                self.agent_due = connected.then(tokio::time::Instant::now);
+                if !connected {
+                    self.agent = None;
+                    self.granted = false;
+                }
+            }
+            Event::Rebooted => self.granted = false,
+            _ => {}
+        }
+        self.step(Input::Event(event))
+    }
+
+    fn process_gone(&mut self) -> Vec<Effect> {
+        self.qemu = None;
+        let how = self.machine.pid.and_then(|pid| records::find_exit(&self.places.resolve(paths::EXITS), pid));
+        self.step(Input::ProcessGone(how.map_or_else(|| "exit status unknown".into(), |exit| exit.to_string())))
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) -> Vec<Effect> {
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::error!(%error, "a task of the driver has failed");
+                return Vec::new();
+            }
+        };
+        match done {
+            Done::Input(Input::Started(result)) => {
+                if let Ok((pid, _)) = &result {
+                    self.watch(*pid);
+                    self.record_start(*pid);
+                }
+                self.step(Input::Started(result))
+            }
+            Done::Input(input) => self.step(input),
+            Done::Prepared(result) => {
+                self.fresh_disks = result.clone().unwrap_or(true);
+                self.step(Input::Prepared(result.map(drop)))
+            }
+            Done::Pressed(button, result) => {
+                if let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == button) {
+                    let _ = self.waiting.remove(at).1.send(result.clone());
+                }
+                self.step(Input::Pressed(button, result.map_err(|error| error.message)))
+            }
+            Done::Agent(info) => {
+                let pause = if info.is_some() { AGENT_EVERY } else { AGENT_RETRY };
+                self.agent_due = self.agent_connected.then(|| tokio::time::Instant::now() + pause);
+                if info.is_some() && !self.granted {
+                    self.granted = true;
+                    self.grant_access();
+                }
+                self.agent = info;
+                Vec::new()
+            }
+            Done::Warnings(warnings) => {
+                self.warnings.extend(warnings);
+                Vec::new()
+            }
+        }
+    }
+
+    #[expect(deprecated, reason = "the safe constructor; an OwnedFd is not closed while it is registered")]
+    fn watch(&mut self, pid: Option<i32>) {
+        self.qemu = pid
+            .and_then(rustix::process::Pid::from_raw)
+            .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK).ok())
+            .and_then(|fd| AsyncFd::with_interest(fd, tokio::io::Interest::READABLE).ok());
+    }
+
+    fn record_start(&self, pid: Option<i32>) {
+        let started = Started { pid, time_ms: records::now_ms() };
+        if let Err(error) = records::store(&self.places.started(), &started) {
+            tracing::error!(%error, "the start is not recorded");
+        }
+    }
+
+    /// What an earlier launcher left: an end, a running machine, a machine that is gone, or an interrupted start.
+    async fn adopt(&mut self) -> Vec<Effect> {
+        let now = records::now_ms();
+        match records::load::<End>(&self.places.end()) {
+            Ok(Some(end)) => {
+                self.machine = Machine::ended(end.generation, end.reason, end.message, end.time_ms);
+                return Vec::new();
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the record of the end is not readable"),
+        }
+        let plan: Box<Plan> = match records::load(&self.places.plan()) {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return Vec::new(),
+            Err(error) => {
+                tracing::error!(%error, "the stored plan is not readable");
+                return Vec::new();
+            }
+        };
+        let (name, generation, grace) = (plan.domain.clone(), plan.generation.clone(), plan.grace_period_seconds);
+        self.machine.expect_plan(grace);
+        self.plan = Some(plan);
+        let found = self.control.call(move |hypervisor| hypervisor.adopt(&name)).await;
+        let started = records::load::<Started>(&self.places.started()).ok().flatten();
+        match found {
+            Ok(Some(Found { pid, state })) if pid.is_none_or(crate::sandbox::files::is_alive) => {
+                tracing::info!(pid, ?state, "a running machine is adopted");
+                self.record_start(pid);
+                let (machine, effects) = Machine::adopted(generation, grace, pid, state, now);
+                self.machine = machine;
+                self.watch(pid);
+                // The agent's arrival was told to the launcher before this one.
+                self.agent_connected = true;
+                self.granted = true;
+                self.agent_due = Some(tokio::time::Instant::now());
+                effects
+            }
+            // libvirt lists a machine whose QEMU has died for some seconds more.
+            Ok(_) => match started {
+                Some(started) => {
+                    let (mut machine, _) =
+                        Machine::adopted(generation, grace, started.pid, DomainState::Running, started.time_ms);
+                    let exit = started
+                        .pid
+                        .and_then(|pid| records::find_exit(&self.places.resolve(paths::EXITS), pid));
+                    let how = exit.map_or_else(|| "exit status unknown".into(), |exit| exit.to_string());
+                    let mut effects = machine.step(Input::ProcessGone(how), now);
+                    effects.extend(machine.step(Input::Tick, u64::MAX / 2));
+                    machine.since_ms = now;
+                    self.machine = machine;
+                    effects
+                }
+                None => self.machine.request(Request::Start(generation), now).1,
+            },
+            Err(error) => {
+                self.machine.generation = Some(generation);
+                self.machine.step(Input::Prepared(Err(format!("look for the machine: {error}"))), now)
+            }
+        }
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Prepare => self.prepare(),
+                Effect::Start => self.start(),
+                Effect::Press(button) => self.press(button),
+                Effect::SoftReboot => self.soft_reboot(),
+                Effect::Save => self.save(),
+                Effect::LookForSpace(file) => {
+                    self.tasks.spawn_blocking(move || Done::Input(Input::Space(has_space(&file))));
+                }
+                Effect::KeepLog => self.keep_log(),
+                Effect::RecordEnd => self.record_end(),
+            }
+        }
+    }
+
+    fn prepare(&mut self) {
+        let Some(steps) = self.plan.as_ref().map(|plan| plan.prepare.clone()) else { return };
+        let places = self.places.clone();
+        self.tasks.spawn_blocking(move || {
+            Done::Prepared(prepare::run(&steps, &places).map_err(|error| error.to_string()))
+        });
+    }
+
+    fn start(&mut self) {
+        let Some(plan) = self.plan.clone() else { return };
+        let control = self.control.clone();
+        let from = self.saved_memory(&plan);
+        self.tasks.spawn(async move {
+            let start = async |from: Option<PathBuf>| {
+                let plan = plan.clone();
+                let start = control.call(move |hypervisor| {
+                    let Plan { domain, domain_xml, start_paused, .. } = &*plan;
+                    let from = from.as_deref();
+                    hypervisor.start(Start { domain, xml: domain_xml, paused: *start_paused, from })
+                });
+                start.await
+            };
+            let mut result = start(from.clone()).await;
+            if let Some(file) = from {
+                // Used once: memory that went on running must never be restored again.
+                let _ = std::fs::remove_file(&file);
+                if let Err(error) = &result {
+                    tracing::warn!(%error, "the saved memory cannot be used; the guest boots");
+                    result = start(None).await;
+                }
+            }
+            Done::Input(Input::Started(result.map(|f| (f.pid, f.state)).map_err(|error| error.to_string())))
+        });
+    }
+
+    /// Memory saved by an earlier run, if it is of this very machine and its disks are the same.
+    fn saved_memory(&self, plan: &Plan) -> Option<PathBuf> {
+        let file = self.places.memory();
+        let of: String = records::load(&self.places.memory_of()).ok().flatten()?;
+        if !file.exists() {
+            return None;
+        }
+        if of == plan.generation.spec_digest && !self.fresh_disks {
+            return Some(file);
+        }
+        tracing::warn!("memory saved earlier belongs to another spec or other disks; it is removed");
+        let _ = std::fs::remove_file(file);
+        None
+    }
+
+    fn press(&mut self, button: Press) {
+        let control = self.control.clone();
+        self.tasks.spawn(async move {
+            let result = control.call(move |hypervisor| hypervisor.press(button)).await;
+            Done::Pressed(button, result.map_err(WireError::from))
+        });
+    }
+
+    fn soft_reboot(&mut self) {
+        let control = self.control.clone();
+        let agent = self.agent.is_some();
+        self.tasks.spawn(async move {
+            let by = |button| control.call(move |hypervisor| hypervisor.press(button));
+            let mut result = if agent { by(Press::AgentReboot).await } else { by(Press::Reboot).await };
+            if agent && result.is_err() {
+                result = by(Press::Reboot).await;
+            }
+            Done::Pressed(Press::Reboot, result.map_err(WireError::from))
+        });
+    }
+
+    fn save(&mut self) {
+        let Some(digest) = self.plan.as_ref().map(|plan| plan.generation.spec_digest.clone()) else { return };
+        let (file, of) = (self.places.memory(), self.places.memory_of());
+        let control = self.control.clone();
+        self.tasks.spawn(async move {
+            let stored = records::store(&of, &digest).map_err(|error| error.to_string());
+            let saved = match stored {
+                Ok(()) => {
+                    let target = file.clone();
+                    let saved = control.call(move |hypervisor| hypervisor.save(&target)).await;
+                    saved.map_err(|error| error.to_string())
+                }
+                Err(error) => Err(error),
+            };
+            if saved.is_err() {
+                let _ = std::fs::remove_file(&file);
+            }
+            Done::Input(Input::Saved(saved))
+        });
+    }
+
+    fn keep_log(&mut self) {
+        let (pid, machine) = (self.machine.pid, self.plan.as_ref().map(|plan| plan.hardware.machine.clone()));
+        let file = self.places.resolve(paths::CRASH_LOG);
+        self.tasks.spawn(async move {
+            let kept = match (pid, machine) {
+                (Some(pid), Some(machine)) => guest_log::keep(pid, machine, &file).await,
+                _ => Err(WireError::new(ErrorKind::Unavailable, "there is no process to read from")),
+            };
+            if let Err(error) = kept {
+                tracing::warn!(%error, "the panicked guest's log could not be kept");
+            }
+            Done::Input(Input::LogKept)
+        });
+    }
+
+    fn ask_agent(&mut self) {
+        self.agent_due = None;
+        if self.machine.state != VmState::Running {
+            self.agent_due = Some(tokio::time::Instant::now() + AGENT_RETRY);
+            return;
+        }
+        let control = self.control.clone();
+        self.tasks.spawn(async move { Done::Agent(agent::look(&control).await.ok()) });
+    }
+
+    fn grant_access(&mut self) {
+        let Some(access) = self.plan.as_ref().map(|plan| plan.agent_access.clone()) else { return };
+        if access.is_empty() {
+            return;
+        }
+        let (control, places) = (self.control.clone(), self.places.clone());
+        self.tasks.spawn(async move { Done::Warnings(agent::grant(&control, &access, &places).await) });
+    }
+
+    fn record_end(&mut self) {
+        self.agent = None;
+        self.agent_due = None;
+        let VmState::Ended { reason } = self.machine.state else { return };
+        let end = End {
+            generation: self.machine.generation.clone(),
+            reason,
+            message: self.machine.message.clone(),
+            time_ms: self.machine.since_ms,
+        };
+        if let Err(error) = records::store(&self.places.end(), &end) {
+            tracing::error!(%error, "the end is not recorded");
+        }
+        for (_, answer) in self.waiting.drain(..) {
+            let _ = answer.send(Err(WireError::new(ErrorKind::Denied, "the machine has ended meanwhile")));
+        }
+    }
+}
+
+async fn until(instant: Option<tokio::time::Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn process_end(process: Option<&AsyncFd<OwnedFd>>) {
+    match process {
+        // An error means that the descriptor cannot be polled, which counts as an end no more than silence does.
+        Some(process) if process.readable().await.is_ok() => {}
+        _ => std::future::pending().await,
+    }
+}
+
+fn has_space(file: &str) -> bool {
+    // QEMU names block devices otherwise; then resuming is tried blindly.
+    rustix::fs::statvfs(file).map_or(true, |fs| fs.f_bavail.saturating_mul(fs.f_frsize) >= SPACE_ENOUGH)
+}
