@@ -1,3 +1,7 @@
-//! The node daemon and its command line.
+//! `catamaran`: the node daemon and its command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    catamaran_node::run()
+}

@@ -1,0 +1,55 @@
+//! `cargo xtask`: the checks of this repository, the same on a desk and in CI.
+
+mod checks;
+mod generate;
+mod step;
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Checks, generators and tests of the repository")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything: `lint` and `test`
+    Check,
+    /// Formatting, clippy, documentation, licences, generated files
+    Lint,
+    /// Unit, golden and integration tests on real components
+    Test {
+        /// Only tests whose name has this in it
+        filter: Option<String>,
+        /// Only unit and golden tests: no root, no QEMU
+        #[arg(long)]
+        unit: bool,
+    },
+    /// Write the generated files
+    Generate {
+        /// Only say whether they are up to date
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Check => checks::lint().and_then(|()| tests::run(None, false)),
+        Command::Lint => checks::lint(),
+        Command::Test { filter, unit } => tests::run(filter.as_deref(), unit),
+        Command::Generate { check } => generate::run(check),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The client verbs: everything that talks to a running daemon over its socket.
+
+pub mod console;
+pub mod forward;
+pub mod http;
+pub mod manifests;
+pub mod objects;
+pub mod verbs;

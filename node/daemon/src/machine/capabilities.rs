@@ -1,0 +1,66 @@
+//! libvirt's capabilities cache: made once, in a sandbox like the machines' own, and shown to each of them. Without it every launcher would ask QEMU
+//! for its abilities again, which takes seconds.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use catamaran_launcher::sandbox::SandboxSpec;
+use catamaran_plan::Accelerator;
+
+use crate::machine::error::StartError;
+use crate::machine::record::ignore_missing;
+use crate::serve::daemon::Daemon;
+
+/// Name of the file that says what the cache was made for.
+const MADE_FOR: &str = "made-for";
+
+/// Makes the cache where it is missing or was made for other programs. A failure costs time at each start and is told.
+pub async fn ensure(daemon: &Daemon) {
+    let wanted = made_for(daemon);
+    let cache = daemon.capabilities();
+    if fs::read_to_string(cache.join(MADE_FOR)).is_ok_and(|there| there == wanted) {
+        return;
+    }
+    if let Err(error) = tokio::task::block_in_place(|| make(daemon, &wanted)) {
+        tracing::warn!(error = catamaran_client::chain(&error), "QEMU's abilities could not be cached; starts take seconds longer");
+    }
+}
+
+fn make(daemon: &Daemon, wanted: &str) -> Result<(), StartError> {
+    let (cache, work) = (daemon.capabilities(), daemon.layout.host().join("probe"));
+    ignore_missing(fs::remove_dir_all(&work)).map_err(StartError::io("the probe's folder"))?;
+    fs::create_dir_all(&work).map_err(StartError::io("the probe's folder"))?;
+    let facts = &daemon.host.facts;
+    let (domain_type, devices) = match facts.accelerator {
+        Accelerator::Kvm => ("kvm", vec!["/dev/kvm".into()]),
+        Accelerator::Tcg => ("qemu", Vec::new()),
+    };
+    let sandbox = SandboxSpec {
+        vm: "capabilities".to_owned(),
+        hostname: "capabilities".to_owned(),
+        run: work.join("run"),
+        state: work.join("state"),
+        code: daemon.code.clone(),
+        capabilities: None,
+        binds: Vec::new(),
+        netns: None,
+        devices,
+        cgroups: Vec::new(),
+        limits: BTreeMap::new(),
+        task: None,
+    };
+    let command = ["/vm/code/current/catamaran-launcher", "capabilities", "--emulator", &facts.emulator, "--domain-type", domain_type];
+    sandbox.run_task(&daemon.settings.libexec.join("catamaran-init"), command.iter().map(ToString::to_string).collect())?;
+    ignore_missing(fs::remove_dir_all(&cache)).map_err(StartError::io("the cache"))?;
+    let made = work.join("run/libvirt/cache/qemu/capabilities");
+    fs::rename(&made, &cache).map_err(StartError::io(made.display().to_string()))?;
+    fs::write(cache.join(MADE_FOR), wanted).map_err(StartError::io("the cache"))?;
+    ignore_missing(fs::remove_dir_all(&work)).map_err(StartError::io("the probe's folder"))
+}
+
+/// What the cache depends on; libvirt checks the same and more itself.
+fn made_for(daemon: &Daemon) -> String {
+    let facts = &daemon.host.facts;
+    let changed = fs::metadata(&facts.emulator).and_then(|metadata| metadata.modified()).ok();
+    format!("{:?} {:?} {:?} {:?} {changed:?}", facts.accelerator, facts.qemu_version, facts.libvirt_version, rustix::system::uname().release())
+}

@@ -1,0 +1,204 @@
+//! The daemon's end of the wire to one launcher.
+//!
+//! The socket lies in a folder that a compromised launcher can write to: it is opened beneath the folder without following links, must be
+//! a socket, and the process behind it must have the sandbox's user id.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use catamaran_plan::paths::UID;
+use catamaran_wire::{Connection, ErrorKind, FrameError, Hello, Incoming, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Request, Stream, Verb, VmReport, WireError};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Longest wait for an answer. Verbs that take longer on purpose (stop) answer at once and report later.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A launcher could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LauncherError {
+    /// The socket is not there or not to be trusted.
+    #[error("launcher socket {path}")]
+    Connect {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The stream failed.
+    #[error("launcher connection")]
+    Frame(#[from] FrameError),
+    /// No common protocol.
+    #[error("the launcher speaks protocols {min} to {max}, this daemon {PROTOCOL_MIN} to {PROTOCOL_MAX}")]
+    Protocol {
+        /// Oldest of the launcher.
+        min: u32,
+        /// Newest of the launcher.
+        max: u32,
+    },
+    /// It answered that it did not do it.
+    #[error(transparent)]
+    Refused(#[from] WireError),
+    /// The connection is gone.
+    #[error("the launcher has gone")]
+    Gone,
+    /// No answer in time.
+    #[error("the launcher did not answer within {} s", ANSWER.as_secs())]
+    Timeout,
+}
+
+type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<Reply>>>>;
+
+/// A connection to a launcher. Cheap to clone; the connection ends when the last clone and the task of [`connect`] go.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    requests: mpsc::Sender<(Verb, Vec<OwnedFd>, oneshot::Sender<Reply>)>,
+    reports: watch::Receiver<Option<VmReport>>,
+}
+
+impl Launcher {
+    /// Asks and waits for the answer.
+    ///
+    /// # Errors
+    /// When the launcher refuses, is gone, or does not answer in time.
+    pub async fn ask(&self, verb: Verb) -> Result<Value, LauncherError> {
+        self.ask_with_fds(verb, Vec::new()).await
+    }
+
+    /// Asks, with descriptors.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_with_fds(&self, verb: Verb, fds: Vec<OwnedFd>) -> Result<Value, LauncherError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send((verb, fds, answer)).await.map_err(|_| LauncherError::Gone)?;
+        let reply = tokio::time::timeout(ANSWER, answered).await.map_err(|_| LauncherError::Timeout)?.map_err(|_| LauncherError::Gone)?;
+        match reply.error {
+            Some(error) => Err(error.into()),
+            None => Ok(reply.ok),
+        }
+    }
+
+    /// What it said last of its machine; the channel closes when the connection ends.
+    #[must_use]
+    pub fn reports(&self) -> watch::Receiver<Option<VmReport>> {
+        self.reports.clone()
+    }
+
+    /// Whether the connection still stands.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        !self.requests.is_closed()
+    }
+}
+
+/// Connects, says hello and asks for reports. The returned future is the connection's task: it ends with the connection.
+///
+/// # Errors
+/// When there is no launcher, it is not to be trusted, or no protocol is common.
+pub async fn connect(run: &Path) -> Result<(Launcher, impl Future<Output = ()> + Send + use<>), LauncherError> {
+    let connection = dial(run).await?;
+    let (requests, queue) = mpsc::channel(16);
+    let (said, reports) = watch::channel(None);
+    let launcher = Launcher { requests, reports };
+    Ok((launcher, serve(connection, queue, said)))
+}
+
+/// Opens a raw stream to the guest: what was read too much comes first.
+///
+/// # Errors
+/// When the launcher refuses or can't be reached.
+pub async fn attach(run: &Path, stream: Stream) -> Result<(UnixStream, Vec<u8>), LauncherError> {
+    let mut connection = dial(run).await?;
+    connection.send(&Request { id: 1, verb: Verb::Attach { stream } }).await?;
+    loop {
+        let (incoming, _) = tokio::time::timeout(ANSWER, connection.receive::<Incoming>()).await.map_err(|_| LauncherError::Timeout)??;
+        if let Incoming::Reply(reply) = incoming {
+            return match reply.error {
+                Some(error) => Err(error.into()),
+                None => Ok(connection.into_stream()),
+            };
+        }
+    }
+}
+
+async fn dial(run: &Path) -> Result<Connection, LauncherError> {
+    let path = run.join("launcher.sock");
+    let refused = |source: io::Error| LauncherError::Connect { path: path.clone(), source };
+    let folder = rustix::fs::open(run, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| refused(errno.into()))?;
+    let socket = openat2(
+        &folder,
+        "launcher.sock",
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )
+    .map_err(|errno| refused(errno.into()))?;
+    let kind = FileType::from_raw_mode(fstat(&socket).map_err(|errno| refused(errno.into()))?.st_mode);
+    if kind != FileType::Socket {
+        return Err(refused(io::Error::new(io::ErrorKind::InvalidData, format!("is a {kind:?}, not a socket"))));
+    }
+    let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd())).await.map_err(refused)?;
+    let peer = stream.peer_cred().map_err(refused)?.uid();
+    if peer != UID {
+        return Err(refused(io::Error::new(io::ErrorKind::PermissionDenied, format!("is served by user {peer}, not by {UID}"))));
+    }
+    let mut connection = Connection::new(stream);
+    let hello = Hello { min: PROTOCOL_MIN, max: PROTOCOL_MAX, version: env!("CARGO_PKG_VERSION").to_owned(), features: Vec::new() };
+    connection.send(&hello).await?;
+    let (theirs, _) = tokio::time::timeout(ANSWER, connection.receive::<Hello>()).await.map_err(|_| LauncherError::Timeout)??;
+    if theirs.min > PROTOCOL_MAX || theirs.max < PROTOCOL_MIN {
+        return Err(LauncherError::Protocol { min: theirs.min, max: theirs.max });
+    }
+    Ok(connection)
+}
+
+async fn serve(
+    mut connection: Connection,
+    mut queue: mpsc::Receiver<(Verb, Vec<OwnedFd>, oneshot::Sender<Reply>)>,
+    said: watch::Sender<Option<VmReport>>,
+) {
+    let pending = Pending::default();
+    let lock = || pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut id = 1;
+    if connection.send(&Request { id, verb: Verb::Watch }).await.is_err() {
+        return;
+    }
+    loop {
+        tokio::select! {
+            incoming = connection.receive::<Incoming>() => match incoming {
+                Ok((Incoming::Report { report }, _)) => {
+                    let _ = said.send(Some(*report));
+                }
+                Ok((Incoming::Reply(reply), _)) => {
+                    if let Some(waiting) = lock().remove(&reply.id) {
+                        let _ = waiting.send(reply);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(error = %catamaran_client::chain(&error), "launcher connection ended");
+                    return;
+                }
+            },
+            request = queue.recv() => {
+                let Some((verb, fds, answer)) = request else { return };
+                id += 1;
+                lock().insert(id, answer);
+                let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+                if let Err(error) = connection.send_with_fds(&Request { id, verb }, &borrowed).await {
+                    if let Some(waiting) = lock().remove(&id) {
+                        let error = Some(WireError::new(ErrorKind::Failed, error.to_string()));
+                        let _ = waiting.send(Reply { id, ok: Value::Null, error });
+                    }
+                }
+            }
+        }
+    }
+}

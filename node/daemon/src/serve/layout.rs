@@ -1,0 +1,176 @@
+//! Where things are below the state folder.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::{Path, PathBuf};
+
+use catamaran_plan::paths::{GID, UID};
+
+use crate::serve::store::Key;
+
+/// The state folder. All of Catamaran's files on a machine are below it, apart from network namespaces.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// A layout below that folder.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The state folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Held by the daemon as long as it lives.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// The daemon's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.root.join("api.sock")
+    }
+
+    /// Stored objects.
+    #[must_use]
+    pub fn objects(&self) -> PathBuf {
+        self.root.join("objects")
+    }
+
+    /// Image cache.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// Facts of this host and libvirt's capabilities cache.
+    #[must_use]
+    pub fn host(&self) -> PathBuf {
+        self.root.join("host")
+    }
+
+    /// Network namespaces, addresses, the zone of names.
+    #[must_use]
+    pub fn network(&self) -> PathBuf {
+        self.root.join("network")
+    }
+
+    /// Pods' volumes and logs, and the private container runtime.
+    #[must_use]
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// Folder of a claim's disk.
+    #[must_use]
+    pub fn claim(&self, namespace: &str, claim: &str) -> PathBuf {
+        self.root.join("volumes").join(namespace).join(claim)
+    }
+
+    /// Folder of one machine.
+    #[must_use]
+    pub fn machine(&self, key: &Key) -> MachineLayout {
+        MachineLayout { root: self.root.join("vms").join(format!("{}_{}", key.namespace, key.name)) }
+    }
+
+    /// Makes the folders that the daemon itself needs.
+    ///
+    /// # Errors
+    /// When a folder can't be made.
+    pub fn create(&self) -> io::Result<()> {
+        for folder in [self.root.clone(), self.objects(), self.root.join("vms"), self.host(), self.network(), self.containers(), self.images()] {
+            // Others may pass through (uid 107 reads images and run folders), but not list.
+            fs::DirBuilder::new().recursive(true).mode(0o711).create(&folder)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where things of one machine are.
+#[derive(Debug, Clone)]
+pub struct MachineLayout {
+    root: PathBuf,
+}
+
+impl MachineLayout {
+    /// The machine's folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Lives with one run (`/vm` in the sandbox).
+    #[must_use]
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    /// Outlives runs (`/state` in the sandbox).
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// Files of Secrets and ConfigMaps of this run.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config")
+    }
+
+    /// The record of the run: who is init, which plan.
+    #[must_use]
+    pub fn record(&self) -> PathBuf {
+        self.root.join("run.json")
+    }
+
+    /// The plan of the run.
+    #[must_use]
+    pub fn plan(&self) -> PathBuf {
+        self.root.join("plan.json")
+    }
+
+    /// Resolved hardware.
+    #[must_use]
+    pub fn hardware(&self) -> PathBuf {
+        self.root.join("hardware.json")
+    }
+
+    /// Makes the machine's folders; those shown in the sandbox belong to its user.
+    ///
+    /// # Errors
+    /// When a folder can't be made.
+    pub fn create(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o711).create(&self.root)?;
+        for folder in [self.run(), self.state()] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+            chown(&folder, Some(UID), Some(GID))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file so that a reader sees the old or the new content, also after a crash.
+///
+/// # Errors
+/// When the folder can't be written.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use io::Write as _;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    fs::File::open(folder)?.sync_all()
+}

@@ -1,0 +1,250 @@
+//! `catamaran play`: puts the daemon together and runs it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use catamaran_images::{ImageStore, Limits, RegistryConfig, StoreConfig, WorkerConfig};
+use catamaran_network::dns::DnsServer;
+use catamaran_network::{HostNetwork, NetworkConfig};
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Play;
+use crate::client::manifests;
+use crate::machine;
+use crate::serve::daemon::{Daemon, Parts, Settings, Shutdown};
+use crate::serve::layout::Layout;
+use crate::serve::pods::{self, ContainerSettings};
+use crate::serve::store::Store;
+use crate::serve::{api, host, manifest, metrics, names, watch};
+
+/// Runs until it is told to end. SIGINT and SIGTERM end the daemon only: guests and containers go on.
+///
+/// # Errors
+/// When a part can't be started; nothing was changed on the machine then, or it is put back by the next start.
+pub async fn run(state: &Path, args: &Play) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("catamaran play must be run by root: it makes network namespaces, mounts and control groups");
+    }
+    fs::create_dir_all(state).with_context(|| state.display().to_string())?;
+    let layout = Layout::new(state.canonicalize().with_context(|| state.display().to_string())?);
+    layout.create().with_context(|| layout.root().display().to_string())?;
+    let _lock = lock(&layout)?;
+    // Wrong manifests are told before anything is started.
+    let inputs = inputs(&args.files)?;
+    let daemon = Arc::new(build(&layout, args).await?);
+    let listener = api::bind(&layout.socket()).with_context(|| layout.socket().display().to_string())?;
+    if let Err(problems) = manifest::parse(&inputs).map(|documents| apply(&daemon, &documents)) {
+        let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        bail!("manifests were not applied:\n{}", text.join("\n"));
+    }
+    serve(daemon, listener, args).await
+}
+
+/// Texts of all files and of standard input.
+fn inputs(files: &[PathBuf]) -> Result<Vec<(String, Option<PathBuf>, String)>> {
+    let texts = manifests::read(files)?;
+    let inputs: Vec<_> = texts.into_iter().map(|text| (text.name, text.path, text.text)).collect();
+    if let Err(problems) = manifest::parse(&inputs) {
+        let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        bail!("{}", text.join("\n"));
+    }
+    Ok(inputs)
+}
+
+fn apply(daemon: &Daemon, documents: &[manifest::Document]) {
+    for warning in documents.iter().flat_map(|document| &document.warnings) {
+        eprintln!("Warning: {warning}");
+    }
+    match daemon.apply(documents) {
+        Ok(results) => {
+            for result in results {
+                tracing::info!("{} {} {}", result["kind"].as_str().unwrap_or_default(), result["name"].as_str().unwrap_or_default(), result["outcome"].as_str().unwrap_or_default());
+            }
+        }
+        Err(error) => tracing::error!(error = catamaran_client::chain(&error), "not applied"),
+    }
+}
+
+async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &Play) -> Result<()> {
+    let cancel = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(api::serve(daemon.clone(), listener, cancel.clone()));
+    tasks.spawn(names::supervise(daemon.clone()));
+    tasks.spawn(metrics::serve(daemon.clone(), metrics::bind(args.metrics).await?));
+    tasks.spawn(watch::supervise(daemon.clone(), args.files.iter().filter(|file| *file != Path::new("-")).cloned().collect()));
+    let (mut machines, mut containers) = (JoinSet::new(), JoinSet::new());
+    machines.spawn(machine::supervise(daemon.clone()));
+    containers.spawn(pods::supervise(daemon.clone()));
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(state = %daemon.layout.root().display(), "ready");
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut watchdog = tokio::time::interval(sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |period| period / 2));
+    let down = loop {
+        tokio::select! {
+            _ = interrupt.recv() => break None,
+            _ = terminate.recv() => break None,
+            _ = watchdog.tick() => { let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]); }
+            _ = machines.join_next(), if !machines.is_empty() => {}
+            _ = containers.join_next(), if !containers.is_empty() => {}
+        }
+        let how = *daemon.stopping().borrow();
+        if how.is_some() && machines.is_empty() && containers.is_empty() {
+            break how;
+        }
+    };
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    if let Some(how) = down {
+        clear(&daemon, how).await?;
+    } else {
+        eprintln!("The daemon ends; guests and containers go on. `catamaran play` takes them up again, `catamaran down` (while it runs) stops them.");
+    }
+    cancel.cancel();
+    daemon.end_shutdown_words();
+    // Whoever asked for the shutdown gets the end of the answer.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// After everything was stopped: the network goes too.
+async fn clear(daemon: &Daemon, how: Shutdown) -> Result<()> {
+    DnsServer::stop(daemon.network.config()).await.context("DNS server")?;
+    HostNetwork::remove(daemon.network.config()).await.context("network")?;
+    if how.delete {
+        for kind in crate::serve::store::Kind::ALL {
+            for (key, _) in daemon.store.list(kind) {
+                daemon.store.remove(&key)?;
+            }
+        }
+    }
+    if how.volumes {
+        machine::record::ignore_missing(fs::remove_dir_all(daemon.layout.root().join("volumes")))?;
+    }
+    daemon.tell_shutdown("everything is down".to_owned());
+    Ok(())
+}
+
+async fn build(layout: &Layout, args: &Play) -> Result<Daemon> {
+    let host = host::find(args.emulation)?;
+    tracing::info!(kvm = %host.kvm, "this machine");
+    let settings = Settings {
+        libexec: libexec(args)?,
+        lease: args.lease.map(|seconds| Duration::from_secs(seconds.into())),
+        overlay_limit: args.overlay_limit.as_deref().map(bytes).transpose()?,
+        bars: true,
+    };
+    let code = install_code(layout, &settings.libexec).context("programs of the machines")?;
+    let config = network_config(layout, args)?;
+    let network = HostNetwork::ensure(&config).await.map_err(|error| anyhow::anyhow!(catamaran_client::chain(&error))).context("network")?;
+    let store = Arc::new(Store::open(&layout.objects())?);
+    let containers = ContainerSettings { socket: args.runtime.clone(), layouts: args.images.clone() };
+    let pods = pods::connect(layout, &containers, &network, store.clone()).await;
+    if let Err(reason) = &pods {
+        tracing::warn!(reason, "pods can't run");
+    }
+    let images = ImageStore::open(&layout.images(), image_config(args)).context("image cache")?;
+    let identity = hex(&Sha256::digest(layout.root().as_os_str().as_encoded_bytes()))[..12].to_owned();
+    let daemon = Daemon::new(Parts { layout: layout.clone(), settings, store, host, images, network, pods, code, identity });
+    machine::capabilities::ensure(&daemon).await;
+    Ok(daemon)
+}
+
+fn network_config(layout: &Layout, args: &Play) -> Result<NetworkConfig> {
+    let mut config = NetworkConfig::new(layout.network());
+    config.bridge.clone_from(&args.bridge);
+    config.table = format!("catamaran_{}", args.bridge.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+    config.subnet_v4 = args.subnet.parse().with_context(|| format!("--subnet {:?} is no IPv4 network such as 10.88.0.0/16", args.subnet))?;
+    config.subnet_v6 = match args.subnet6.as_str() {
+        "" | "none" => None,
+        net => Some(net.parse().with_context(|| format!("--subnet6 {net:?} is no IPv6 network such as fd88:ca7a::/64"))?),
+    };
+    if !args.dns.is_empty() {
+        config.dns_upstreams = args.dns.iter().map(|address| (*address, 53).into()).collect();
+    }
+    Ok(config)
+}
+
+fn image_config(args: &Play) -> StoreConfig {
+    let mut registry = RegistryConfig { plain_http: args.plain_http.clone(), ..RegistryConfig::default() };
+    registry.ca_folders.extend(args.certificates.clone());
+    StoreConfig {
+        limits: Limits::default(),
+        registry,
+        worker: WorkerConfig { program: "/proc/self/exe".into(), arguments: vec!["image-worker".into()], ..WorkerConfig::default() },
+        local_layouts: args.images.clone(),
+        local_references: true,
+    }
+}
+
+fn bytes(text: &str) -> Result<u64> {
+    catamaran_spec::quantity::units(text).with_context(|| format!("--overlay-limit {text:?} is no number of bytes such as 2Gi"))
+}
+
+/// One daemon on a state folder: two would start every machine twice.
+fn lock(layout: &Layout) -> Result<File> {
+    let path = layout.lock();
+    let file = File::options().create(true).truncate(false).write(true).open(&path).with_context(|| path.display().to_string())?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!(
+            "another daemon runs on {}: apply manifests to it with `catamaran apply -f FILE`, or name another folder with --state",
+            layout.root().display()
+        );
+    }
+    Ok(file)
+}
+
+fn libexec(args: &Play) -> Result<PathBuf> {
+    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
+    let candidates = args.libexec.clone().into_iter().chain(beside).chain(["/usr/libexec/catamaran".into(), "/usr/local/libexec/catamaran".into()]);
+    let mut looked = Vec::new();
+    for folder in candidates {
+        if ["catamaran-init", "catamaran-launcher"].iter().all(|program| folder.join(program).is_file()) {
+            return Ok(folder);
+        }
+        looked.push(folder.display().to_string());
+    }
+    bail!("catamaran-init and catamaran-launcher are not in {}; name their folder with --libexec", looked.join(" or "))
+}
+
+/// Copies the programs that machines run into a folder named after their content; `current` is what new launchers run. A running launcher keeps
+/// its own version until init starts it anew.
+fn install_code(layout: &Layout, libexec: &Path) -> Result<PathBuf> {
+    let code = layout.root().join("code");
+    let programs = ["catamaran-init", "catamaran-launcher"];
+    let mut hash = Sha256::new();
+    for program in programs {
+        hash.update(fs::read(libexec.join(program))?);
+    }
+    let version = hex(&hash.finalize())[..16].to_owned();
+    let folder = code.join(&version);
+    if !folder.join("complete").exists() {
+        machine::record::ignore_missing(fs::remove_dir_all(&folder))?;
+        fs::create_dir_all(&folder)?;
+        for program in programs {
+            fs::copy(libexec.join(program), folder.join(program))?;
+            fs::set_permissions(folder.join(program), fs::Permissions::from_mode(0o755))?;
+        }
+        fs::write(folder.join("complete"), "")?;
+    }
+    let fresh = code.join("current.new");
+    machine::record::ignore_missing(fs::remove_file(&fresh))?;
+    std::os::unix::fs::symlink(&version, &fresh)?;
+    fs::rename(&fresh, code.join("current"))?;
+    Ok(code)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

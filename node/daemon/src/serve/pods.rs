@@ -1,0 +1,213 @@
+//! Pods: stored objects on one side, the container runtime on the other.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use catamaran_containers::{ImageSources, NodeDns, Objects, PodKey, PodSpec, PodStatusSummary, PodsOptions, PrivateOptions, Runtime, RuntimeOptions};
+use catamaran_network::{HostNetwork, cni};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde_json::Value;
+
+use crate::serve::daemon::Daemon;
+use crate::serve::layout::Layout;
+use crate::serve::store::{Key, Kind, Store, Stored};
+use crate::serve::time;
+
+/// Pause after the runtime did not answer.
+const RETRY: Duration = Duration::from_secs(2);
+/// Grace period where a Pod names none, seconds (Kubernetes' default).
+const GRACE: u64 = 30;
+
+/// The pods of this machine.
+pub struct Pods {
+    /// The crate that does the work.
+    pub runtime: catamaran_containers::Pods,
+}
+
+impl std::fmt::Debug for Pods {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pods({})", self.runtime.runtime().name())
+    }
+}
+
+/// What was asked for about containers.
+#[derive(Debug, Clone)]
+pub struct ContainerSettings {
+    /// CRI socket.
+    pub socket: Option<PathBuf>,
+    /// OCI layouts looked at first.
+    pub layouts: Vec<PathBuf>,
+}
+
+/// Stored ConfigMaps and Secrets.
+struct Stores(Arc<Store>);
+
+impl Objects for Stores {
+    fn config_map(&self, namespace: &str, name: &str) -> Option<ConfigMap> {
+        self.0.get(&Key::new(Kind::ConfigMap, namespace, name))?.typed().ok()
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
+        self.0.get(&Key::new(Kind::Secret, namespace, name))?.typed().ok()
+    }
+}
+
+/// Finds a container runtime, or starts a private one.
+///
+/// # Errors
+/// A sentence for people: virtual machines run without one.
+pub async fn connect(layout: &Layout, settings: &ContainerSettings, network: &HostNetwork, store: Arc<Store>) -> Result<Pods, String> {
+    let cni_conf = layout.network().join("cni.d");
+    cni::write_conflist(network.config(), &cni_conf).map_err(|error| catamaran_client::chain(&error))?;
+    let mut options = RuntimeOptions::new(PrivateOptions::new(layout.containers().join("runtime"), cni_conf));
+    options.socket.clone_from(&settings.socket);
+    // A private one is tried only where none is named: two runtimes on one machine would both be ours to keep.
+    let runtime = Runtime::connect(options).await.map_err(|error| error.chain())?;
+    let images = ImageSources { layouts: settings.layouts.clone(), auth_files: catamaran_images::AuthFiles::from_environment().paths().to_vec() };
+    let gateways = network.config().gateways();
+    let options = PodsOptions {
+        folder: layout.containers().join("pods"),
+        images,
+        dns: NodeDns { servers: gateways.clone(), zone: network.config().zone.clone() },
+        node_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host_ips: gateways,
+        port_mappings: true,
+    };
+    let runtime = catamaran_containers::Pods::new(runtime, options, Arc::new(Stores(store))).map_err(|error| error.chain())?;
+    Ok(Pods { runtime })
+}
+
+/// Checks a manifest: all problems, or the warnings.
+///
+/// # Errors
+/// Every problem with its field.
+pub fn check(object: &Value) -> Result<Vec<String>, Vec<String>> {
+    match PodSpec::parse(object) {
+        Ok((_, warnings)) => Ok(warnings.iter().map(ToString::to_string).collect()),
+        Err(invalid) => Err(invalid.problems.iter().map(ToString::to_string).collect()),
+    }
+}
+
+/// Brings the runtime to what is stored, at each change of either. Ends when all pods are down and the daemon is to stop.
+pub async fn supervise(daemon: Arc<Daemon>) {
+    let Ok(pods) = &daemon.pods else {
+        no_runtime(&daemon).await;
+        return;
+    };
+    let (mut stored, mut seen, mut stopping) = (daemon.store.subscribe(), pods.runtime.changes(), daemon.stopping());
+    loop {
+        stored.borrow_and_update();
+        seen.borrow_and_update();
+        let down = *stopping.borrow_and_update();
+        let again = match pass(&daemon, pods, down.is_some()).await {
+            Ok(again) => again,
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "container runtime");
+                Some(RETRY)
+            }
+        };
+        if let Some(how) = down
+            && again.is_none()
+        {
+            if how.delete {
+                for (key, _) in daemon.store.list(Kind::Pod) {
+                    let _ = daemon.store.remove(&key);
+                }
+            }
+            pods.runtime.runtime().shutdown().await;
+            return;
+        }
+        tokio::select! {
+            _ = stored.changed() => {}
+            _ = seen.changed() => {}
+            _ = stopping.changed() => {}
+            () = tokio::time::sleep(again.unwrap_or(Duration::from_secs(3600))) => {}
+        }
+    }
+}
+
+/// Without a runtime, pods say so.
+async fn no_runtime(daemon: &Daemon) {
+    let (mut stored, mut stopping) = (daemon.store.subscribe(), daemon.stopping());
+    while stopping.borrow_and_update().is_none() {
+        stored.borrow_and_update();
+        let Err(reason) = &daemon.pods else { return };
+        for (key, pod) in daemon.store.list(Kind::Pod) {
+            if pod.deleting() {
+                let _ = daemon.store.remove(&key);
+                continue;
+            }
+            let told = daemon.store.edit(&key, |object| object["status"] = serde_json::json!({"phase": "Pending", "reason": "NoContainerRuntime", "message": reason}));
+            if told.unwrap_or(false) {
+                daemon.events.warning(&key, "NoContainerRuntime", reason.clone());
+            }
+        }
+        tokio::select! {
+            _ = stored.changed() => {}
+            _ = stopping.changed() => {}
+        }
+    }
+}
+
+/// One look at everything. Returns when to look again; `None` = when something changes.
+async fn pass(daemon: &Daemon, pods: &Pods, down: bool) -> Result<Option<Duration>, catamaran_containers::Error> {
+    let mut again: Option<Duration> = None;
+    let mut known = BTreeSet::new();
+    for (key, stored) in daemon.store.list(Kind::Pod) {
+        let pod_key = PodKey::new(&key.namespace, &key.name);
+        let Ok((spec, _)) = PodSpec::parse(&stored.object) else { continue };
+        let grace = Duration::from_secs(stored.object["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(GRACE));
+        if stored.deleting() {
+            pods.runtime.remove(&pod_key, grace).await?;
+            let _ = daemon.store.remove(&key);
+            daemon.events.forget(&key);
+            continue;
+        }
+        known.insert(pod_key.clone());
+        if down {
+            pods.runtime.stop(&pod_key, grace).await?;
+            daemon.tell_shutdown(format!("pod {} stopped", key.name));
+            continue;
+        }
+        let summary = pods.runtime.reconcile(&spec).await?;
+        publish(daemon, &key, &stored, &summary);
+        if let Some(at) = summary.look_again {
+            let left = at.duration_since(k8s_openapi::jiff::Timestamp::now());
+            let left = Duration::try_from(left).unwrap_or(Duration::ZERO).max(Duration::from_millis(100));
+            again = Some(again.map_or(left, |again| again.min(left)));
+        }
+    }
+    // Pods whose object is gone: their teardown was cut off.
+    for orphan in pods.runtime.list().await? {
+        if !known.contains(&orphan) {
+            pods.runtime.remove(&orphan, Duration::from_secs(GRACE)).await?;
+        }
+    }
+    Ok(again)
+}
+
+fn publish(daemon: &Daemon, key: &Key, stored: &Stored, summary: &PodStatusSummary) {
+    let Ok(status) = serde_json::to_value(summary.to_wire()) else { return };
+    let before = stored.object["status"]["phase"].clone();
+    if daemon.store.edit(key, |object| object["status"] = status.clone()).is_err() {
+        return;
+    }
+    if before != status["phase"] {
+        let phase = status["phase"].as_str().unwrap_or_default();
+        daemon.events.normal(key, phase, format!("Pod is {phase} since {}", time::now()));
+    }
+    if let (Some(reason), Some(message)) = (&summary.reason, &summary.message)
+        && stored.object["status"]["message"] != *message
+    {
+        daemon.events.warning(key, reason, message.clone());
+    }
+}
+
+/// Addresses of a pod.
+#[must_use]
+pub fn addresses(object: &Value) -> Vec<IpAddr> {
+    crate::serve::summary::addresses(object).iter().filter_map(|address| address.parse().ok()).collect()
+}
