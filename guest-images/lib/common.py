@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,9 +25,12 @@ class BuildError(Exception):
     """A problem the user can act on; printed without a traceback."""
 
 
+BEGIN = time.monotonic()
+
+
 def say(text):
-    """One line of progress."""
-    print(f"guest-images: {text}", file=sys.stderr, flush=True)
+    """One line of progress, with the seconds since the start."""
+    print(f"guest-images: {time.monotonic() - BEGIN:6.1f} s: {text}", file=sys.stderr, flush=True)
 
 
 def environment():

@@ -206,8 +206,9 @@ def build_debian(force=False):
     write_modules(kernel_tree, work / "modules")
     tar = install(locked, work)
     root = work / "root.ext4"
-    say("debian: writing the disk")
+    say("debian: writing the file system")
     write_ext4(tar, root, work)
+    say("debian: writing the disks")
     raw, qcow2 = out / "debian.raw", out / "debian.qcow2"
     boot_disk(
         raw, fresh(work / "disk"), Loaders(files), kernel, initrd, COMMAND_LINE, disk_id=0xCA7A0003, boot_size=BOOT_SIZE, rest=root,

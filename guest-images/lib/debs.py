@@ -74,7 +74,7 @@ def mirror(archive):
     if given:
         return given.rstrip("/")
     lines = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"],
+        ["apt-get", "indextargets", "--no-release-info", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"],
         env=environment(), stdout=subprocess.PIPE, check=False, text=True,
     ).stdout.splitlines()
     codename = ""

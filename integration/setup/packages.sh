@@ -53,13 +53,13 @@ missing() {
 
 # The URI of this release's own archive, from whatever APT source names it.
 own_archive() {
-    apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
+    apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
         awk -v release="$VERSION_CODENAME" '$2 == release && !found {print $1; found = 1}'
 }
 
 has_suite() {
     # All of the output is read: a reader that ends early would end apt-get with a broken pipe.
-    [ -n "$(apt-get indextargets --format '$(RELEASE)' 'Created-By: Packages' | sed -n "/^$1\$/p")" ]
+    [ -n "$(apt-get indextargets --no-release-info --format '$(RELEASE)' 'Created-By: Packages' | sed -n "/^$1\$/p")" ]
 }
 
 # Adds backports next to the source this machine already has, so that no mirror is named here.
