@@ -1,0 +1,115 @@
+//! Benchmarks of Catamaran, an own command and no part of the tests:
+//!
+//! ```console
+//! $ cargo build --release -p catamaran-node -p catamaran-launcher -p catamaran-bench
+//! $ cargo run --release -p catamaran-bench -- all
+//! ```
+//!
+//! Each figure stands beside its floor (the least that anyone could do, such as raw QEMU with the same devices), measured in the same
+//! run on the same machine, with the ratio of the medians, the number of samples and their spread. Fewer than ten samples are printed
+//! as *not a figure*.
+//!
+//! Needs root, QEMU, libvirt and the guest images (`guest-images/build`). Everything runs in network and mount namespaces of its own,
+//! below one temporary folder, and is gone afterwards.
+
+mod benches;
+mod node;
+mod process;
+mod raw;
+mod stats;
+mod table;
+mod wait;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use table::Row;
+
+/// Measures Catamaran against floors of the same run.
+#[derive(Debug, Parser)]
+#[command(name = "catamaran-bench")]
+struct Arguments {
+    /// What to measure
+    #[arg(value_enum)]
+    name: Name,
+    /// Samples of each figure (of `crowd`: machines at once)
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Folder with the programs to measure (default: beside this one)
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
+    /// OCI layout with the minimal guest (default: what `guest-images/build` makes)
+    #[arg(long, value_name = "FOLDER")]
+    images: Option<PathBuf>,
+}
+
+/// The benchmarks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Everything below, one after another
+    All,
+    /// PSS of launcher and init, and QEMU's overhead
+    Memory,
+    /// Launcher's start to a running domain and to the guest's marker
+    Start,
+    /// Twenty machines at once, to their markers
+    Crowd,
+    /// PSS of the daemon with no, 20 and 100 machines
+    Daemon,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let beside = std::env::current_exe()?
+        .parent()
+        .map(PathBuf::from)
+        .unwrap_or_default();
+    let images = PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../guest-images/out/oci"
+    ));
+    let setting = node::Setting {
+        programs: arguments.programs.unwrap_or(beside),
+        images: arguments
+            .images
+            .unwrap_or(images)
+            .canonicalize()
+            .context("the OCI layout of the guest images; run guest-images/build")?,
+    };
+    let wanted = |name| arguments.name == Name::All || arguments.name == name;
+    let mut rows: Vec<Row> = Vec::new();
+    // Memory and start need the same machines: one pass measures both.
+    if wanted(Name::Memory) || wanted(Name::Start) {
+        let measured = benches::single::run(&setting, arguments.samples.unwrap_or(10))?;
+        if wanted(Name::Memory) {
+            rows.extend(measured.memory);
+        }
+        if wanted(Name::Start) {
+            rows.extend(measured.start);
+        }
+    }
+    if wanted(Name::Crowd) {
+        rows.extend(benches::crowd::run(
+            &setting,
+            arguments.samples.unwrap_or(20),
+        )?);
+    }
+    if wanted(Name::Daemon) {
+        rows.extend(benches::daemon::run(
+            &setting,
+            arguments.samples.unwrap_or(10),
+        )?);
+    }
+    std::io::stdout()
+        .write_all(table::render(&rows).as_bytes())
+        .context("standard output")
+}
+
+/// Says on standard error how far a run is.
+fn say(text: &str) {
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(std::io::stderr(), "bench: {text}");
+}
