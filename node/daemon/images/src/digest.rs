@@ -45,7 +45,9 @@ impl FromStr for Digest {
             Ok(Self(hex.to_owned()))
         } else {
             let shown: String = text.chars().take(80).collect();
-            Err(format!("digest {shown:?} is malformed: expected sha256: and 64 lower-case hex digits"))
+            Err(format!(
+                "digest {shown:?} is malformed: expected sha256: and 64 lower-case hex digits"
+            ))
         }
     }
 }
@@ -83,9 +85,19 @@ mod tests {
     #[test]
     fn only_well_formed_sha256_is_a_digest() {
         let good = Digest::of(b"hello").to_string();
-        assert_eq!(good, "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+        assert_eq!(
+            good,
+            "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+        );
         assert!(good.parse::<Digest>().is_ok());
-        for bad in ["", "sha256:", "sha256:../../etc/passwd", "md5:00", &good.to_uppercase(), &good[..70]] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:../../etc/passwd",
+            "md5:00",
+            &good.to_uppercase(),
+            &good[..70],
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

@@ -64,7 +64,9 @@ pub enum ImageError {
         transient: bool,
     },
     /// Bytes are not what their digest says. Never retried, nothing is kept.
-    #[error("{what} of image {reference} does not match its digest: expected {expected}, got {actual}")]
+    #[error(
+        "{what} of image {reference} does not match its digest: expected {expected}, got {actual}"
+    )]
     DigestMismatch {
         /// Manifest, config or layer.
         what: String,
@@ -159,10 +161,15 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| {
-            if source.raw_os_error() == Some(libc::ENOSPC) || source.raw_os_error() == Some(libc::EDQUOT) {
+            if source.raw_os_error() == Some(libc::ENOSPC)
+                || source.raw_os_error() == Some(libc::EDQUOT)
+            {
                 return Self::NoSpace {
                     path,
                     what: format!("({action})"),

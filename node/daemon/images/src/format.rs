@@ -76,7 +76,11 @@ const FOREIGN: &[(u64, &[u8], &str)] = &[
 const FOREIGN_FOOTER: &[(&[u8], &str)] = &[(b"conectix", "VHD (fixed)"), (b"koly", "DMG")];
 
 /// Inspects the disk in `file` of `size` bytes.
-pub(crate) fn inspect(file: &dyn ReadAt, size: u64, max_virtual_size: u64) -> Result<Inspection, Refusal> {
+pub(crate) fn inspect(
+    file: &dyn ReadAt,
+    size: u64,
+    max_virtual_size: u64,
+) -> Result<Inspection, Refusal> {
     if size == 0 {
         return refuse("it is empty");
     }
@@ -88,7 +92,9 @@ pub(crate) fn inspect(file: &dyn ReadAt, size: u64, max_virtual_size: u64) -> Re
         for (offset, magic, name) in FOREIGN {
             let start = usize::try_from(*offset).unwrap_or(usize::MAX);
             if head.get(start..start + magic.len()) == Some(*magic) {
-                return refuse(format!("it is {name}; only raw and qcow2 are supported (convert it with qemu-img)"));
+                return refuse(format!(
+                    "it is {name}; only raw and qcow2 are supported (convert it with qemu-img)"
+                ));
             }
         }
         if size >= 512 {
@@ -96,7 +102,9 @@ pub(crate) fn inspect(file: &dyn ReadAt, size: u64, max_virtual_size: u64) -> Re
             read_full(file, &mut footer, size - 512)?;
             for (magic, name) in FOREIGN_FOOTER {
                 if footer.starts_with(magic) {
-                    return refuse(format!("it is {name}; only raw and qcow2 are supported (convert it with qemu-img)"));
+                    return refuse(format!(
+                        "it is {name}; only raw and qcow2 are supported (convert it with qemu-img)"
+                    ));
                 }
             }
         }
@@ -127,11 +135,17 @@ fn read_full(file: &dyn ReadAt, buffer: &mut [u8], offset: u64) -> io::Result<()
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
+    bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_be_bytes)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes)
+    bytes
+        .get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_be_bytes)
 }
 
 /// Incompatible feature bits (QEMU docs/interop/qcow2.rst).
@@ -151,14 +165,18 @@ fn inspect_qcow2(file: &dyn ReadAt, head: &[u8], size: u64) -> Result<Inspection
     }
     let version = u32_at(head, 4);
     if version != 2 && version != 3 {
-        return refuse(format!("it is qcow version {version}; only qcow2 versions 2 and 3 are supported"));
+        return refuse(format!(
+            "it is qcow version {version}; only qcow2 versions 2 and 3 are supported"
+        ));
     }
     if u64_at(head, 8) != 0 || u32_at(head, 16) != 0 {
         return refuse("it is a qcow2 with a backing file; only self-contained images are allowed");
     }
     let cluster_bits = u32_at(head, 20);
     if !(9..=21).contains(&cluster_bits) {
-        return refuse(format!("its qcow2 cluster size is 2^{cluster_bits}; allowed are 2^9 to 2^21"));
+        return refuse(format!(
+            "its qcow2 cluster size is 2^{cluster_bits}; allowed are 2^9 to 2^21"
+        ));
     }
     let cluster = 1u64 << cluster_bits;
     let virtual_size = u64_at(head, 24);
@@ -179,11 +197,15 @@ fn inspect_qcow2(file: &dyn ReadAt, head: &[u8], size: u64) -> Result<Inspection
         incompatible = u64_at(head, 72);
         header_length = u64::from(u32_at(head, 100));
         if header_length < 104 || header_length > cluster || header_length % 8 != 0 {
-            return refuse(format!("its qcow2 header length is {header_length}; allowed are multiples of 8 from 104 to the cluster size"));
+            return refuse(format!(
+                "its qcow2 header length is {header_length}; allowed are multiples of 8 from 104 to the cluster size"
+            ));
         }
     }
     if incompatible & DATA_FILE != 0 {
-        return refuse("it is a qcow2 with an external data file; only self-contained images are allowed");
+        return refuse(
+            "it is a qcow2 with an external data file; only self-contained images are allowed",
+        );
     }
     if incompatible & CORRUPT != 0 {
         return refuse("it is a qcow2 that is marked as corrupt");
@@ -197,19 +219,36 @@ fn inspect_qcow2(file: &dyn ReadAt, head: &[u8], size: u64) -> Result<Inspection
     }
 
     // An L2 entry is 8 bytes, or 16 with subclusters; one L2 table is one cluster.
-    let entry = if incompatible & EXTENDED_L2 != 0 { 16 } else { 8 };
+    let entry = if incompatible & EXTENDED_L2 != 0 {
+        16
+    } else {
+        8
+    };
     let bytes_per_l1 = u128::from(cluster) * u128::from(cluster / entry);
     let l1_needed = u128::from(virtual_size).div_ceil(bytes_per_l1) * 8;
     if l1_bytes > MAX_L1_BYTES || l1_needed > u128::from(l1_bytes) {
-        return refuse(format!("its qcow2 L1 table has {l1_bytes} bytes; needed are {l1_needed}, allowed are {MAX_L1_BYTES}"));
+        return refuse(format!(
+            "its qcow2 L1 table has {l1_bytes} bytes; needed are {l1_needed}, allowed are {MAX_L1_BYTES}"
+        ));
     }
     if reftable_bytes > MAX_REFTABLE_BYTES {
-        return refuse(format!("its qcow2 refcount table has {reftable_bytes} bytes; allowed are {MAX_REFTABLE_BYTES}"));
+        return refuse(format!(
+            "its qcow2 refcount table has {reftable_bytes} bytes; allowed are {MAX_REFTABLE_BYTES}"
+        ));
     }
-    for (name, offset, bytes) in [("L1", l1_offset, l1_bytes), ("refcount", reftable_offset, reftable_bytes)] {
+    for (name, offset, bytes) in [
+        ("L1", l1_offset, l1_bytes),
+        ("refcount", reftable_offset, reftable_bytes),
+    ] {
         // Truncated images end in the middle of a cluster but never before a table begins.
-        if offset % cluster != 0 || offset.checked_add(bytes.min(1)).is_none_or(|end| end > size) {
-            return refuse(format!("its qcow2 {name} table at {offset} is not inside the file"));
+        if offset % cluster != 0
+            || offset
+                .checked_add(bytes.min(1))
+                .is_none_or(|end| end > size)
+        {
+            return refuse(format!(
+                "its qcow2 {name} table at {offset} is not inside the file"
+            ));
         }
     }
     header_extensions(file, header_length, cluster)?;
@@ -230,7 +269,11 @@ fn header_extensions(file: &dyn ReadAt, start: u64, cluster: u64) -> Result<(), 
         let (kind, length) = (u32_at(&bytes, index), u64::from(u32_at(&bytes, index + 4)));
         match kind {
             0 => return Ok(()),
-            0x4441_5441 => return refuse("it is a qcow2 that names an external data file; only self-contained images are allowed"),
+            0x4441_5441 => {
+                return refuse(
+                    "it is a qcow2 that names an external data file; only self-contained images are allowed",
+                );
+            }
             0x0537_be77 => return refuse("it is a qcow2 with an encryption header"),
             _ => {}
         }
@@ -279,9 +322,9 @@ mod tests {
         image[at..at + 8].copy_from_slice(&value.to_be_bytes());
     }
 
-    fn look(image: Vec<u8>) -> Result<Inspection, String> {
+    fn look(image: &[u8]) -> Result<Inspection, String> {
         let size = image.len() as u64;
-        match inspect(&image, size, 1 << 44) {
+        match inspect(&image.to_vec(), size, 1 << 44) {
             Ok(inspection) => Ok(inspection),
             Err(Refusal::Refused(reason)) => Err(reason),
             Err(Refusal::Io(error)) => panic!("{error}"),
@@ -290,17 +333,17 @@ mod tests {
 
     #[test]
     fn a_self_contained_qcow2_is_accepted_with_its_virtual_size() {
-        let found = look(qcow2()).unwrap();
+        let found = look(&qcow2()).unwrap();
         assert_eq!(found.format, Format::Qcow2);
         assert_eq!(found.virtual_size, 1 << 30);
     }
 
     #[test]
     fn anything_else_is_raw_with_the_size_of_the_file() {
-        let found = look(vec![1; 1024]).unwrap();
+        let found = look(&[1; 1024]).unwrap();
         assert_eq!(found.format, Format::Raw);
         assert_eq!(found.virtual_size, 1024);
-        assert!(look(Vec::new()).unwrap_err().contains("empty"));
+        assert!(look(&[]).unwrap_err().contains("empty"));
     }
 
     #[test]
@@ -327,7 +370,7 @@ mod tests {
             ("virtual size", |i| put64(i, 24, 0)),
             ("L1 table", |i| put64(i, 24, 1 << 63)),
             ("L1 table", |i| put32(i, 36, u32::MAX)),
-            ("L1 table", |i| put64(i, 40, u64::MAX & !0xffff)),
+            ("L1 table", |i| put64(i, 40, !0xffff)),
             ("refcount table", |i| put32(i, 56, u32::MAX)),
             ("header length", |i| put32(i, 100, u32::MAX)),
             ("extensions", |i| {
@@ -339,8 +382,11 @@ mod tests {
         for (words, change) in cases {
             let mut image = qcow2();
             change(&mut image);
-            let reason = look(image).expect_err(words);
-            assert!(reason.contains(words), "{reason:?} should mention {words:?}");
+            let reason = look(&image).expect_err(words);
+            assert!(
+                reason.contains(words),
+                "{reason:?} should mention {words:?}"
+            );
         }
     }
 
@@ -350,11 +396,11 @@ mod tests {
             let mut image = vec![0; 4096];
             let start = usize::try_from(*offset).unwrap();
             image[start..start + magic.len()].copy_from_slice(magic);
-            assert!(look(image).unwrap_err().contains(name));
+            assert!(look(&image).unwrap_err().contains(name));
         }
         let mut vhd = vec![0; 8192];
         vhd[8192 - 512..][..8].copy_from_slice(b"conectix");
-        assert!(look(vhd).unwrap_err().contains("VHD"));
+        assert!(look(&vhd).unwrap_err().contains("VHD"));
     }
 
     #[test]
@@ -370,7 +416,7 @@ mod tests {
                 let at = (state % 160) as usize;
                 image[at.max(4)] = (state >> 32) as u8;
             }
-            let _ = look(image);
+            let _ = look(&image);
         }
     }
 }

@@ -114,7 +114,12 @@ impl Classifier {
 
     /// # Errors
     /// Why the layer is refused.
-    pub(crate) fn entry(&mut self, path: &[u8], kind: EntryKind, special_mode: bool) -> Result<Verdict, String> {
+    pub(crate) fn entry(
+        &mut self,
+        path: &[u8],
+        kind: EntryKind,
+        special_mode: bool,
+    ) -> Result<Verdict, String> {
         let shown = || String::from_utf8_lossy(&path[..path.len().min(200)]).into_owned();
         if path.first() == Some(&b'/') {
             return Err(format!("layer entry {:?} has an absolute path", shown()));
@@ -124,12 +129,18 @@ impl Classifier {
             match part {
                 b"" | b"." => {}
                 b".." => return Err(format!("layer entry {:?} contains ..", shown())),
-                part if part.contains(&0) => return Err(format!("layer entry {:?} contains a NUL byte", shown())),
+                part if part.contains(&0) => {
+                    return Err(format!("layer entry {:?} contains a NUL byte", shown()));
+                }
                 part => parts.push(part),
             }
         }
         let folder = self.wanted.folder.clone();
-        let folder: Vec<&[u8]> = folder.split('/').filter(|p| !p.is_empty()).map(str::as_bytes).collect();
+        let folder: Vec<&[u8]> = folder
+            .split('/')
+            .filter(|p| !p.is_empty())
+            .map(str::as_bytes)
+            .collect();
         let Some((last, parents)) = parts.split_last() else {
             return Ok(Verdict::Skip);
         };
@@ -140,7 +151,11 @@ impl Classifier {
         // The folder itself or one above it.
         if parts.len() <= folder.len() {
             if folder.starts_with(&parts) && kind != EntryKind::Folder {
-                return Err(format!("/{} is {}, but a folder is needed to hold the wanted file", shown(), kind.words()));
+                return Err(format!(
+                    "/{} is {}, but a folder is needed to hold the wanted file",
+                    shown(),
+                    kind.words()
+                ));
             }
             return Ok(Verdict::Skip);
         }
@@ -148,16 +163,28 @@ impl Classifier {
             return Ok(Verdict::Skip);
         }
         let name = String::from_utf8_lossy(last).into_owned();
-        if self.wanted.name.as_ref().is_some_and(|wanted| wanted.as_bytes() != *last) || self.hidden.contains(&name) {
+        if self
+            .wanted
+            .name
+            .as_ref()
+            .is_some_and(|wanted| wanted.as_bytes() != *last)
+            || self.hidden.contains(&name)
+        {
             return Ok(Verdict::Skip);
         }
         match kind {
             // Without a name only files count.
             EntryKind::Folder if self.wanted.name.is_none() => Ok(Verdict::Skip),
-            EntryKind::File if special_mode => Err(format!("{} has a setuid or setgid bit", self.wanted.path_of(&name))),
+            EntryKind::File if special_mode => Err(format!(
+                "{} has a setuid or setgid bit",
+                self.wanted.path_of(&name)
+            )),
             EntryKind::File => {
                 if self.findings.files.contains(&name) {
-                    return Err(format!("{} is in one layer twice", self.wanted.path_of(&name)));
+                    return Err(format!(
+                        "{} is in one layer twice",
+                        self.wanted.path_of(&name)
+                    ));
                 }
                 if self.findings.files.len() < MAX_NAMES {
                     self.findings.files.push(name.clone());
@@ -172,7 +199,12 @@ impl Classifier {
         }
     }
 
-    fn whiteout(&mut self, deleted: &[u8], parents: &[&[u8]], folder: &[&[u8]]) -> Result<(), String> {
+    fn whiteout(
+        &mut self,
+        deleted: &[u8],
+        parents: &[&[u8]],
+        folder: &[&[u8]],
+    ) -> Result<(), String> {
         if deleted == b".wh..opq" {
             self.findings.hides_rest |= folder.starts_with(parents);
             return Ok(());
@@ -183,9 +215,14 @@ impl Classifier {
             self.findings.hides_rest = true;
         } else if parents == folder {
             if self.findings.whiteouts.len() >= MAX_WHITEOUTS {
-                return Err(format!("the layer deletes more than {MAX_WHITEOUTS} files of /{}", self.wanted.folder));
+                return Err(format!(
+                    "the layer deletes more than {MAX_WHITEOUTS} files of /{}",
+                    self.wanted.folder
+                ));
             }
-            self.findings.whiteouts.push(String::from_utf8_lossy(deleted).into_owned());
+            self.findings
+                .whiteouts
+                .push(String::from_utf8_lossy(deleted).into_owned());
         }
         Ok(())
     }
@@ -231,7 +268,12 @@ impl Merge {
             self.hidden.insert(name);
         }
         let deleted = |name: &String| findings.whiteouts.contains(name);
-        self.finished |= findings.hides_rest || self.wanted.name.as_ref().is_some_and(|name| self.found.is_some() || deleted(name));
+        self.finished |= findings.hides_rest
+            || self
+                .wanted
+                .name
+                .as_ref()
+                .is_some_and(|name| self.found.is_some() || deleted(name));
         self.hidden.extend(findings.whiteouts);
         self.layer += 1;
     }
@@ -257,7 +299,10 @@ impl Merge {
             Some(found) => Ok(found),
             None => Err(match &self.wanted.name {
                 Some(name) => format!("there is no file {}", self.wanted.path_of(name)),
-                None => format!("there is no file in /{}; put the disk there or name it with path", self.wanted.folder),
+                None => format!(
+                    "there is no file in /{}; put the disk there or name it with path",
+                    self.wanted.folder
+                ),
             }),
         }
     }
@@ -267,7 +312,11 @@ impl Merge {
 mod tests {
     use super::*;
 
-    fn layer(wanted: &Wanted, hidden: &BTreeSet<String>, entries: &[(&str, EntryKind)]) -> Result<LayerFindings, String> {
+    fn layer(
+        wanted: &Wanted,
+        hidden: &BTreeSet<String>,
+        entries: &[(&str, EntryKind)],
+    ) -> Result<LayerFindings, String> {
         let mut classifier = Classifier::new(wanted.clone(), hidden.clone());
         for (path, kind) in entries {
             classifier.entry(path.as_bytes(), *kind, false)?;
@@ -276,7 +325,10 @@ mod tests {
     }
 
     /// Layers topmost first.
-    fn resolve(path: Option<&str>, layers: &[&[(&str, EntryKind)]]) -> Result<(usize, String), String> {
+    fn resolve(
+        path: Option<&str>,
+        layers: &[&[(&str, EntryKind)]],
+    ) -> Result<(usize, String), String> {
         let path = path.map(|p| p.parse().unwrap());
         let wanted = Wanted::new(path.as_ref());
         let mut merge = Merge::new(wanted.clone());
@@ -294,62 +346,130 @@ mod tests {
 
     #[test]
     fn the_single_file_under_disk_is_the_disk() {
-        assert_eq!(resolve(None, &[&[("disk", Folder), ("./disk/a.img", File), ("etc/x", File)]]), Ok((0, "a.img".to_owned())));
+        assert_eq!(
+            resolve(
+                None,
+                &[&[("disk", Folder), ("./disk/a.img", File), ("etc/x", File)]]
+            ),
+            Ok((0, "a.img".to_owned()))
+        );
     }
 
     #[test]
     fn no_file_or_several_are_errors_that_name_them() {
-        assert!(resolve(None, &[&[("etc/x", File)]]).unwrap_err().contains("no file in /disk"));
+        assert!(
+            resolve(None, &[&[("etc/x", File)]])
+                .unwrap_err()
+                .contains("no file in /disk")
+        );
         let several = resolve(None, &[&[("disk/a", File), ("disk/b", File)]]).unwrap_err();
-        assert!(several.contains("a, b") && several.contains("path"), "{several}");
+        assert!(
+            several.contains("a, b") && several.contains("path"),
+            "{several}"
+        );
         let over_layers = resolve(None, &[&[("disk/a", File)], &[("disk/b", File)]]).unwrap_err();
         assert!(over_layers.contains("a, b"), "{over_layers}");
-        assert!(resolve(Some("/boot/vmlinuz"), &[&[]]).unwrap_err().contains("/boot/vmlinuz"));
+        assert!(
+            resolve(Some("/boot/vmlinuz"), &[&[]])
+                .unwrap_err()
+                .contains("/boot/vmlinuz")
+        );
     }
 
     #[test]
     fn the_last_layer_wins() {
-        assert_eq!(resolve(None, &[&[("disk/a", File)], &[("disk/a", File)]]), Ok((0, "a".to_owned())));
-        assert_eq!(resolve(Some("/x/a"), &[&[("y", File)], &[("x/a", File)], &[("x/a", File)]]), Ok((1, "a".to_owned())));
+        assert_eq!(
+            resolve(None, &[&[("disk/a", File)], &[("disk/a", File)]]),
+            Ok((0, "a".to_owned()))
+        );
+        assert_eq!(
+            resolve(
+                Some("/x/a"),
+                &[&[("y", File)], &[("x/a", File)], &[("x/a", File)]]
+            ),
+            Ok((1, "a".to_owned()))
+        );
     }
 
     #[test]
     fn whiteouts_delete_from_lower_layers_only() {
         assert_eq!(
-            resolve(None, &[&[("disk/.wh.old", File), ("disk/new", File)], &[("disk/old", File)]]),
+            resolve(
+                None,
+                &[
+                    &[("disk/.wh.old", File), ("disk/new", File)],
+                    &[("disk/old", File)]
+                ]
+            ),
             Ok((0, "new".to_owned()))
         );
-        assert!(resolve(Some("/disk/old"), &[&[("disk/.wh.old", File)], &[("disk/old", File)]]).is_err());
+        assert!(
+            resolve(
+                Some("/disk/old"),
+                &[&[("disk/.wh.old", File)], &[("disk/old", File)]]
+            )
+            .is_err()
+        );
         for marker in ["disk/.wh..wh..opq", ".wh.disk", ".wh..wh..opq"] {
-            assert!(resolve(None, &[&[(marker, File)], &[("disk/old", File)]]).is_err(), "{marker}");
+            assert!(
+                resolve(None, &[&[(marker, File)], &[("disk/old", File)]]).is_err(),
+                "{marker}"
+            );
             assert_eq!(
-                resolve(None, &[&[("disk/new", File), (marker, File)], &[("disk/old", File)]]),
+                resolve(
+                    None,
+                    &[&[("disk/new", File), (marker, File)], &[("disk/old", File)]]
+                ),
                 Ok((0, "new".to_owned())),
                 "{marker}"
             );
         }
-        assert_eq!(resolve(None, &[&[(".wh.diskette", File)], &[("disk/a", File)]]), Ok((1, "a".to_owned())));
+        assert_eq!(
+            resolve(None, &[&[(".wh.diskette", File)], &[("disk/a", File)]]),
+            Ok((1, "a".to_owned()))
+        );
     }
 
     #[test]
     fn links_devices_and_fifos_are_not_disks() {
         for kind in [Symlink, Hardlink, Device, Fifo] {
-            assert!(resolve(None, &[&[("disk/a", kind)]]).unwrap_err().contains("only a regular file"));
-            assert!(resolve(None, &[&[("disk", kind)]]).unwrap_err().contains("folder is needed"));
+            assert!(
+                resolve(None, &[&[("disk/a", kind)]])
+                    .unwrap_err()
+                    .contains("only a regular file")
+            );
+            assert!(
+                resolve(None, &[&[("disk", kind)]])
+                    .unwrap_err()
+                    .contains("folder is needed")
+            );
         }
         // Elsewhere in the image they do not matter: they are never made.
-        assert!(resolve(None, &[&[("dev/null", Device), ("etc/l", Symlink), ("disk/a", File)]]).is_ok());
+        assert!(
+            resolve(
+                None,
+                &[&[("dev/null", Device), ("etc/l", Symlink), ("disk/a", File)]]
+            )
+            .is_ok()
+        );
     }
 
     #[test]
     fn names_that_leave_the_image_refuse_the_layer() {
         for bad in ["../disk/a", "disk/../../etc/shadow", "/disk/a", "disk/a\0b"] {
-            assert!(resolve(None, &[&[(bad, File), ("disk/a", File)]]).is_err(), "{bad:?}");
+            assert!(
+                resolve(None, &[&[(bad, File), ("disk/a", File)]]).is_err(),
+                "{bad:?}"
+            );
         }
     }
 
     #[test]
     fn a_file_named_twice_in_one_layer_is_refused() {
-        assert!(resolve(None, &[&[("disk/a", File), ("./disk//a", File)]]).unwrap_err().contains("twice"));
+        assert!(
+            resolve(None, &[&[("disk/a", File), ("./disk//a", File)]])
+                .unwrap_err()
+                .contains("twice")
+        );
     }
 }

@@ -46,7 +46,10 @@ pub(crate) struct BlobFile {
 
 /// Opens a regular file for reading without following a link at its end and without blocking on a FIFO.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
@@ -55,11 +58,17 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
 
 impl Layout {
     pub(crate) fn folder(path: PathBuf) -> Self {
-        Self { path, archive: None }
+        Self {
+            path,
+            archive: None,
+        }
     }
 
     pub(crate) fn archive(path: PathBuf, file: File, entries: Vec<ArchiveEntry>) -> Self {
-        let entries = entries.into_iter().map(|e| (e.name, (e.offset, e.size))).collect();
+        let entries = entries
+            .into_iter()
+            .map(|e| (e.name, (e.offset, e.size)))
+            .collect();
         Self {
             path,
             archive: Some(Arc::new(ArchiveFiles { file, entries })),
@@ -75,30 +84,48 @@ impl Layout {
             None => {
                 let file = open_regular(&self.path.join(name))?;
                 let length = file.metadata()?.len();
-                Ok(BlobFile { file, offset: 0, length })
+                Ok(BlobFile {
+                    file,
+                    offset: 0,
+                    length,
+                })
             }
             Some(archive) => {
                 let (offset, length) = *archive.entries.get(name).ok_or(io::ErrorKind::NotFound)?;
                 let file = archive.file.try_clone()?;
-                let inside = offset.checked_add(length).is_some_and(|end| file.metadata().is_ok_and(|m| end <= m.len()));
+                let inside = offset
+                    .checked_add(length)
+                    .is_some_and(|end| file.metadata().is_ok_and(|m| end <= m.len()));
                 if !inside {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                Ok(BlobFile { file, offset, length })
+                Ok(BlobFile {
+                    file,
+                    offset,
+                    length,
+                })
             }
         }
     }
 
     fn read(&self, reference: &str, name: &str, limit: u64) -> Result<Vec<u8>> {
         let missing = |error: io::Error| {
-            ImageError::unsupported(reference, format!("{name} of {} cannot be read: {error}", self.path.display()))
+            ImageError::unsupported(
+                reference,
+                format!("{name} of {} cannot be read: {error}", self.path.display()),
+            )
         };
         let blob = self.open(name).map_err(missing)?;
         if blob.length > limit {
-            return Err(ImageError::limit(reference, format!("{name} has {} bytes; allowed are {limit}", blob.length)));
+            return Err(ImageError::limit(
+                reference,
+                format!("{name} has {} bytes; allowed are {limit}", blob.length),
+            ));
         }
         let mut bytes = vec![0; usize::try_from(blob.length).unwrap_or(0)];
-        blob.file.read_exact_at(&mut bytes, blob.offset).map_err(missing)?;
+        blob.file
+            .read_exact_at(&mut bytes, blob.offset)
+            .map_err(missing)?;
         Ok(bytes)
     }
 
@@ -115,9 +142,17 @@ impl Layout {
     }
 
     /// The entry for `oci:PATH[:name]`.
-    pub(crate) fn select(&self, reference: &str, name: Option<&str>, limits: &Limits) -> Result<Blob> {
+    pub(crate) fn select(
+        &self,
+        reference: &str,
+        name: Option<&str>,
+        limits: &Limits,
+    ) -> Result<Blob> {
         let entries = self.index(reference, limits)?;
-        let chosen: Vec<_> = entries.iter().filter(|e| name.is_none_or(|name| names(e).any(|n| n == name))).collect();
+        let chosen: Vec<_> = entries
+            .iter()
+            .filter(|e| name.is_none_or(|name| names(e).any(|n| n == name)))
+            .collect();
         match chosen.as_slice() {
             [entry] => blob_of(reference, entry),
             [] if name.is_some() => Err(ImageError::NotFound {
@@ -130,7 +165,11 @@ impl Layout {
             }),
             _ => Err(ImageError::unsupported(
                 reference,
-                format!("{} holds several images ({}); name one after the path", self.path.display(), list(&entries)),
+                format!(
+                    "{} holds several images ({}); name one after the path",
+                    self.path.display(),
+                    list(&entries)
+                ),
             )),
         }
     }
@@ -141,7 +180,11 @@ impl Layout {
         for entry in self.index(&shown, limits)? {
             let hit = match reference.digest() {
                 Some(digest) => entry.digest == digest,
-                None => names(&entry).any(|name| name == shown || Reference::try_from(name).is_ok_and(|r| r.whole() == shown && name.contains('/'))),
+                None => names(&entry).any(|name| {
+                    name == shown
+                        || Reference::try_from(name)
+                            .is_ok_and(|r| r.whole() == shown && name.contains('/'))
+                }),
             };
             if hit {
                 return blob_of(&shown, &entry).map(Some);
@@ -151,8 +194,18 @@ impl Layout {
     }
 
     /// A small blob: a manifest or a config.
-    pub(crate) fn blob_bytes(&self, reference: &str, what: &str, blob: &Blob, limits: &Limits) -> Result<Vec<u8>> {
-        let bytes = self.read(reference, &format!("blobs/sha256/{}", blob.digest.hex()), limits.manifest_size)?;
+    pub(crate) fn blob_bytes(
+        &self,
+        reference: &str,
+        what: &str,
+        blob: &Blob,
+        limits: &Limits,
+    ) -> Result<Vec<u8>> {
+        let bytes = self.read(
+            reference,
+            &format!("blobs/sha256/{}", blob.digest.hex()),
+            limits.manifest_size,
+        )?;
         let actual = Digest::of(&bytes);
         if actual != blob.digest {
             return Err(mismatch(what, reference, &blob.digest, &actual));
@@ -161,10 +214,18 @@ impl Layout {
     }
 
     /// A layer; reads it once to check its digest.
-    pub(crate) fn blob_file(&self, reference: &str, blob: &Blob, progress: &mut dyn FnMut(u64)) -> Result<BlobFile> {
+    pub(crate) fn blob_file(
+        &self,
+        reference: &str,
+        blob: &Blob,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<BlobFile> {
         let name = format!("blobs/sha256/{}", blob.digest.hex());
         let unreadable = |error: io::Error| {
-            ImageError::unsupported(reference, format!("{name} of {} cannot be read: {error}", self.path.display()))
+            ImageError::unsupported(
+                reference,
+                format!("{name} of {} cannot be read: {error}", self.path.display()),
+            )
         };
         let found = self.open(&name).map_err(unreadable)?;
         if found.length != blob.size {
@@ -178,8 +239,13 @@ impl Layout {
         // By offset: the descriptor of an archive is shared by all its blobs.
         let (mut hasher, mut buffer, mut done) = (Sha256::new(), vec![0; 256 << 10], 0);
         while done < found.length {
-            let want = usize::try_from(found.length - done).unwrap_or(usize::MAX).min(buffer.len());
-            found.file.read_exact_at(&mut buffer[..want], found.offset + done).map_err(unreadable)?;
+            let want = usize::try_from(found.length - done)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            found
+                .file
+                .read_exact_at(&mut buffer[..want], found.offset + done)
+                .map_err(unreadable)?;
             hasher.update(&buffer[..want]);
             done += want as u64;
             progress(done);
@@ -192,7 +258,12 @@ impl Layout {
     }
 }
 
-pub(crate) fn mismatch(what: &str, reference: &str, expected: &dyn std::fmt::Display, actual: &dyn std::fmt::Display) -> ImageError {
+pub(crate) fn mismatch(
+    what: &str,
+    reference: &str,
+    expected: &dyn std::fmt::Display,
+    actual: &dyn std::fmt::Display,
+) -> ImageError {
     ImageError::DigestMismatch {
         what: what.to_owned(),
         reference: reference.to_owned(),
@@ -202,7 +273,10 @@ pub(crate) fn mismatch(what: &str, reference: &str, expected: &dyn std::fmt::Dis
 }
 
 fn blob_of(reference: &str, entry: &ImageIndexEntry) -> Result<Blob> {
-    let digest = entry.digest.parse().map_err(|error: String| ImageError::unsupported(reference, error))?;
+    let digest = entry
+        .digest
+        .parse()
+        .map_err(|error: String| ImageError::unsupported(reference, error))?;
     Ok(Blob {
         digest,
         size: u64::try_from(entry.size).unwrap_or(0),
@@ -216,9 +290,17 @@ fn names(entry: &ImageIndexEntry) -> impl Iterator<Item = &str> {
 }
 
 fn list(entries: &[ImageIndexEntry]) -> String {
-    let mut all: Vec<_> = entries.iter().flat_map(names).map(|n| n.chars().take(100).collect::<String>()).collect();
+    let mut all: Vec<_> = entries
+        .iter()
+        .flat_map(names)
+        .map(|n| n.chars().take(100).collect::<String>())
+        .collect();
     all.truncate(20);
-    if all.is_empty() { "no names".to_owned() } else { all.join(", ") }
+    if all.is_empty() {
+        "no names".to_owned()
+    } else {
+        all.join(", ")
+    }
 }
 
 /// The layouts below the folders that `play --images` and the configuration name: each is a layout itself or holds layouts.
@@ -236,7 +318,10 @@ pub(crate) fn layouts_in(folders: &[PathBuf]) -> Vec<Layout> {
                 continue;
             }
         };
-        let mut below: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.join("index.json").is_file()).collect();
+        let mut below: Vec<_> = entries
+            .filter_map(|e| Some(e.ok()?.path()))
+            .filter(|p| p.join("index.json").is_file())
+            .collect();
         below.sort();
         found.extend(below.into_iter().map(Layout::folder));
     }

@@ -57,7 +57,9 @@ impl Default for Limits {
 impl Limits {
     /// Most bytes that a layer of `compressed` bytes may expand to.
     pub(crate) fn layer_expanded(&self, compressed: u64) -> u64 {
-        let by_ratio = compressed.saturating_mul(self.expansion).max(self.expansion_floor);
+        let by_ratio = compressed
+            .saturating_mul(self.expansion)
+            .max(self.expansion_floor);
         // Some room for what surrounds the disk in its layer.
         by_ratio.min(self.disk_size.saturating_add(self.expansion_floor))
     }

@@ -13,7 +13,9 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags
 
 use crate::error::{ImageError, Result};
 
-const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
 
 /// A regular file that was found without following links. It stays the same file whatever happens to its path.
 #[derive(Debug)]
@@ -86,17 +88,28 @@ fn refused(path: &Path, reason: impl Into<String>) -> ImageError {
 }
 
 fn open_folder(folder: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| ImageError::io("open", folder)(error.into()))
+    rustix::fs::open(
+        folder,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|error| ImageError::io("open", folder)(error.into()))
 }
 
 fn plain_name<'n>(folder: &Path, name: &'n str) -> Result<&'n str> {
-    let plain = !name.is_empty() && name != "." && name != ".." && name.len() <= 255 && !name.contains(['/', '\0']);
+    let plain = !name.is_empty()
+        && name != "."
+        && name != ".."
+        && name.len() <= 255
+        && !name.contains(['/', '\0']);
     if plain {
         Ok(name)
     } else {
         let shown: String = name.chars().take(100).collect();
-        Err(refused(folder, format!("{shown:?} is not a plain file name")))
+        Err(refused(
+            folder,
+            format!("{shown:?} is not a plain file name"),
+        ))
     }
 }
 
@@ -118,10 +131,16 @@ fn look(folder: &OwnedFd, name: &str, path: &Path) -> Result<Option<DiskFile>> {
     let handle = match rustix::fs::openat2(folder, name, flags, Mode::empty(), RESOLVE) {
         Ok(handle) => handle,
         Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(rustix::io::Errno::LOOP) => return Err(refused(path, "it is a symbolic link; only a regular file can be used")),
+        Err(rustix::io::Errno::LOOP) => {
+            return Err(refused(
+                path,
+                "it is a symbolic link; only a regular file can be used",
+            ));
+        }
         Err(error) => return Err(ImageError::io("open", path)(error.into())),
     };
-    let stat = rustix::fs::fstat(&handle).map_err(|error| ImageError::io("look at", path)(error.into()))?;
+    let stat = rustix::fs::fstat(&handle)
+        .map_err(|error| ImageError::io("look at", path)(error.into()))?;
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => None,
         FileType::Symlink => Some("a symbolic link"),
@@ -132,10 +151,19 @@ fn look(folder: &OwnedFd, name: &str, path: &Path) -> Result<Option<DiskFile>> {
         FileType::Unknown => Some("of unknown type"),
     };
     if let Some(kind) = kind {
-        return Err(refused(path, format!("it is {kind}; only a regular file can be used")));
+        return Err(refused(
+            path,
+            format!("it is {kind}; only a regular file can be used"),
+        ));
     }
     if stat.st_nlink > 1 {
-        return Err(refused(path, format!("it has {} names (hard links); only one is allowed", stat.st_nlink)));
+        return Err(refused(
+            path,
+            format!(
+                "it has {} names (hard links); only one is allowed",
+                stat.st_nlink
+            ),
+        ));
     }
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     if size == 0 {
@@ -161,7 +189,13 @@ pub fn create_raw(folder: &Path, name: &str, size: u64, owner: (u32, u32)) -> Re
     let path = folder.join(name);
     let handle = open_folder(folder)?;
     if size == 0 || size > i64::MAX as u64 - 4096 {
-        return Err(refused(&path, format!("its size would be {size} bytes; allowed are 1 to {}", i64::MAX - 4096)));
+        return Err(refused(
+            &path,
+            format!(
+                "its size would be {size} bytes; allowed are 1 to {}",
+                i64::MAX - 4096
+            ),
+        ));
     }
     // A temporary name first: a crash must not leave a disk of the wrong size.
     let temporary = format!(".{}.new", &name[..name.floor_char_boundary(200)]);
@@ -175,15 +209,23 @@ pub fn create_raw(folder: &Path, name: &str, size: u64, owner: (u32, u32)) -> Re
     }
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
-    let file = rustix::fs::openat2(&handle, temporary.as_str(), flags, mode, RESOLVE).map_err(failed("create"))?;
+    let file = rustix::fs::openat2(&handle, temporary.as_str(), flags, mode, RESOLVE)
+        .map_err(failed("create"))?;
     let made = (|| {
-        rustix::fs::ftruncate(&file, size.next_multiple_of(4096)).map_err(failed("set the size of"))?;
+        rustix::fs::ftruncate(&file, size.next_multiple_of(4096))
+            .map_err(failed("set the size of"))?;
         if rustix::process::geteuid().is_root() {
             let owner = (Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
             rustix::fs::fchown(&file, owner.0, owner.1).map_err(failed("set the owner of"))?;
         }
         rustix::fs::fsync(&file).map_err(failed("write"))?;
-        let renamed = rustix::fs::renameat_with(&handle, temporary.as_str(), &handle, name, RenameFlags::NOREPLACE);
+        let renamed = rustix::fs::renameat_with(
+            &handle,
+            temporary.as_str(),
+            &handle,
+            name,
+            RenameFlags::NOREPLACE,
+        );
         renamed.map_err(|error| match error {
             rustix::io::Errno::EXIST => refused(&path, "there is already something of that name"),
             error => failed("rename")(error),
@@ -195,7 +237,8 @@ pub fn create_raw(folder: &Path, name: &str, size: u64, owner: (u32, u32)) -> Re
         return Err(error);
     }
     super::store::sync_folder(folder)?;
-    look(&handle, name, &path)?.ok_or_else(|| ImageError::io("find", &path)(io::ErrorKind::NotFound.into()))
+    look(&handle, name, &path)?
+        .ok_or_else(|| ImageError::io("find", &path)(io::ErrorKind::NotFound.into()))
 }
 
 /// Opens the disk `name` in `folder`, or makes it as [`create_raw`] does; an existing one keeps its size.

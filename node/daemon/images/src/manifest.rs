@@ -1,8 +1,9 @@
 //! Manifests and indexes: bounded JSON, checked before anything is fetched because of it.
 
 use oci_client::manifest::{
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, ImageIndexEntry, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciDescriptor,
-    OciImageIndex, OciImageManifest,
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, ImageIndexEntry,
+    OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageIndex,
+    OciImageManifest,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -60,17 +61,25 @@ pub(crate) fn parse(reference: &str, bytes: &[u8], limits: &Limits) -> Result<Do
         manifests: Option<IgnoredAny>,
         layers: Option<IgnoredAny>,
     }
-    let malformed = |error: serde_json::Error| ImageError::unsupported(reference, format!("its manifest is malformed: {error}"));
+    let malformed = |error: serde_json::Error| {
+        ImageError::unsupported(reference, format!("its manifest is malformed: {error}"))
+    };
     let shape: Shape = serde_json::from_slice(bytes).map_err(malformed)?;
     if shape.schema_version != 2 {
         return Err(ImageError::unsupported(
             reference,
-            format!("its manifest has schema version {}; only 2 is supported", shape.schema_version),
+            format!(
+                "its manifest has schema version {}; only 2 is supported",
+                shape.schema_version
+            ),
         ));
     }
     match (shape.manifests, shape.layers) {
         // The same bytes must not be an index for one reader and an image for another.
-        (Some(_), Some(_)) => Err(ImageError::unsupported(reference, "its manifest has both manifests and layers")),
+        (Some(_), Some(_)) => Err(ImageError::unsupported(
+            reference,
+            "its manifest has both manifests and layers",
+        )),
         (Some(_), None) => {
             let index: OciImageIndex = serde_json::from_slice(bytes).map_err(malformed)?;
             Ok(Document::Index(index.manifests))
@@ -87,8 +96,9 @@ fn blob(reference: &str, what: &str, descriptor: &OciDescriptor) -> Result<Blob>
         .digest
         .parse()
         .map_err(|error| ImageError::unsupported(reference, format!("{what}: {error}")))?;
-    let size = u64::try_from(descriptor.size)
-        .map_err(|_| ImageError::unsupported(reference, format!("{what} has size {}", descriptor.size)))?;
+    let size = u64::try_from(descriptor.size).map_err(|_| {
+        ImageError::unsupported(reference, format!("{what} has size {}", descriptor.size))
+    })?;
     Ok(Blob { digest, size })
 }
 
@@ -99,39 +109,56 @@ fn image(reference: &str, manifest: &OciImageManifest, limits: &Limits) -> Resul
     if manifest.layers.len() > limits.layers {
         return Err(ImageError::limit(
             reference,
-            format!("it has {} layers; allowed are {}", manifest.layers.len(), limits.layers),
+            format!(
+                "it has {} layers; allowed are {}",
+                manifest.layers.len(),
+                limits.layers
+            ),
         ));
     }
     let mut layers = Vec::new();
     for layer in &manifest.layers {
         let kind = layer.media_type.as_str();
-        let tar = kind.starts_with("application/vnd.oci.image.layer.") || kind.starts_with("application/vnd.docker.image.rootfs.");
+        let tar = kind.starts_with("application/vnd.oci.image.layer.")
+            || kind.starts_with("application/vnd.docker.image.rootfs.");
         let encoding = kind.rsplit_once('.').map_or("", |(_, last)| last);
         if !tar || !matches!(encoding, "tar" | "tar+gzip" | "tar+zstd" | "gzip" | "zstd") {
             let shown: String = kind.chars().take(100).collect();
             return Err(ImageError::unsupported(
                 reference,
-                format!("it has a layer of type {shown:?}; supported are tar layers, plain or compressed with gzip or zstd"),
+                format!(
+                    "it has a layer of type {shown:?}; supported are tar layers, plain or compressed with gzip or zstd"
+                ),
             ));
         }
         layers.push(blob(reference, "a layer", layer)?);
     }
-    let total = layers.iter().fold(0u64, |sum, layer| sum.saturating_add(layer.size));
+    let total = layers
+        .iter()
+        .fold(0u64, |sum, layer| sum.saturating_add(layer.size));
     if total > limits.image_size {
         return Err(ImageError::limit(
             reference,
-            format!("its layers have {} in all; allowed are {}", human(total), human(limits.image_size)),
+            format!(
+                "its layers have {} in all; allowed are {}",
+                human(total),
+                human(limits.image_size)
+            ),
         ));
     }
     let config = blob(reference, "its config", &manifest.config)?;
     if config.size > limits.manifest_size {
         return Err(ImageError::limit(
             reference,
-            format!("its config has {} bytes; allowed are {}", config.size, limits.manifest_size),
+            format!(
+                "its config has {} bytes; allowed are {}",
+                config.size, limits.manifest_size
+            ),
         ));
     }
     let kind = manifest.config.media_type.as_str();
-    let says_platform = kind == "application/vnd.oci.image.config.v1+json" || kind == "application/vnd.docker.container.image.v1+json";
+    let says_platform = kind == "application/vnd.oci.image.config.v1+json"
+        || kind == "application/vnd.docker.container.image.v1+json";
     Ok(Image {
         config: says_platform.then_some(config),
         layers,
@@ -140,27 +167,54 @@ fn image(reference: &str, manifest: &OciImageManifest, limits: &Limits) -> Resul
 
 /// The image of an index for this machine.
 pub(crate) fn choose(reference: &str, entries: &[ImageIndexEntry]) -> Result<Blob> {
-    let usable: Vec<_> = entries.iter().filter(|e| ACCEPTED.contains(&e.media_type.as_str()) || e.media_type.is_empty()).collect();
-    let platform = |entry: &ImageIndexEntry| entry.platform.as_ref().map(|p| (p.os.to_string(), p.architecture.to_string()));
+    let usable: Vec<_> = entries
+        .iter()
+        .filter(|e| ACCEPTED.contains(&e.media_type.as_str()) || e.media_type.is_empty())
+        .collect();
+    let platform = |entry: &ImageIndexEntry| {
+        entry
+            .platform
+            .as_ref()
+            .map(|p| (p.os.to_string(), p.architecture.to_string()))
+    };
     let ours = ("linux".to_owned(), architecture().to_owned());
-    let chosen = usable.iter().find(|e| platform(e).as_ref() == Some(&ours)).or_else(|| match usable.as_slice() {
-        // An index around a single image often leaves the platform to the config.
-        [only] if only.platform.is_none() => Some(only),
-        _ => None,
-    });
+    let chosen = usable
+        .iter()
+        .find(|e| platform(e).as_ref() == Some(&ours))
+        .or_else(|| match usable.as_slice() {
+            // An index around a single image often leaves the platform to the config.
+            [only] if only.platform.is_none() => Some(only),
+            _ => None,
+        });
     let Some(entry) = chosen else {
-        let mut there: Vec<_> = usable.iter().filter_map(|e| platform(e)).map(|(os, arch)| format!("{os}/{arch}")).collect();
+        let mut there: Vec<_> = usable
+            .iter()
+            .filter_map(|e| platform(e))
+            .map(|(os, arch)| format!("{os}/{arch}"))
+            .collect();
         there.sort();
         there.dedup();
         there.truncate(20);
-        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        let there = if there.is_empty() {
+            "none".to_owned()
+        } else {
+            there.join(", ")
+        };
         return Err(ImageError::unsupported(
             reference,
-            format!("it has no image for linux/{}; it has: {there}", architecture()),
+            format!(
+                "it has no image for linux/{}; it has: {there}",
+                architecture()
+            ),
         ));
     };
-    let digest = entry.digest.parse().map_err(|error: String| ImageError::unsupported(reference, error))?;
-    let size = u64::try_from(entry.size).map_err(|_| ImageError::unsupported(reference, format!("a manifest has size {}", entry.size)))?;
+    let digest = entry
+        .digest
+        .parse()
+        .map_err(|error: String| ImageError::unsupported(reference, error))?;
+    let size = u64::try_from(entry.size).map_err(|_| {
+        ImageError::unsupported(reference, format!("a manifest has size {}", entry.size))
+    })?;
     Ok(Blob { digest, size })
 }
 
@@ -173,14 +227,25 @@ pub(crate) fn check_config(reference: &str, bytes: &[u8]) -> Result<()> {
         #[serde(default)]
         architecture: String,
     }
-    let config: Config =
-        serde_json::from_slice(bytes).map_err(|error| ImageError::unsupported(reference, format!("its config is malformed: {error}")))?;
-    let fits = (config.os.is_empty() || config.os == "linux") && (config.architecture.is_empty() || config.architecture == architecture());
+    let config: Config = serde_json::from_slice(bytes).map_err(|error| {
+        ImageError::unsupported(reference, format!("its config is malformed: {error}"))
+    })?;
+    let fits = (config.os.is_empty() || config.os == "linux")
+        && (config.architecture.is_empty() || config.architecture == architecture());
     if fits {
         return Ok(());
     }
-    let shown: String = format!("{}/{}", config.os, config.architecture).chars().take(60).collect();
-    Err(ImageError::unsupported(reference, format!("it is for {shown:?}, this machine is linux/{}", architecture())))
+    let shown: String = format!("{}/{}", config.os, config.architecture)
+        .chars()
+        .take(60)
+        .collect();
+    Err(ImageError::unsupported(
+        reference,
+        format!(
+            "it is for {shown:?}, this machine is linux/{}",
+            architecture()
+        ),
+    ))
 }
 
 #[cfg(test)]
@@ -211,9 +276,16 @@ mod tests {
             "application/vnd.oci.image.layer.v1.tar+zstd",
             "application/vnd.docker.image.rootfs.diff.tar.gzip",
         ] {
-            assert!(matches!(parsed(&manifest(&layer(kind, 1))), Ok(Document::Image(_))), "{kind}");
+            assert!(
+                matches!(parsed(&manifest(&layer(kind, 1))), Ok(Document::Image(_))),
+                "{kind}"
+            );
         }
-        for kind in ["application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "application/vnd.wasm.content.layer.v1+wasm", "text/plain"] {
+        for kind in [
+            "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+            "application/vnd.wasm.content.layer.v1+wasm",
+            "text/plain",
+        ] {
             assert!(parsed(&manifest(&layer(kind, 1))).is_err(), "{kind}");
         }
     }
@@ -240,28 +312,58 @@ mod tests {
     #[test]
     fn the_index_entry_of_this_machine_is_chosen() {
         let entry = |platform: &str| {
-            format!(r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{D}","size":7{platform}}}"#)
+            format!(
+                r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{D}","size":7{platform}}}"#
+            )
         };
-        let platform = |os: &str, arch: &str| entry(&format!(r#","platform":{{"os":"{os}","architecture":"{arch}"}}"#));
+        let platform = |os: &str, arch: &str| {
+            entry(&format!(
+                r#","platform":{{"os":"{os}","architecture":"{arch}"}}"#
+            ))
+        };
         let index = |entries: &[String]| {
-            let text = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
+            let text = format!(
+                r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+                entries.join(",")
+            );
             match parsed(&text).unwrap() {
                 Document::Index(entries) => choose("x", &entries),
                 Document::Image(_) => panic!("not an index"),
             }
         };
-        assert_eq!(index(&[platform("linux", "s390x"), platform("linux", architecture())]).unwrap().size, 7);
+        assert_eq!(
+            index(&[
+                platform("linux", "s390x"),
+                platform("linux", architecture())
+            ])
+            .unwrap()
+            .size,
+            7
+        );
         assert!(index(&[entry("")]).is_ok());
         assert!(index(&[entry(""), entry("")]).is_err());
-        let error = index(&[platform("windows", "amd64"), platform("unknown", "unknown")]).unwrap_err().to_string();
+        let error = index(&[platform("windows", "amd64"), platform("unknown", "unknown")])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("windows/amd64"), "{error}");
     }
 
     #[test]
     fn a_config_for_another_machine_is_refused() {
         assert!(check_config("x", b"{}").is_ok());
-        assert!(check_config("x", format!(r#"{{"os":"linux","architecture":"{}"}}"#, architecture()).as_bytes()).is_ok());
-        assert!(check_config("x", br#"{"os":"linux","architecture":"s390x"}"#).unwrap_err().to_string().contains("s390x"));
+        assert!(
+            check_config(
+                "x",
+                format!(r#"{{"os":"linux","architecture":"{}"}}"#, architecture()).as_bytes()
+            )
+            .is_ok()
+        );
+        assert!(
+            check_config("x", br#"{"os":"linux","architecture":"s390x"}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("s390x")
+        );
         assert!(check_config("x", b"no").is_err());
     }
 }

@@ -25,13 +25,20 @@ impl PullPolicy {
     ///
     /// # Errors
     /// The value when it is none of `Always`, `IfNotPresent` and `Never`.
-    pub fn from_field(value: Option<&str>, reference: &ImageReference) -> std::result::Result<Self, String> {
+    pub fn from_field(
+        value: Option<&str>,
+        reference: &ImageReference,
+    ) -> std::result::Result<Self, String> {
         match value {
             Some("Always") => Ok(Self::Always),
             Some("IfNotPresent") => Ok(Self::IfNotPresent),
             Some("Never") => Ok(Self::Never),
             None | Some("") => Ok(match reference {
-                ImageReference::Registry(r) if r.digest().is_none() && r.tag() == Some("latest") => Self::Always,
+                ImageReference::Registry(r)
+                    if r.digest().is_none() && r.tag() == Some("latest") =>
+                {
+                    Self::Always
+                }
                 _ => Self::IfNotPresent,
             }),
             Some(other) => Err(other.to_owned()),
@@ -69,7 +76,9 @@ impl FromStr for ImageReference {
             reason,
         };
         if text.len() > 4096 || text.chars().any(char::is_control) {
-            return Err(invalid("at most 4096 bytes and no control characters are allowed".to_owned()));
+            return Err(invalid(
+                "at most 4096 bytes and no control characters are allowed".to_owned(),
+            ));
         }
         for (prefix, archive) in [("oci:", false), ("oci-archive:", true)] {
             let Some(rest) = text.strip_prefix(prefix) else {
@@ -80,10 +89,14 @@ impl FromStr for ImageReference {
                 None => (rest, None),
             };
             if !Path::new(path).is_absolute() {
-                return Err(invalid(format!("{prefix} needs an absolute path, as in {prefix}/PATH[:ref]")));
+                return Err(invalid(format!(
+                    "{prefix} needs an absolute path, as in {prefix}/PATH[:ref]"
+                )));
             }
             if name.as_deref() == Some("") {
-                return Err(invalid("the reference name after the path is empty".to_owned()));
+                return Err(invalid(
+                    "the reference name after the path is empty".to_owned(),
+                ));
             }
             let path = PathBuf::from(path);
             return Ok(if archive {
@@ -97,8 +110,14 @@ impl FromStr for ImageReference {
                 "{error}; expected registry/repository:tag, registry/repository@sha256:…, oci:/PATH[:ref] or oci-archive:/PATH[:ref]"
             ))
         })?;
-        if !reference.repository().bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b'/')) {
-            return Err(invalid("a repository has lower-case letters, digits and . _ - / only".to_owned()));
+        if !reference
+            .repository()
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b'/'))
+        {
+            return Err(invalid(
+                "a repository has lower-case letters, digits and . _ - / only".to_owned(),
+            ));
         }
         if let Some(digest) = reference.digest() {
             digest.parse::<Digest>().map_err(invalid)?;
@@ -165,7 +184,9 @@ impl FromStr for ImagePath {
                 // A doubled slash and `.` mean nothing; resolve them rather than let two spellings of one path exist.
                 "" | "." => {}
                 ".." => return invalid("it contains .."),
-                part if part.len() > 255 => return invalid("a part of it is longer than 255 bytes"),
+                part if part.len() > 255 => {
+                    return invalid("a part of it is longer than 255 bytes");
+                }
                 part => parts.push(part.to_owned()),
             }
         }
@@ -189,7 +210,10 @@ mod tests {
     #[test]
     fn every_kind_of_reference_is_recognised() {
         let parse = |text: &str| text.parse::<ImageReference>().unwrap();
-        assert!(matches!(parse("catamaran.local/minimal:dev"), ImageReference::Registry(_)));
+        assert!(matches!(
+            parse("catamaran.local/minimal:dev"),
+            ImageReference::Registry(_)
+        ));
         assert_eq!(
             parse("oci:/srv/images:catamaran.local/minimal:dev"),
             ImageReference::Layout {
@@ -209,12 +233,26 @@ mod tests {
 
     #[test]
     fn bad_references_are_refused_and_say_what_is_allowed() {
-        for bad in ["", "UPPER/x", "oci:relative", "oci:/x:", "host/a b", "host/x@sha256:123", "a\0b"] {
+        for bad in [
+            "",
+            "UPPER/x",
+            "oci:relative",
+            "oci:/x:",
+            "host/a b",
+            "host/x@sha256:123",
+            "a\0b",
+        ] {
             let error = bad.parse::<ImageReference>().unwrap_err();
             assert_eq!(error.reason(), "InvalidImageName", "{bad}");
         }
         let sha512 = format!("host/x@sha512:{}", "0".repeat(128));
-        assert!(sha512.parse::<ImageReference>().unwrap_err().to_string().contains("only sha256"));
+        assert!(
+            sha512
+                .parse::<ImageReference>()
+                .unwrap_err()
+                .to_string()
+                .contains("only sha256")
+        );
     }
 
     #[test]
@@ -223,18 +261,37 @@ mod tests {
         assert_eq!(policy("host.example/x"), PullPolicy::Always);
         assert_eq!(policy("host.example/x:latest"), PullPolicy::Always);
         assert_eq!(policy("host.example/x:1"), PullPolicy::IfNotPresent);
-        assert_eq!(PullPolicy::from_field(Some("Sometimes"), &"h.example/x".parse().unwrap()), Err("Sometimes".to_owned()));
+        assert_eq!(
+            PullPolicy::from_field(Some("Sometimes"), &"h.example/x".parse().unwrap()),
+            Err("Sometimes".to_owned())
+        );
     }
 
     #[test]
     fn paths_that_leave_the_image_are_refused() {
         let long = format!("/{}", "a".repeat(5000));
-        for bad in ["", "/", "disk/x", "/disk/../etc/shadow", "/..", "/disk/a\0b", "/disk/", &long] {
+        for bad in [
+            "",
+            "/",
+            "disk/x",
+            "/disk/../etc/shadow",
+            "/..",
+            "/disk/a\0b",
+            "/disk/",
+            &long,
+        ] {
             assert!(bad.parse::<ImagePath>().is_err(), "{bad:.40}");
         }
         // Percent signs mean nothing here: this is a plain (if odd) file name, never decoded.
         assert_eq!("/%2e%2e/x".parse::<ImagePath>().unwrap().folder(), "%2e%2e");
         let path = "//disk/./a.img".parse::<ImagePath>().unwrap();
-        assert_eq!((path.folder().as_str(), path.name(), path.to_string().as_str()), ("disk", "a.img", "/disk/a.img"));
+        assert_eq!(
+            (
+                path.folder().as_str(),
+                path.name(),
+                path.to_string().as_str()
+            ),
+            ("disk", "a.img", "/disk/a.img")
+        );
     }
 }

@@ -58,7 +58,10 @@ impl Default for RegistryConfig {
         Self {
             plain_http: Vec::new(),
             ca_files: Vec::new(),
-            ca_folders: vec!["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()],
+            ca_folders: vec![
+                "/etc/containers/certs.d".into(),
+                "/etc/docker/certs.d".into(),
+            ],
             auth_files: AuthFiles::from_environment(),
             proxy: None,
             connect_timeout: Duration::from_secs(10),
@@ -112,7 +115,12 @@ struct Login {
 }
 
 impl RegistrySource {
-    pub(crate) async fn connect(reference: &Reference, auth: &PullAuth, config: &RegistryConfig, limits: &Limits) -> Result<Self> {
+    pub(crate) async fn connect(
+        reference: &Reference,
+        auth: &PullAuth,
+        config: &RegistryConfig,
+        limits: &Limits,
+    ) -> Result<Self> {
         let host = reference.resolve_registry().to_owned();
         let shown = reference.whole();
         let origin = |scheme: &str| {
@@ -122,13 +130,11 @@ impl RegistrySource {
             })
         };
         let plain = origin("http")?;
-        let origin = if config.plain_http.iter().any(|h| *h == host) {
-            plain
-        } else if plain.is_loopback() && speaks_plain_http(&client(config, &plain)?, &plain, config).await {
-            plain
-        } else {
-            origin("https")?
-        };
+        let listed = config.plain_http.contains(&host);
+        let without_tls = listed
+            || (plain.is_loopback()
+                && speaks_plain_http(&client(config, &plain)?, &plain, config).await);
+        let origin = if without_tls { plain } else { origin("https")? };
         Ok(Self {
             http: client(config, &origin)?,
             credentials: credentials(&host, reference.repository(), auth, &config.auth_files),
@@ -149,34 +155,79 @@ impl RegistrySource {
     /// The manifest of the reference and its digest.
     pub(crate) async fn root(&self) -> Result<(Vec<u8>, Digest)> {
         let expected = match self.reference.digest() {
-            Some(digest) => Some(digest.parse::<Digest>().map_err(|e| ImageError::unsupported(&self.shown, e))?),
+            Some(digest) => Some(
+                digest
+                    .parse::<Digest>()
+                    .map_err(|e| ImageError::unsupported(&self.shown, e))?,
+            ),
             None => None,
         };
-        let name = self.reference.digest().or(self.reference.tag()).unwrap_or("latest").to_owned();
-        self.document("the manifest", &format!("manifests/{name}"), &ACCEPTED.join(", "), expected.as_ref()).await
+        let name = self
+            .reference
+            .digest()
+            .or(self.reference.tag())
+            .unwrap_or("latest")
+            .to_owned();
+        self.document(
+            "the manifest",
+            &format!("manifests/{name}"),
+            &ACCEPTED.join(", "),
+            expected.as_ref(),
+        )
+        .await
     }
 
     /// A manifest that an index names.
     pub(crate) async fn manifest(&self, blob: &Blob) -> Result<Vec<u8>> {
         let accept = ACCEPTED.join(", ");
-        let (bytes, _) = self.document("the manifest", &format!("manifests/{}", blob.digest), &accept, Some(&blob.digest)).await?;
+        let (bytes, _) = self
+            .document(
+                "the manifest",
+                &format!("manifests/{}", blob.digest),
+                &accept,
+                Some(&blob.digest),
+            )
+            .await?;
         Ok(bytes)
     }
 
     /// A config.
     pub(crate) async fn blob_bytes(&self, what: &str, blob: &Blob) -> Result<Vec<u8>> {
-        let (bytes, _) = self.document(what, &format!("blobs/{}", blob.digest), "*/*", Some(&blob.digest)).await?;
+        let (bytes, _) = self
+            .document(
+                what,
+                &format!("blobs/{}", blob.digest),
+                "*/*",
+                Some(&blob.digest),
+            )
+            .await?;
         Ok(bytes)
     }
 
-    async fn document(&self, what: &str, path: &str, accept: &str, expected: Option<&Digest>) -> Result<(Vec<u8>, Digest)> {
+    async fn document(
+        &self,
+        what: &str,
+        path: &str,
+        accept: &str,
+        expected: Option<&Digest>,
+    ) -> Result<(Vec<u8>, Digest)> {
         let mut attempts = Attempts::new(&self.config);
         loop {
-            let outcome = tokio::time::timeout(self.config.request_timeout, self.document_once(what, path, accept, expected)).await;
+            let outcome = tokio::time::timeout(
+                self.config.request_timeout,
+                self.document_once(what, path, accept, expected),
+            )
+            .await;
             let fault = match outcome {
                 Ok(Ok(document)) => return Ok(document),
                 Ok(Err(fault)) => fault,
-                Err(_) => Fault::Transient(format!("{what} did not arrive within {} s", self.config.request_timeout.as_secs()), None),
+                Err(_) => Fault::Transient(
+                    format!(
+                        "{what} did not arrive within {} s",
+                        self.config.request_timeout.as_secs()
+                    ),
+                    None,
+                ),
             };
             self.after(fault, &mut attempts).await?;
         }
@@ -190,20 +241,38 @@ impl RegistrySource {
         expected: Option<&Digest>,
     ) -> std::result::Result<(Vec<u8>, Digest), Fault> {
         let response = self.get(path, accept).await?;
-        let said = response.headers().get("docker-content-digest").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let said = response
+            .headers()
+            .get("docker-content-digest")
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned);
         let bytes = self.bounded(response, what).await?;
         let actual = Digest::of(&bytes);
         // Where nothing is expected, the registry's own word is; another algorithm cannot be compared.
         let said = said.and_then(|s| s.parse::<Digest>().ok());
         match expected.or(said.as_ref()) {
-            Some(expected) if *expected != actual => Err(mismatch(what, &self.shown, expected, &actual).into()),
+            Some(expected) if *expected != actual => {
+                Err(mismatch(what, &self.shown, expected, &actual).into())
+            }
             _ => Ok((bytes, actual)),
         }
     }
 
-    async fn bounded(&self, mut response: Response, what: &str) -> std::result::Result<Vec<u8>, Fault> {
-        let too_large = || Fault::Final(ImageError::limit(&self.shown, format!("{what} has more than {} bytes", self.manifest_limit)));
-        if response.content_length().is_some_and(|n| n > self.manifest_limit) {
+    async fn bounded(
+        &self,
+        mut response: Response,
+        what: &str,
+    ) -> std::result::Result<Vec<u8>, Fault> {
+        let too_large = || {
+            Fault::Final(ImageError::limit(
+                &self.shown,
+                format!("{what} has more than {} bytes", self.manifest_limit),
+            ))
+        };
+        if response
+            .content_length()
+            .is_some_and(|n| n > self.manifest_limit)
+        {
             return Err(too_large());
         }
         let mut bytes = Vec::new();
@@ -217,18 +286,29 @@ impl RegistrySource {
     }
 
     /// Downloads a layer into a file in `folder` that has no name, and checks its digest.
-    pub(crate) async fn blob_file(&self, blob: &Blob, folder: &Path, progress: &mut (dyn FnMut(u64) + Send)) -> Result<BlobFile> {
-        let deadline = self.config.request_timeout + Duration::from_secs(blob.size / self.config.min_rate.max(1));
+    pub(crate) async fn blob_file(
+        &self,
+        blob: &Blob,
+        folder: &Path,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<BlobFile> {
+        let deadline = self.config.request_timeout
+            + Duration::from_secs(blob.size / self.config.min_rate.max(1));
         let mut attempts = Attempts::new(&self.config);
         loop {
-            let fault = match tokio::time::timeout(deadline, self.download(blob, folder, progress)).await {
-                Ok(Ok(file)) => return Ok(file),
-                Ok(Err(fault)) => fault,
-                Err(_) => {
-                    let text = format!("a layer of {} bytes did not arrive within {} s", blob.size, deadline.as_secs());
-                    Fault::Transient(text, None)
-                }
-            };
+            let fault =
+                match tokio::time::timeout(deadline, self.download(blob, folder, progress)).await {
+                    Ok(Ok(file)) => return Ok(file),
+                    Ok(Err(fault)) => fault,
+                    Err(_) => {
+                        let text = format!(
+                            "a layer of {} bytes did not arrive within {} s",
+                            blob.size,
+                            deadline.as_secs()
+                        );
+                        Fault::Transient(text, None)
+                    }
+                };
             self.after(fault, &mut attempts).await?;
         }
     }
@@ -241,16 +321,26 @@ impl RegistrySource {
     ) -> std::result::Result<BlobFile, Fault> {
         let wrong_size = |n: &dyn std::fmt::Display| {
             let expected = format_args!("{} with {} bytes", blob.digest, blob.size);
-            Fault::Final(mismatch("a layer", &self.shown, &expected, &format_args!("{n} bytes")))
+            Fault::Final(mismatch(
+                "a layer",
+                &self.shown,
+                &expected,
+                &format_args!("{n} bytes"),
+            ))
         };
         let mut response = self.get(&format!("blobs/{}", blob.digest), "*/*").await?;
         if let Some(n) = response.content_length().filter(|n| *n != blob.size) {
             return Err(wrong_size(&n));
         }
         let folder_path = folder.to_owned();
-        let write_failed = |error: std::io::Error| Fault::Final(ImageError::io("write a layer into", folder_path.clone())(error));
+        let write_failed = |error: std::io::Error| {
+            Fault::Final(ImageError::io("write a layer into", folder_path.clone())(
+                error,
+            ))
+        };
         let file = tempfile::tempfile_in(folder).map_err(write_failed)?;
-        let mut writer = tokio::io::BufWriter::with_capacity(1 << 20, tokio::fs::File::from_std(file));
+        let mut writer =
+            tokio::io::BufWriter::with_capacity(1 << 20, tokio::fs::File::from_std(file));
         let (mut hasher, mut done) = (Sha256::new(), 0u64);
         while let Some(chunk) = response.chunk().await.map_err(|e| self.fault(&e))? {
             done += chunk.len() as u64;
@@ -279,9 +369,18 @@ impl RegistrySource {
 
     /// One `GET` below `/v2/<repository>/`, logging in where the registry asks for it.
     async fn get(&self, path: &str, accept: &str) -> std::result::Result<Response, Fault> {
-        let url = format!("{}/v2/{}/{path}", self.origin.base(), self.reference.repository());
+        let url = format!(
+            "{}/v2/{}/{path}",
+            self.origin.base(),
+            self.reference.repository()
+        );
         loop {
-            let header = self.login.lock().unwrap_or_else(PoisonError::into_inner).header.clone();
+            let header = self
+                .login
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .header
+                .clone();
             let mut request = self.http.get(&url).header(ACCEPT, accept);
             if let Some(header) = &header {
                 request = request.header(AUTHORIZATION, header.clone());
@@ -289,23 +388,43 @@ impl RegistrySource {
             let response = request.send().await.map_err(|e| self.fault(&e))?;
             match response.status() {
                 StatusCode::OK => {
-                    self.login.lock().unwrap_or_else(PoisonError::into_inner).worked = header.is_some();
+                    self.login
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .worked = header.is_some();
                     return Ok(response);
                 }
                 StatusCode::UNAUTHORIZED => {
-                    let challenge = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok());
+                    let challenge = response
+                        .headers()
+                        .get_all(WWW_AUTHENTICATE)
+                        .iter()
+                        .filter_map(|v| v.to_str().ok());
                     let challenge = challenge.collect::<Vec<_>>().join(", ");
                     self.log_in(&challenge).await?;
                 }
-                StatusCode::FORBIDDEN => return Err(Fault::Final(self.unauthorized("it answered 403 Forbidden"))),
+                StatusCode::FORBIDDEN => {
+                    return Err(Fault::Final(self.unauthorized("it answered 403 Forbidden")));
+                }
                 StatusCode::NOT_FOUND => {
                     return Err(Fault::Final(ImageError::NotFound {
                         reference: self.shown.clone(),
                         place: format!("{} ({path})", self.place()),
                     }));
                 }
-                status if transient(status) => return Err(Fault::Transient(format!("it answered {status}"), retry_after(&response))),
-                status => return Err(Fault::Final(self.failed(format!("it answered {status} to {path}"), 1, false))),
+                status if transient(status) => {
+                    return Err(Fault::Transient(
+                        format!("it answered {status}"),
+                        retry_after(&response),
+                    ));
+                }
+                status => {
+                    return Err(Fault::Final(self.failed(
+                        format!("it answered {status} to {path}"),
+                        1,
+                        false,
+                    )));
+                }
             }
         }
     }
@@ -327,7 +446,13 @@ impl RegistrySource {
                 None => return Err(Fault::Final(self.unauthorized(&self.tried()))),
             }
         };
-        let asked = token::header(&self.http, &self.origin, self.reference.repository(), challenge, credential.as_ref());
+        let asked = token::header(
+            &self.http,
+            &self.origin,
+            self.reference.repository(),
+            challenge,
+            credential.as_ref(),
+        );
         let header = match tokio::time::timeout(self.config.request_timeout, asked).await {
             Ok(Ok(header)) => header,
             Ok(Err(token::TokenError::Refused)) => return Ok(()),
@@ -336,13 +461,23 @@ impl RegistrySource {
                 login.next = login.next.saturating_sub(1);
                 return Err(Fault::Transient(text, None));
             }
-            Ok(Err(token::TokenError::Final(text))) => return Err(Fault::Final(self.failed(text, 1, false))),
-            Err(_) => return Err(Fault::Transient("its token server does not answer".to_owned(), None)),
+            Ok(Err(token::TokenError::Final(text))) => {
+                return Err(Fault::Final(self.failed(text, 1, false)));
+            }
+            Err(_) => {
+                return Err(Fault::Transient(
+                    "its token server does not answer".to_owned(),
+                    None,
+                ));
+            }
         };
         if header.is_none() && self.credentials.is_empty() {
             return Err(Fault::Final(self.unauthorized(&self.tried())));
         }
-        self.login.lock().unwrap_or_else(PoisonError::into_inner).header = header;
+        self.login
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .header = header;
         Ok(())
     }
 
@@ -354,7 +489,10 @@ impl RegistrySource {
             );
         }
         let origins: Vec<_> = self.credentials.iter().map(|c| c.origin.as_str()).collect();
-        format!("the credentials from {} were not accepted", origins.join(", "))
+        format!(
+            "the credentials from {} were not accepted",
+            origins.join(", ")
+        )
     }
 
     fn unauthorized(&self, reason: &str) -> ImageError {
@@ -416,18 +554,31 @@ impl Attempts {
 }
 
 fn transient(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT
+    status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
 }
 
 fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get("retry-after")?.to_str().ok()?.parse().ok()?;
+    let seconds = response
+        .headers()
+        .get("retry-after")?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds))
 }
 
 /// An error and its causes in one line, without the URL's query (which may carry a signature).
 fn chain(error: &reqwest::Error) -> String {
     let mut text = match error.url() {
-        Some(url) => format!("{}://{}{}: ", url.scheme(), url.host_str().unwrap_or(""), url.port().map(|p| format!(":{p}")).unwrap_or_default()),
+        Some(url) => format!(
+            "{}://{}{}: ",
+            url.scheme(),
+            url.host_str().unwrap_or(""),
+            url.port().map(|p| format!(":{p}")).unwrap_or_default()
+        ),
         None => String::new(),
     };
     let mut source = std::error::Error::source(error);
@@ -450,8 +601,8 @@ async fn speaks_plain_http(http: &Client, origin: &Origin, config: &RegistryConf
     let request = http.get(format!("{}/v2/", origin.base())).send();
     match tokio::time::timeout(config.connect_timeout, request).await {
         Ok(Ok(response)) => response.status() != StatusCode::BAD_REQUEST,
-        // Nobody there: http, so that the message is about the connection and not about TLS.
-        Ok(Err(error)) => error.is_connect(),
+        // Nobody there: http, so that the message is about the connection and not about TLS. A refused redirect was HTTP, too.
+        Ok(Err(error)) => error.is_connect() || error.is_redirect(),
         Err(_) => false,
     }
 }
@@ -477,19 +628,34 @@ fn client(config: &RegistryConfig, origin: &Origin) -> Result<Client> {
             builder.tls_certs_only(authorities.clone())
         };
         if let Some(proxy) = &config.proxy {
-            builder = builder.proxy(Proxy::all(proxy).map_err(|_| setup(format!("proxy {proxy:?} is not a URL")))?);
+            builder = builder.proxy(
+                Proxy::all(proxy).map_err(|_| setup(format!("proxy {proxy:?} is not a URL")))?,
+            );
         }
         builder.build().map_err(|error| setup(chain(&error)))
     };
     // A machine without any CA certificates can still use a registry without TLS.
-    build(true).or_else(|error| if origin.is_plain() { build(false) } else { Err(error) })
+    build(true).or_else(|error| {
+        if origin.is_plain() {
+            build(false)
+        } else {
+            Err(error)
+        }
+    })
 }
 
 fn proxies_of_environment() -> Vec<String> {
-    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
-        .iter()
-        .filter_map(|name| std::env::var(name).ok())
-        .collect()
+    [
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ]
+    .iter()
+    .filter_map(|name| std::env::var(name).ok())
+    .collect()
 }
 
 fn authorities(config: &RegistryConfig, origin: &Origin) -> Result<Vec<Certificate>> {
@@ -508,8 +674,10 @@ fn authorities(config: &RegistryConfig, origin: &Origin) -> Result<Vec<Certifica
         let setup = |reason: String| ImageError::Setup {
             reason: format!("CA file {} {reason}", path.display()),
         };
-        let bytes = std::fs::read(&path).map_err(|error| setup(format!("cannot be read: {error}")))?;
-        let certificates = Certificate::from_pem_bundle(&bytes).map_err(|_| setup("is not PEM".to_owned()))?;
+        let bytes =
+            std::fs::read(&path).map_err(|error| setup(format!("cannot be read: {error}")))?;
+        let certificates =
+            Certificate::from_pem_bundle(&bytes).map_err(|_| setup("is not PEM".to_owned()))?;
         if certificates.is_empty() {
             return Err(setup("holds no certificate".to_owned()));
         }
@@ -520,5 +688,8 @@ fn authorities(config: &RegistryConfig, origin: &Origin) -> Result<Vec<Certifica
 
 /// For the submodules: host and port of a URL, lower case.
 fn host_port(url: &Url) -> Option<(String, u16)> {
-    Some((url.host_str()?.to_ascii_lowercase(), url.port_or_known_default()?))
+    Some((
+        url.host_str()?.to_ascii_lowercase(),
+        url.port_or_known_default()?,
+    ))
 }

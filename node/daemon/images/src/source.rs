@@ -38,7 +38,10 @@ impl Source {
     pub(crate) async fn image(&self, reference: &str, limits: &Limits) -> Result<(Digest, Image)> {
         let (mut bytes, mut digest) = match self {
             Self::Registry(registry) => registry.root().await?,
-            Self::Layout(layout, blob) => (layout.blob_bytes(reference, "the manifest", blob, limits)?, blob.digest.clone()),
+            Self::Layout(layout, blob) => (
+                layout.blob_bytes(reference, "the manifest", blob, limits)?,
+                blob.digest.clone(),
+            ),
         };
         for _ in 0..MAX_DEPTH {
             match manifest::parse(reference, &bytes, limits)? {
@@ -47,23 +50,35 @@ impl Source {
                     let blob = manifest::choose(reference, &entries)?;
                     bytes = match self {
                         Self::Registry(registry) => registry.manifest(&blob).await?,
-                        Self::Layout(layout, _) => layout.blob_bytes(reference, "the manifest", &blob, limits)?,
+                        Self::Layout(layout, _) => {
+                            layout.blob_bytes(reference, "the manifest", &blob, limits)?
+                        }
                     };
                     digest = blob.digest;
                 }
             }
         }
-        Err(ImageError::unsupported(reference, format!("its indexes are nested more than {MAX_DEPTH} deep")))
+        Err(ImageError::unsupported(
+            reference,
+            format!("its indexes are nested more than {MAX_DEPTH} deep"),
+        ))
     }
 
     /// Checks that the image is for this machine, as far as its config says.
-    pub(crate) async fn check_config(&self, reference: &str, image: &Image, limits: &Limits) -> Result<()> {
+    pub(crate) async fn check_config(
+        &self,
+        reference: &str,
+        image: &Image,
+        limits: &Limits,
+    ) -> Result<()> {
         let Some(config) = &image.config else {
             return Ok(());
         };
         let bytes = match self {
             Self::Registry(registry) => registry.blob_bytes("the config", config).await?,
-            Self::Layout(layout, _) => layout.blob_bytes(reference, "the config", config, limits)?,
+            Self::Layout(layout, _) => {
+                layout.blob_bytes(reference, "the config", config, limits)?
+            }
         };
         manifest::check_config(reference, &bytes)
     }
@@ -79,15 +94,18 @@ impl Source {
         match self {
             Self::Registry(registry) => registry.blob_file(blob, folder, &mut progress).await,
             Self::Layout(layout, _) => {
-                let (layout, blob, reference) = (layout.clone(), blob.clone(), reference.to_owned());
+                let (layout, blob, reference) =
+                    (layout.clone(), blob.clone(), reference.to_owned());
                 let place = layout.place();
-                tokio::task::spawn_blocking(move || layout.blob_file(&reference, &blob, &mut progress))
-                    .await
-                    .map_err(|error| ImageError::Io {
-                        action: "read a layer from",
-                        path: place.into(),
-                        source: std::sync::Arc::new(error.into()),
-                    })?
+                tokio::task::spawn_blocking(move || {
+                    layout.blob_file(&reference, &blob, &mut progress)
+                })
+                .await
+                .map_err(|error| ImageError::Io {
+                    action: "read a layer from",
+                    path: place.into(),
+                    source: std::sync::Arc::new(error.into()),
+                })?
             }
         }
     }

@@ -27,7 +27,7 @@ use crate::error::{ImageError, Result};
 use crate::format::{Format, Inspection};
 use crate::layers::Wanted;
 use crate::limits::Limits;
-use crate::progress::{Listeners, Phase, ProgressSender};
+use crate::progress::{Listeners, ProgressSender, WeakListeners};
 use crate::reference::{ImagePath, ImageReference, PullPolicy};
 use crate::registry::RegistryConfig;
 use crate::worker::{self, Answer, Failure, Task, WorkerConfig, WorkerError};
@@ -129,7 +129,7 @@ type SharedPull = Shared<BoxFuture<'static, Result<Pulled>>>;
 
 struct Flight {
     pull: WeakShared<BoxFuture<'static, Result<Pulled>>>,
-    listeners: Listeners,
+    listeners: WeakListeners,
 }
 
 struct Inner {
@@ -143,7 +143,9 @@ struct Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").field("folder", &self.folder).finish_non_exhaustive()
+        f.debug_struct("Inner")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
     }
 }
 
@@ -155,10 +157,17 @@ impl ImageStore {
     pub fn open(folder: &Path, config: StoreConfig) -> Result<Self> {
         // reqwest takes the process' default provider; a second installation is refused and harmless.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        for (name, mode) in [("", 0o755), ("disks", 0o755), ("tmp", 0o700), ("empty", 0o555)] {
+        for (name, mode) in [
+            ("", 0o755),
+            ("disks", 0o755),
+            ("tmp", 0o700),
+            ("empty", 0o555),
+        ] {
             make_folder(&folder.join(name), mode)?;
         }
-        let folder = folder.canonicalize().map_err(ImageError::io("find", folder))?;
+        let folder = folder
+            .canonicalize()
+            .map_err(ImageError::io("find", folder))?;
         let lock_path = folder.join("lock");
         let lock = File::options()
             .create(true)
@@ -166,7 +175,9 @@ impl ImageStore {
             .write(true)
             .open(&lock_path)
             .map_err(ImageError::io("open", &lock_path))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| ImageError::Locked { path: folder.clone() })?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| ImageError::Locked {
+            path: folder.clone(),
+        })?;
         remove_residue(&folder.join("tmp"))?;
         let index = Index::load(&folder)?;
         Ok(Self {
@@ -186,16 +197,34 @@ impl ImageStore {
     ///
     /// # Errors
     /// Any [`ImageError`]; nothing but complete, checked files is left in the cache.
-    pub async fn resolve(&self, request: ImageRequest, progress: Option<ProgressSender>) -> Result<DiskImage> {
+    pub async fn resolve(
+        &self,
+        request: ImageRequest,
+        progress: Option<ProgressSender>,
+    ) -> Result<DiskImage> {
         let shown = request.reference.to_string();
         let wanted = vec![WantedFile {
             wanted: Wanted::new(request.path.as_ref()),
             inspect: true,
         }];
-        let (digest, files) = self.files(request.reference, wanted, request.policy, request.auth, progress).await?;
-        let disk = files.into_iter().next().and_then(|file| Some((file.inspection?, file)));
+        let (digest, files) = self
+            .files(
+                request.reference,
+                wanted,
+                request.policy,
+                request.auth,
+                progress,
+            )
+            .await?;
+        let disk = files
+            .into_iter()
+            .next()
+            .and_then(|file| Some((file.inspection?, file)));
         let Some((inspection, file)) = disk else {
-            return Err(ImageError::unsupported(&shown, "its disk was not inspected"));
+            return Err(ImageError::unsupported(
+                &shown,
+                "its disk was not inspected",
+            ));
         };
         Ok(DiskImage {
             reference: shown,
@@ -232,10 +261,17 @@ impl ImageStore {
             })
             .collect();
         if wanted.is_empty() {
-            return Err(ImageError::unsupported(&reference.to_string(), "neither a kernel nor an initrd is asked for"));
+            return Err(ImageError::unsupported(
+                &reference.to_string(),
+                "neither a kernel nor an initrd is asked for",
+            ));
         }
-        let (digest, files) = self.files(reference, wanted, policy, auth, progress).await?;
-        let mut files = files.into_iter().map(|file| (file.id.clone(), self.inner.file_path(&file.id)));
+        let (digest, files) = self
+            .files(reference, wanted, policy, auth, progress)
+            .await?;
+        let mut files = files
+            .into_iter()
+            .map(|file| (file.id.clone(), self.inner.file_path(&file.id)));
         Ok(KernelImage {
             digest,
             kernel: kernel.and_then(|_| files.next()),
@@ -262,7 +298,10 @@ impl ImageStore {
                 what: shown,
                 reason: "it answered another question".to_owned(),
             }),
-            Err(WorkerError::Failed(Failure::Format { reason, .. })) => Err(ImageError::Format { path: shown, reason }),
+            Err(WorkerError::Failed(Failure::Format { reason, .. })) => Err(ImageError::Format {
+                path: shown,
+                reason,
+            }),
             Err(error) => Err(self.inner.worker_error(&shown, error)),
         }
     }
@@ -278,15 +317,29 @@ impl ImageStore {
         // Callers with other secrets must prove their own right to the image, so they do not join.
         let key = format!("{reference}|{wanted:?}|{policy:?}|{}", auth.fingerprint());
         let (pull, listeners) = {
-            let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut flights = self
+                .inner
+                .flights
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             flights.retain(|_, flight| flight.pull.upgrade().is_some());
-            let running = flights.get(&key).and_then(|f| Some((f.pull.upgrade()?, f.listeners.clone())));
+            let running = flights
+                .get(&key)
+                .and_then(|f| Some((f.pull.upgrade()?, f.listeners.upgrade()?)));
             running.unwrap_or_else(|| {
                 let listeners = Listeners::default();
-                let pull: SharedPull = self.start(reference, wanted, policy, auth, listeners.clone()).shared();
+                let pull: SharedPull = self
+                    .start(reference, wanted, policy, auth, listeners.clone())
+                    .shared();
                 if let Some(weak) = pull.downgrade() {
-                    let listeners = listeners.clone();
-                    flights.insert(key, Flight { pull: weak, listeners });
+                    let listeners = listeners.downgrade();
+                    flights.insert(
+                        key,
+                        Flight {
+                            pull: weak,
+                            listeners,
+                        },
+                    );
                 }
                 (pull, listeners)
             })
@@ -295,7 +348,7 @@ impl ImageStore {
             listeners.add(sender);
         }
         let outcome = pull.await;
-        listeners.tell(Phase::Done, 1, 1);
+        listeners.finish(outcome.is_ok());
         outcome
     }
 
@@ -314,7 +367,10 @@ impl ImageStore {
             let work = pull::pull(&inner, reference, wanted, policy, auth, listeners);
             match tokio::time::timeout(limit, work).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(ImageError::limit(&shown, format!("pulling it took longer than {} s", limit.as_secs()))),
+                Err(_) => Err(ImageError::limit(
+                    &shown,
+                    format!("pulling it took longer than {} s", limit.as_secs()),
+                )),
             }
         }
         .boxed()
@@ -338,7 +394,16 @@ impl Inner {
         progress: impl FnMut(u64, u64) -> bool,
     ) -> std::result::Result<Answer, WorkerError> {
         let root = self.folder.join("empty");
-        worker::run(&self.config.worker, &self.config.limits, &root, task, input, output, progress).await
+        worker::run(
+            &self.config.worker,
+            &self.config.limits,
+            &root,
+            task,
+            input,
+            output,
+            progress,
+        )
+        .await
     }
 
     fn worker_error(&self, reference: &str, error: WorkerError) -> ImageError {
@@ -356,8 +421,11 @@ impl Inner {
                 reason,
             },
             WorkerError::Failed(Failure::Limit(reason)) => ImageError::limit(reference, reason),
-            WorkerError::Failed(Failure::NoSpace) => self.no_space(&format!("the disk of {reference}"), None),
-            WorkerError::Failed(Failure::Io(reason) | Failure::Confine(reason)) | WorkerError::Broken(reason) => worker(reason),
+            WorkerError::Failed(Failure::NoSpace) => {
+                self.no_space(&format!("the disk of {reference}"), None)
+            }
+            WorkerError::Failed(Failure::Io(reason) | Failure::Confine(reason))
+            | WorkerError::Broken(reason) => worker(reason),
         }
     }
 
@@ -369,7 +437,10 @@ impl Inner {
             path: self.folder.clone(),
             what: what.to_owned(),
             detail: match needed {
-                Some(needed) => format!("{} needed, {free} free, {keep} of it must stay free", human(needed)),
+                Some(needed) => format!(
+                    "{} needed, {free} free, {keep} of it must stay free",
+                    human(needed)
+                ),
                 None => format!("{free} free, {keep} of it must stay free"),
             },
         }
@@ -378,7 +449,8 @@ impl Inner {
     /// Bytes that may still be written to the store's file system.
     fn free(&self) -> u64 {
         // A file system that cannot be asked is told by ENOSPC soon enough.
-        rustix::fs::statvfs(&self.folder).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
+        rustix::fs::statvfs(&self.folder)
+            .map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
     }
 
     fn has_room(&self, bytes: u64) -> bool {
@@ -389,7 +461,8 @@ impl Inner {
 fn make_folder(path: &Path, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(path).map_err(ImageError::io("create", path))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(ImageError::io("set the mode of", path))
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(ImageError::io("set the mode of", path))
 }
 
 fn remove_residue(folder: &Path) -> Result<()> {
@@ -398,7 +471,11 @@ fn remove_residue(folder: &Path) -> Result<()> {
         let path = entry.path();
         tracing::info!(path = %path.display(), "removing what an interrupted pull left behind");
         let folder = entry.file_type().is_ok_and(|t| t.is_dir());
-        let removed = if folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        let removed = if folder {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
         removed.map_err(ImageError::io("remove", &path))?;
     }
     Ok(())

@@ -25,7 +25,10 @@ impl Origin {
     /// From a reference's `host[:port]`.
     pub(super) fn new(scheme: &str, host: &str) -> Option<Self> {
         let base = Url::parse(&format!("{scheme}://{host}/")).ok()?;
-        let clean = base.path() == "/" && base.query().is_none() && base.username().is_empty() && base.password().is_none();
+        let clean = base.path() == "/"
+            && base.query().is_none()
+            && base.username().is_empty()
+            && base.password().is_none();
         (clean && base.host_str().is_some()).then(|| Self {
             base,
             shown: host.to_owned(),
@@ -47,7 +50,9 @@ impl Origin {
     }
 
     pub(super) fn is_loopback(&self) -> bool {
-        self.base.host_str().is_some_and(|host| host == "localhost" || literal(host).is_some_and(|ip| ip.is_loopback()))
+        self.base.host_str().is_some_and(|host| {
+            host == "localhost" || literal(host).is_some_and(|ip| ip.is_loopback())
+        })
     }
 
     /// # Errors
@@ -57,7 +62,12 @@ impl Origin {
         match target.scheme() {
             "https" => {}
             "http" if self.is_plain() => {}
-            _ => return Err(format!("registry {} sends us to {shown}; only https is allowed", self.shown)),
+            _ => {
+                return Err(format!(
+                    "registry {} sends us to {shown}; only https is allowed",
+                    self.shown
+                ));
+            }
         }
         if host_port(target).is_some() && host_port(target) == host_port(&self.base) {
             return Ok(());
@@ -66,26 +76,45 @@ impl Origin {
         let name = host.trim_end_matches('.');
         let local_name = name == "localhost" || name.ends_with(".localhost");
         if local_name || literal(&host).is_some_and(forbidden) {
-            return Err(format!("registry {} sends us to {shown}, an address of this host or link", self.shown));
+            return Err(format!(
+                "registry {} sends us to {shown}, an address of this host or link",
+                self.shown
+            ));
         }
         Ok(())
     }
 }
 
 fn literal(host: &str) -> Option<IpAddr> {
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    host.trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .ok()
 }
 
 /// Addresses that only this host or its link has: loopback, metadata services, multicast.
 fn forbidden(ip: IpAddr) -> bool {
     /// Metadata service of a large cloud over IPv6.
     const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    let v4 = |ip: Ipv4Addr| ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0;
+    let v4 = |ip: Ipv4Addr| {
+        ip.is_loopback()
+            || ip.is_link_local()
+            || ip.is_unspecified()
+            || ip.is_multicast()
+            || ip.is_broadcast()
+            || ip.octets()[0] == 0
+    };
     match ip {
         IpAddr::V4(ip) => v4(ip),
         IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
             Some(ip) => v4(ip),
-            None => ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local() || ip == METADATA_V6,
+            None => {
+                ip.is_loopback()
+                    || ip.is_unspecified()
+                    || ip.is_multicast()
+                    || ip.is_unicast_link_local()
+                    || ip == METADATA_V6
+            }
         },
     }
 }
@@ -111,25 +140,40 @@ pub(super) struct Resolver {
 impl Resolver {
     pub(super) fn new(origin: &Origin, proxies: &[String]) -> Self {
         let proxies = proxies.iter().filter_map(|proxy| {
-            let proxy = if proxy.contains("://") { proxy.clone() } else { format!("http://{proxy}") };
+            let proxy = if proxy.contains("://") {
+                proxy.clone()
+            } else {
+                format!("http://{proxy}")
+            };
             Some(Url::parse(&proxy).ok()?.host_str()?.to_ascii_lowercase())
         });
         Self {
-            trusted: origin.base.host_str().map(str::to_ascii_lowercase).into_iter().chain(proxies).collect(),
+            trusted: origin
+                .base
+                .host_str()
+                .map(str::to_ascii_lowercase)
+                .into_iter()
+                .chain(proxies)
+                .collect(),
         }
     }
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let trusted = self.trusted.iter().any(|host| host.eq_ignore_ascii_case(name.as_str()));
+        let trusted = self
+            .trusted
+            .iter()
+            .any(|host| host.eq_ignore_ascii_case(name.as_str()));
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0))
                 .await?
                 .filter(|address| trusted || !forbidden(address.ip()))
                 .collect();
             if found.is_empty() {
-                return Err(format!("{} has no address that may be used here", name.as_str()).into());
+                return Err(
+                    format!("{} has no address that may be used here", name.as_str()).into(),
+                );
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })
@@ -142,14 +186,22 @@ mod tests {
 
     fn check(registry: &str, target: &str) -> Result<(), String> {
         let (scheme, host) = registry.split_once("://").unwrap();
-        Origin::new(scheme, host).unwrap().check(&Url::parse(target).unwrap())
+        Origin::new(scheme, host)
+            .unwrap()
+            .check(&Url::parse(target).unwrap())
     }
 
     #[test]
     fn redirects_to_storage_elsewhere_are_followed() {
-        assert_eq!(check("https://r.example", "https://storage.example/x?sig=1"), Ok(()));
+        assert_eq!(
+            check("https://r.example", "https://storage.example/x?sig=1"),
+            Ok(())
+        );
         assert_eq!(check("https://r.example", "https://10.0.0.7/x"), Ok(()));
-        assert_eq!(check("http://127.0.0.1:5000", "http://127.0.0.1:5000/other"), Ok(()));
+        assert_eq!(
+            check("http://127.0.0.1:5000", "http://127.0.0.1:5000/other"),
+            Ok(())
+        );
     }
 
     #[test]

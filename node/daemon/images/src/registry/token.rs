@@ -31,22 +31,41 @@ pub(super) async fn header(
     challenge: &str,
     credential: Option<&Credential>,
 ) -> Result<Option<HeaderValue>, TokenError> {
-    let wrong = |what: &str| TokenError::Final(format!("it asks for a login that is not understood ({what})"));
+    let wrong = |what: &str| {
+        TokenError::Final(format!(
+            "it asks for a login that is not understood ({what})"
+        ))
+    };
     if let Some(Secret::Token(token)) = credential.map(|c| &c.secret) {
         return sensitive(&format!("Bearer {token}")).map(Some);
     }
     let basic = credential.map(|c| match &c.secret {
-        Secret::Password { user, password } => format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))),
+        Secret::Password { user, password } => {
+            format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+        }
         Secret::Token(token) => format!("Bearer {token}"),
     });
-    let challenges = http_auth::parse_challenges(challenge).map_err(|_| wrong("malformed challenge"))?;
-    let Some(bearer) = challenges.iter().find(|c| c.scheme.eq_ignore_ascii_case("Bearer")) else {
-        if challenges.iter().any(|c| c.scheme.eq_ignore_ascii_case("Basic")) {
+    let challenges =
+        http_auth::parse_challenges(challenge).map_err(|_| wrong("malformed challenge"))?;
+    let Some(bearer) = challenges
+        .iter()
+        .find(|c| c.scheme.eq_ignore_ascii_case("Bearer"))
+    else {
+        if challenges
+            .iter()
+            .any(|c| c.scheme.eq_ignore_ascii_case("Basic"))
+        {
             return basic.as_deref().map(sensitive).transpose();
         }
         return Err(wrong("neither Basic nor Bearer"));
     };
-    let parameter = |name: &str| bearer.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_unescaped());
+    let parameter = |name: &str| {
+        bearer
+            .params
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.to_unescaped())
+    };
     let realm = parameter("realm").ok_or_else(|| wrong("no realm"))?;
     let mut url = Url::parse(&realm).map_err(|_| wrong("realm is not a URL"))?;
     origin.check(&url).map_err(TokenError::Final)?;
@@ -73,13 +92,23 @@ pub(super) async fn header(
     match response.status() {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(TokenError::Refused),
-        status if transient(status) => return Err(TokenError::Transient(format!("its token server answered {status}"))),
-        status => return Err(TokenError::Final(format!("its token server answered {status}"))),
+        status if transient(status) => {
+            return Err(TokenError::Transient(format!(
+                "its token server answered {status}"
+            )));
+        }
+        status => {
+            return Err(TokenError::Final(format!(
+                "its token server answered {status}"
+            )));
+        }
     }
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         if bytes.len() + chunk.len() > MAX_ANSWER {
-            return Err(TokenError::Final(format!("its token server answers with more than {MAX_ANSWER} bytes")));
+            return Err(TokenError::Final(format!(
+                "its token server answers with more than {MAX_ANSWER} bytes"
+            )));
         }
         bytes.extend_from_slice(&chunk);
     }
@@ -88,7 +117,8 @@ pub(super) async fn header(
         token: Option<String>,
         access_token: Option<String>,
     }
-    let answer: Answer = serde_json::from_slice(&bytes).map_err(|_| TokenError::Final("its token server's answer is not understood".to_owned()))?;
+    let answer: Answer = serde_json::from_slice(&bytes)
+        .map_err(|_| TokenError::Final("its token server's answer is not understood".to_owned()))?;
     let token = answer
         .token
         .or(answer.access_token)
@@ -97,7 +127,9 @@ pub(super) async fn header(
 }
 
 fn sensitive(text: &str) -> Result<HeaderValue, TokenError> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| TokenError::Final("a credential has characters that HTTP does not allow".to_owned()))?;
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        TokenError::Final("a credential has characters that HTTP does not allow".to_owned())
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -25,11 +25,20 @@ impl ImageStore {
     ///
     /// # Errors
     /// [`ImageError::Io`]; what could be removed until then is gone and forgotten.
-    pub fn gc(&self, in_use: &BTreeSet<String>, now: SystemTime, keep: Duration) -> Result<GcReport> {
+    pub fn gc(
+        &self,
+        in_use: &BTreeSet<String>,
+        now: SystemTime,
+        keep: Duration,
+    ) -> Result<GcReport> {
         let folder = &self.inner.folder;
         let disks = folder.join("disks");
         let oldest = seconds(now).saturating_sub(keep.as_secs());
-        let mut index = self.inner.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self
+            .inner
+            .index
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let known: BTreeSet<String> = index.files().map(|f| f.id.clone()).collect();
         let mut doomed: BTreeSet<String> = index
             .files()
@@ -42,8 +51,15 @@ impl ImageStore {
             let entry = entry.map_err(failed())?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let id = name.strip_suffix(".img").unwrap_or(&name).to_owned();
-            let changed = entry.metadata().map(|m| u64::try_from(m.mtime()).unwrap_or(0)).unwrap_or(u64::MAX);
-            if !known.contains(&id) && !in_use.contains(&id) && changed <= oldest && name.ends_with(".img") {
+            let changed = entry
+                .metadata()
+                .map(|m| u64::try_from(m.mtime()).unwrap_or(0))
+                .unwrap_or(u64::MAX);
+            if !known.contains(&id)
+                && !in_use.contains(&id)
+                && changed <= oldest
+                && name.ends_with(".img")
+            {
                 doomed.insert(id);
             }
         }

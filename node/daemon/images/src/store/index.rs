@@ -68,11 +68,16 @@ pub(super) fn file_id(layer: &Digest, path: &str, inspected: bool) -> String {
 
 fn key(digest: &Digest, wanted: &Wanted, inspected: bool) -> String {
     let kind = if inspected { "disk" } else { "file" };
-    format!("{digest} {kind} {}", wanted.path_of(wanted.name.as_deref().unwrap_or("*")))
+    format!(
+        "{digest} {kind} {}",
+        wanted.path_of(wanted.name.as_deref().unwrap_or("*"))
+    )
 }
 
 pub(super) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs()
 }
 
 impl Index {
@@ -90,7 +95,8 @@ impl Index {
         let mut index = match serde_json::from_slice::<Self>(&bytes) {
             Ok(index) if index.version == VERSION => index,
             other => {
-                let reason = other.map_or_else(|e| e.to_string(), |i| format!("version {}", i.version));
+                let reason =
+                    other.map_or_else(|e| e.to_string(), |i| format!("version {}", i.version));
                 tracing::warn!(path = %path.display(), %reason, "image index cannot be read; it is put aside and images are pulled again");
                 let aside = folder.join("index.json.bad");
                 std::fs::rename(&path, &aside).map_err(ImageError::io("rename", &path))?;
@@ -98,7 +104,12 @@ impl Index {
                 return Ok(fresh);
             }
         };
-        let missing: BTreeSet<String> = index.files.values().filter(|f| !is_whole(folder, f)).map(|f| f.id.clone()).collect();
+        let missing: BTreeSet<String> = index
+            .files
+            .values()
+            .filter(|f| !is_whole(folder, f))
+            .map(|f| f.id.clone())
+            .collect();
         index.forget(&missing);
         Ok(index)
     }
@@ -121,7 +132,13 @@ impl Index {
     }
 
     /// The cached file, where it is still whole; notes its use. The flag tells whether the index should be saved.
-    pub(super) fn file(&mut self, folder: &Path, digest: &Digest, wanted: &Wanted, inspected: bool) -> Option<(StoredFile, bool)> {
+    pub(super) fn file(
+        &mut self,
+        folder: &Path,
+        digest: &Digest,
+        wanted: &Wanted,
+        inspected: bool,
+    ) -> Option<(StoredFile, bool)> {
         let id = self.images.get(&key(digest, wanted, inspected))?.clone();
         self.take(folder, &id)
     }
@@ -138,7 +155,13 @@ impl Index {
     }
 
     /// What is known of a layer that nothing above hides.
-    pub(super) fn scan(&mut self, folder: &Path, layer: &Digest, wanted: &Wanted, inspected: bool) -> Option<(Scan, Option<StoredFile>)> {
+    pub(super) fn scan(
+        &mut self,
+        folder: &Path,
+        layer: &Digest,
+        wanted: &Wanted,
+        inspected: bool,
+    ) -> Option<(Scan, Option<StoredFile>)> {
         let scan = self.scans.get(&key(layer, wanted, inspected))?.clone();
         match &scan.file {
             Some(id) => {
@@ -150,15 +173,27 @@ impl Index {
     }
 
     pub(super) fn remember_reference(&mut self, reference: &str, digest: &Digest) -> bool {
-        self.references.insert(reference.to_owned(), digest.clone()).as_ref() != Some(digest)
+        self.references
+            .insert(reference.to_owned(), digest.clone())
+            .as_ref()
+            != Some(digest)
     }
 
-    pub(super) fn remember_scan(&mut self, layer: &Digest, wanted: &Wanted, inspected: bool, scan: Scan) {
+    pub(super) fn remember_scan(
+        &mut self,
+        layer: &Digest,
+        wanted: &Wanted,
+        inspected: bool,
+        scan: Scan,
+    ) {
         self.scans.insert(key(layer, wanted, inspected), scan);
     }
 
     pub(super) fn remember_file(&mut self, digest: &Digest, wanted: &Wanted, file: &StoredFile) {
-        self.images.insert(key(digest, wanted, file.inspection.is_some()), file.id.clone());
+        self.images.insert(
+            key(digest, wanted, file.inspection.is_some()),
+            file.id.clone(),
+        );
         self.files.insert(file.id.clone(), file.clone());
     }
 
@@ -173,12 +208,16 @@ impl Index {
         }
         self.files.retain(|id, _| !ids.contains(id));
         let files = &self.files;
-        self.scans.retain(|_, scan| scan.file.as_ref().is_some_and(|id| files.contains_key(id)));
+        self.scans
+            .retain(|_, scan| scan.file.as_ref().is_some_and(|id| files.contains_key(id)));
         self.images.retain(|_, id| files.contains_key(id));
         let images = &self.images;
         self.references.retain(|_, digest| {
             let prefix = format!("{digest} ");
-            images.range(prefix.clone()..).next().is_some_and(|(key, _)| key.starts_with(&prefix))
+            images
+                .range(prefix.clone()..)
+                .next()
+                .is_some_and(|(key, _)| key.starts_with(&prefix))
         });
     }
 }

@@ -49,7 +49,13 @@ pub(super) async fn pull(
                 return Err(ImageError::NotPresent { reference: shown });
             }
             Source::Registry(Box::new(
-                RegistrySource::connect(registry, &auth, &inner.config.registry, &inner.config.limits).await?,
+                RegistrySource::connect(
+                    registry,
+                    &auth,
+                    &inner.config.registry,
+                    &inner.config.limits,
+                )
+                .await?,
             ))
         }
     };
@@ -57,9 +63,15 @@ pub(super) async fn pull(
     if let Some(files) = inner.cached(&shown, &digest, &wanted)? {
         return Ok((digest, files));
     }
-    source.check_config(&shown, &image, &inner.config.limits).await?;
+    source
+        .check_config(&shown, &image, &inner.config.limits)
+        .await?;
     tracing::info!(image = %shown, %digest, from = %source.place(), "pulling");
     let _locks = inner.lock_layers(&image).await;
+    // Another tag of the same image may have been pulled while this one waited.
+    if let Some(files) = inner.cached(&shown, &digest, &wanted)? {
+        return Ok((digest, files));
+    }
     let mut job = Job {
         inner,
         shown: &shown,
@@ -86,12 +98,19 @@ impl Inner {
     }
 
     /// All wanted files of an image, where they are there.
-    fn cached(&self, shown: &str, digest: &Digest, wanted: &[WantedFile]) -> Result<Option<Vec<StoredFile>>> {
+    fn cached(
+        &self,
+        shown: &str,
+        digest: &Digest,
+        wanted: &[WantedFile],
+    ) -> Result<Option<Vec<StoredFile>>> {
         self.with_index(|index| {
             let mut files = Vec::new();
             let mut changed = false;
             for file in wanted {
-                let Some((file, stale)) = index.file(&self.folder, digest, &file.wanted, file.inspect) else {
+                let Some((file, stale)) =
+                    index.file(&self.folder, digest, &file.wanted, file.inspect)
+                else {
                     return Ok(None);
                 };
                 changed |= stale;
@@ -117,8 +136,13 @@ impl Inner {
         let (layout, name) = match reference {
             ImageReference::Registry(registry) => {
                 for layout in layouts_in(&self.config.local_layouts) {
-                    if let Some(blob) = layout.find(registry, limits)? {
-                        return Ok(Some(Source::Layout(layout, blob)));
+                    match layout.find(registry, limits) {
+                        Ok(Some(blob)) => return Ok(Some(Source::Layout(layout, blob))),
+                        Ok(None) => {}
+                        // One broken layout must not stop images that are elsewhere.
+                        Err(error) => {
+                            tracing::warn!(path = %layout.place(), %error, "local images cannot be used");
+                        }
                     }
                 }
                 return Ok(None);
@@ -131,7 +155,9 @@ impl Inner {
                     max_entries: limits.entries,
                 };
                 match self.work(task, input, None, |_, _| true).await {
-                    Ok(Answer::Archive(entries)) => (Layout::archive(path.clone(), file, entries), name),
+                    Ok(Answer::Archive(entries)) => {
+                        (Layout::archive(path.clone(), file, entries), name)
+                    }
                     Ok(_) => return Err(confused(&shown)),
                     Err(error) => return Err(self.worker_error(&shown, error)),
                 }
@@ -149,7 +175,10 @@ impl Inner {
         let mut guards = Vec::new();
         for digest in digests {
             let lock = {
-                let mut locks = self.layer_locks.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut locks = self
+                    .layer_locks
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 locks.retain(|_, lock| lock.strong_count() > 0);
                 let running = locks.get(&digest).and_then(std::sync::Weak::upgrade);
                 running.unwrap_or_else(|| {
@@ -203,7 +232,12 @@ impl Job<'_> {
             let layer = &self.image.layers[index].digest;
             // What an upper layer hides changes what a scan returns; only unhidden ones are remembered.
             let plain = merge.hidden.is_empty() && found.is_none();
-            let known = if plain { self.inner.with_index(|i| i.scan(&self.inner.folder, layer, wanted, *inspect)) } else { None };
+            let known = if plain {
+                self.inner
+                    .with_index(|i| i.scan(&self.inner.folder, layer, wanted, *inspect))
+            } else {
+                None
+            };
             if let Some((scan, file)) = known {
                 found = file.map(|file| (index, Found::Stored(file)));
                 merge.add(scan.findings);
@@ -224,7 +258,10 @@ impl Job<'_> {
         };
         let (_, name) = merge.result().map_err(refused)?;
         let Some((index, found)) = found else {
-            return Err(refused(format!("{} was not extracted", wanted.path_of(&name))));
+            return Err(refused(format!(
+                "{} was not extracted",
+                wanted.path_of(&name)
+            )));
         };
         let layer = self.image.layers[index].digest.clone();
         let stored = match found {
@@ -242,8 +279,12 @@ impl Job<'_> {
                 let inner = Arc::clone(self.inner);
                 let id = stored.id.clone();
                 let size = stored.size;
-                let done = tokio::task::spawn_blocking(move || put_in_place(&inner, temporary, &id, size)).await;
-                done.map_err(|error| ImageError::io("write into", &self.inner.folder)(error.into()))??;
+                let done =
+                    tokio::task::spawn_blocking(move || put_in_place(&inner, temporary, &id, size))
+                        .await;
+                done.map_err(|error| {
+                    ImageError::io("write into", &self.inner.folder)(error.into())
+                })??;
                 stored
             }
         };
@@ -289,14 +330,19 @@ impl Job<'_> {
             max_virtual_size: limits.virtual_size,
         });
         let temporary = NamedTempFile::new_in(&folder).map_err(failed("create a file in"))?;
-        let output = temporary.as_file().try_clone().map_err(failed("create a file in"))?;
+        let output = temporary
+            .as_file()
+            .try_clone()
+            .map_err(failed("create a file in"))?;
         let input = blob.file.try_clone().map_err(failed("read a layer in"))?;
         let progress = |done, total| {
             self.listeners.tell(Phase::Extracting, done, total);
             self.inner.has_room(0)
         };
         match self.inner.work(task, input, Some(output), progress).await {
-            Ok(Answer::Layer { findings, file }) => Ok((findings, file.map(|made| Found::Fresh(temporary, made)))),
+            Ok(Answer::Layer { findings, file }) => {
+                Ok((findings, file.map(|made| Found::Fresh(temporary, made))))
+            }
             Ok(_) => Err(confused(self.shown)),
             Err(error) => Err(self.inner.worker_error(self.shown, error)),
         }
@@ -309,12 +355,17 @@ impl Job<'_> {
         }
         let blob: &Blob = &self.image.layers[index];
         if self.source.is_remote() && !self.inner.has_room(blob.size) {
-            return Err(self.inner.no_space(&format!("a layer of {}", self.shown), Some(blob.size)));
+            return Err(self
+                .inner
+                .no_space(&format!("a layer of {}", self.shown), Some(blob.size)));
         }
         let total: u64 = self.image.layers.iter().map(|l| l.size).sum();
         let (before, listeners) = (self.fetched, self.listeners.clone());
         let progress = move |done| listeners.tell(Phase::Pulling, before + done, total);
-        let file = self.source.layer(self.shown, blob, &self.inner.temporary(), progress).await?;
+        let file = self
+            .source
+            .layer(self.shown, blob, &self.inner.temporary(), progress)
+            .await?;
         self.fetched += blob.size;
         self.blobs[index] = Some(file);
         Ok(())
@@ -334,8 +385,11 @@ fn put_in_place(inner: &Inner, temporary: NamedTempFile, id: &str, size: u64) ->
             reason: format!("it made a file of {length} bytes and said {size}"),
         });
     }
-    file.set_permissions(std::fs::Permissions::from_mode(0o444)).map_err(failed("set the mode of"))?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o444))
+        .map_err(failed("set the mode of"))?;
     file.sync_all().map_err(failed("write"))?;
-    temporary.persist(&path).map_err(|error| failed("rename")(error.error))?;
+    temporary
+        .persist(&path)
+        .map_err(|error| failed("rename")(error.error))?;
     sync_folder(&inner.folder.join("disks"))
 }

@@ -18,7 +18,11 @@ pub fn worker_main() -> ExitCode {
         Ok(answer) => Message::Done(answer),
         Err(failure) => Message::Failed(failure),
     });
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn work() -> Result<Answer, Failure> {
@@ -34,17 +38,19 @@ fn work() -> Result<Answer, Failure> {
     match request.task {
         Task::Layer(task) => {
             let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(io)?);
-            extract::layer(&input, &output, task)
+            extract::layer(&input, &output, &task)
         }
         Task::Inspect { max_virtual_size } => {
             let size = input.metadata().map_err(io)?.len();
-            inspect(&input, size, max_virtual_size).map(Answer::Inspection).map_err(|refusal| match refusal {
-                Refusal::Refused(reason) => Failure::Format {
-                    path: String::new(),
-                    reason,
-                },
-                Refusal::Io(error) => Failure::Io(error.to_string()),
-            })
+            inspect(&input, size, max_virtual_size)
+                .map(Answer::Inspection)
+                .map_err(|refusal| match refusal {
+                    Refusal::Refused(reason) => Failure::Format {
+                        path: String::new(),
+                        reason,
+                    },
+                    Refusal::Io(error) => Failure::Io(error.to_string()),
+                })
         }
         Task::ListArchive { max_entries } => list_archive(&input, max_entries),
     }
@@ -95,12 +101,20 @@ const MAX_BLOBS: usize = 4096;
 
 fn list_archive(input: &File, max_entries: u64) -> Result<Answer, Failure> {
     let io = |error: io::Error| Failure::Io(error.to_string());
-    let malformed = |error: io::Error| Failure::Refused(format!("the archive is not a readable tar file: {error}"));
+    let malformed = |error: io::Error| {
+        Failure::Refused(format!("the archive is not a readable tar file: {error}"))
+    };
     let size = input.metadata().map_err(io)?.len();
     let mut magic = [0; 6];
     let n = ReadAt::read_at(input, &mut magic, 0).map_err(io)?;
-    if [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"].iter().any(|m| magic[..n].starts_with(m)) {
-        return Err(Failure::Refused("the archive is compressed; only uncompressed tar files can be read in place".to_owned()));
+    if [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"]
+        .iter()
+        .any(|m| magic[..n].starts_with(m))
+    {
+        return Err(Failure::Refused(
+            "the archive is compressed; only uncompressed tar files can be read in place"
+                .to_owned(),
+        ));
     }
     let mut archive = tar::Archive::new(Section::new(input, 0, size));
     let mut found = Vec::new();
@@ -109,9 +123,14 @@ fn list_archive(input: &File, max_entries: u64) -> Result<Answer, Failure> {
         let entry = entry.map_err(malformed)?;
         entries += 1;
         if entries > max_entries {
-            return Err(Failure::Limit(format!("its archive has more than {max_entries} entries")));
+            return Err(Failure::Limit(format!(
+                "its archive has more than {max_entries} entries"
+            )));
         }
-        if !matches!(entry.header().entry_type(), tar::EntryType::Regular | tar::EntryType::Continuous) {
+        if !matches!(
+            entry.header().entry_type(),
+            tar::EntryType::Regular | tar::EntryType::Continuous
+        ) {
             continue;
         }
         let path = entry.path_bytes();
@@ -120,12 +139,16 @@ fn list_archive(input: &File, max_entries: u64) -> Result<Answer, Failure> {
         };
         let known = name == "index.json"
             || name == "oci-layout"
-            || name.strip_prefix("blobs/sha256/").is_some_and(|hex| format!("sha256:{hex}").parse::<Digest>().is_ok());
+            || name
+                .strip_prefix("blobs/sha256/")
+                .is_some_and(|hex| format!("sha256:{hex}").parse::<Digest>().is_ok());
         if !known {
             continue;
         }
         if found.len() >= MAX_BLOBS {
-            return Err(Failure::Limit(format!("its archive has more than {MAX_BLOBS} blobs")));
+            return Err(Failure::Limit(format!(
+                "its archive has more than {MAX_BLOBS} blobs"
+            )));
         }
         found.push(ArchiveEntry {
             name: name.to_owned(),

@@ -75,7 +75,7 @@ fn kind_of(entry_type: tar::EntryType, path: &[u8]) -> EntryKind {
     }
 }
 
-pub(super) fn layer(input: &File, output: &File, task: LayerTask) -> Result<Answer, Failure> {
+pub(super) fn layer(input: &File, output: &File, task: &LayerTask) -> Result<Answer, Failure> {
     let exceeded = Rc::new(Cell::new(false));
     let too_large = || {
         Failure::Limit(format!(
@@ -91,7 +91,7 @@ pub(super) fn layer(input: &File, output: &File, task: LayerTask) -> Result<Answ
         }
     };
     let reader = Counted {
-        inner: decompressed(input, &task).map_err(malformed)?,
+        inner: decompressed(input, task).map_err(malformed)?,
         left: task.max_expanded,
         exceeded: Rc::clone(&exceeded),
     };
@@ -103,7 +103,10 @@ pub(super) fn layer(input: &File, output: &File, task: LayerTask) -> Result<Answ
         let mut entry = entry.map_err(malformed)?;
         entries += 1;
         if entries > task.max_entries {
-            return Err(Failure::Limit(format!("a layer has more than {} entries", task.max_entries)));
+            return Err(Failure::Limit(format!(
+                "a layer has more than {} entries",
+                task.max_entries
+            )));
         }
         let entry_type = entry.header().entry_type();
         if entry_type == tar::EntryType::XGlobalHeader {
@@ -118,7 +121,9 @@ pub(super) fn layer(input: &File, output: &File, task: LayerTask) -> Result<Answ
         }
         let path = entry.path_bytes().into_owned();
         let special_mode = entry.header().mode().is_ok_and(|mode| mode & 0o6000 != 0);
-        let verdict = classifier.entry(&path, kind_of(entry_type, &path), special_mode).map_err(Failure::Refused)?;
+        let verdict = classifier
+            .entry(&path, kind_of(entry_type, &path), special_mode)
+            .map_err(Failure::Refused)?;
         let Verdict::File(name) = verdict else {
             continue;
         };
@@ -128,14 +133,17 @@ pub(super) fn layer(input: &File, output: &File, task: LayerTask) -> Result<Answ
         let size = entry.size();
         let shown = task.wanted.path_of(&name);
         if size > task.max_file_size {
-            return Err(Failure::Limit(format!("{shown} has {size} bytes; allowed are {}", task.max_file_size)));
+            return Err(Failure::Limit(format!(
+                "{shown} has {size} bytes; allowed are {}",
+                task.max_file_size
+            )));
         }
         if size > task.max_expanded {
             return Err(too_large());
         }
         let sha256 = write_file(&mut entry, output, size, &shown, &malformed)?;
         let inspection = if task.inspect {
-            Some(inspect_output(output, size, &task, shown)?)
+            Some(inspect_output(output, size, task, shown)?)
         } else {
             None
         };
@@ -152,7 +160,12 @@ pub(super) fn layer(input: &File, output: &File, task: LayerTask) -> Result<Answ
     })
 }
 
-fn inspect_output(output: &File, size: u64, task: &LayerTask, path: String) -> Result<crate::Inspection, Failure> {
+fn inspect_output(
+    output: &File,
+    size: u64,
+    task: &LayerTask,
+    path: String,
+) -> Result<crate::Inspection, Failure> {
     inspect(output as &dyn ReadAt, size, task.max_virtual_size).map_err(|refusal| match refusal {
         Refusal::Refused(reason) => Failure::Format { path, reason },
         Refusal::Io(error) => Failure::Io(error.to_string()),
@@ -172,7 +185,10 @@ fn write_file(
     let mut next_progress = 0;
     while at < size {
         if at >= next_progress {
-            say(&Message::Progress { done: at, total: size });
+            say(&Message::Progress {
+                done: at,
+                total: size,
+            });
             next_progress = at + PROGRESS_STEP;
         }
         let want = usize::try_from(size - at).unwrap_or(BUFFER).min(BUFFER);
@@ -184,11 +200,16 @@ fn write_file(
             }
         })?;
         hasher.update(&buffer[..want]);
-        write_data(output, &buffer[..want], at).map_err(write_failure)?;
+        write_data(output, &buffer[..want], at).map_err(|error| write_failure(&error))?;
         at += want as u64;
     }
-    output.set_len(size).map_err(write_failure)?;
-    say(&Message::Progress { done: size, total: size });
+    output
+        .set_len(size)
+        .map_err(|error| write_failure(&error))?;
+    say(&Message::Progress {
+        done: size,
+        total: size,
+    });
     Ok(Digest::from_hasher(hasher))
 }
 
@@ -215,7 +236,7 @@ fn write_data(output: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     }
 }
 
-fn write_failure(error: io::Error) -> Failure {
+fn write_failure(error: &io::Error) -> Failure {
     match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT) => Failure::NoSpace,
         _ => Failure::Io(error.to_string()),

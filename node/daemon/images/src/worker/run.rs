@@ -37,7 +37,8 @@ pub(crate) async fn run(
     output: Option<File>,
     mut progress: impl FnMut(u64, u64) -> bool,
 ) -> Result<Answer, WorkerError> {
-    let broken = |what: &str, error: &dyn std::fmt::Display| WorkerError::Broken(format!("{what}: {error}"));
+    let broken =
+        |what: &str, error: &dyn std::fmt::Display| WorkerError::Broken(format!("{what}: {error}"));
     let request = Request {
         confine: Confine {
             uid: config.uid,
@@ -51,7 +52,9 @@ pub(crate) async fn run(
     };
     let request = serde_json::to_string(&request).map_err(|error| broken("request", &error))?;
     if request.len() > MAX_REQUEST {
-        return Err(WorkerError::Failed(Failure::Limit("its upper layers replace or delete too many files".to_owned())));
+        return Err(WorkerError::Failed(Failure::Limit(
+            "its upper layers replace or delete too many files".to_owned(),
+        )));
     }
     let mut child = Command::new(&config.program)
         .args(&config.arguments)
@@ -63,7 +66,12 @@ pub(crate) async fn run(
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| broken(&format!("cannot start {}", config.program.display()), &error))?;
+        .map_err(|error| {
+            broken(
+                &format!("cannot start {}", config.program.display()),
+                &error,
+            )
+        })?;
     let Some(said) = child.stderr.take() else {
         return Err(WorkerError::Broken("it has no standard error".to_owned()));
     };
@@ -90,31 +98,46 @@ pub(crate) async fn run(
                 Err(_) => {}
             }
         }
-        let status = child.wait().await.map_err(|error| broken("cannot wait for it", &error))?;
+        let status = child
+            .wait()
+            .await
+            .map_err(|error| broken("cannot wait for it", &error))?;
         match last {
             Some(Message::Failed(failure)) => Err(WorkerError::Failed(failure)),
             Some(Message::Done(answer)) if status.success() => Ok(answer),
             _ => Err(WorkerError::Broken(ended(status, &noise))),
         }
     };
-    match tokio::time::timeout(limits.worker_time, talk).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(WorkerError::Failed(Failure::Limit(format!(
-            "unpacking it took longer than {} s",
-            limits.worker_time.as_secs()
-        )))),
+    let outcome = tokio::time::timeout(limits.worker_time, talk)
+        .await
+        .unwrap_or_else(|_| {
+            Err(WorkerError::Failed(Failure::Limit(format!(
+                "unpacking it took longer than {} s",
+                limits.worker_time.as_secs()
+            ))))
+        });
+    if outcome.is_err() {
+        // Until it is gone it holds the space of what it wrote. It may have ended by itself, which is as good.
+        let _ = child.kill().await;
     }
+    outcome
 }
 
 fn ended(status: ExitStatus, noise: &str) -> String {
     let how = match status.signal() {
         Some(libc::SIGSYS) => "it was killed for a system call it may not make".to_owned(),
         Some(libc::SIGXCPU) => "it used more CPU time than allowed".to_owned(),
-        Some(libc::SIGABRT) => "it was aborted, which is what happens at its memory limit".to_owned(),
+        Some(libc::SIGABRT) => {
+            "it was aborted, which is what happens at its memory limit".to_owned()
+        }
         Some(signal) => format!("it was killed by signal {signal}"),
         None => format!("it ended with {status} and without an answer"),
     };
     // What it printed may come from hostile input: shown escaped and cut.
     let shown: String = noise.trim().escape_default().take(300).collect();
-    if shown.is_empty() { how } else { format!("{how}: {shown}") }
+    if shown.is_empty() {
+        how
+    } else {
+        format!("{how}: {shown}")
+    }
 }

@@ -51,7 +51,8 @@ const SYSTEM_CALLS: &[libc::c_long] = &[
 pub(super) fn enter(confine: &Confine) -> Result<(), String> {
     let failed = |step: &'static str| move |error: nix::Error| format!("{step}: {error}");
     if geteuid().is_root() {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS).map_err(failed("unshare"))?;
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)
+            .map_err(failed("unshare"))?;
         chroot(&confine.root).map_err(failed("chroot"))?;
         chdir("/").map_err(failed("chdir"))?;
         let (uid, gid) = (Uid::from_raw(confine.uid), Gid::from_raw(confine.gid));
@@ -65,7 +66,8 @@ pub(super) fn enter(confine: &Confine) -> Result<(), String> {
         if now.real != uid || now.effective != uid || now.saved != uid {
             return Err(format!("user is {now:?} instead of {uid}"));
         }
-        let held = rustix::thread::capabilities(None).map_err(|error| format!("capget: {error}"))?;
+        let held =
+            rustix::thread::capabilities(None).map_err(|error| format!("capget: {error}"))?;
         if !held.effective.is_empty() || !held.permitted.is_empty() {
             return Err(format!("capabilities are left: {held:?}"));
         }
@@ -85,10 +87,20 @@ pub(super) fn enter(confine: &Confine) -> Result<(), String> {
 
 fn filter_system_calls() -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("seccomp: {error}");
-    let architecture = std::env::consts::ARCH.try_into().map_err(|error| failed(&error))?;
-    let rules: BTreeMap<_, _> = SYSTEM_CALLS.iter().map(|call| (*call, Vec::new())).collect();
-    let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, architecture)
+    let architecture = std::env::consts::ARCH
+        .try_into()
         .map_err(|error| failed(&error))?;
+    let rules: BTreeMap<_, _> = SYSTEM_CALLS
+        .iter()
+        .map(|call| (*call, Vec::new()))
+        .collect();
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::KillProcess,
+        SeccompAction::Allow,
+        architecture,
+    )
+    .map_err(|error| failed(&error))?;
     let program: BpfProgram = filter.try_into().map_err(|error| failed(&error))?;
     seccompiler::apply_filter(&program).map_err(|error| failed(&error))
 }

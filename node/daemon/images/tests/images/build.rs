@@ -8,15 +8,15 @@ use catamaran_images::Digest;
 use serde_json::{Value, json};
 
 /// One tar entry, name as raw bytes.
-pub struct Entry<'e> {
-    pub name: &'e str,
-    pub kind: tar::EntryType,
-    pub mode: u32,
-    pub content: &'e [u8],
-    pub link: &'e str,
+pub(crate) struct Entry<'e> {
+    pub(crate) name: &'e str,
+    pub(crate) kind: tar::EntryType,
+    pub(crate) mode: u32,
+    pub(crate) content: &'e [u8],
+    pub(crate) link: &'e str,
 }
 
-pub fn file<'e>(name: &'e str, content: &'e [u8]) -> Entry<'e> {
+pub(crate) fn file<'e>(name: &'e str, content: &'e [u8]) -> Entry<'e> {
     Entry {
         name,
         kind: tar::EntryType::Regular,
@@ -26,7 +26,7 @@ pub fn file<'e>(name: &'e str, content: &'e [u8]) -> Entry<'e> {
     }
 }
 
-pub fn special<'e>(name: &'e str, kind: tar::EntryType, link: &'e str) -> Entry<'e> {
+pub(crate) fn special<'e>(name: &'e str, kind: tar::EntryType, link: &'e str) -> Entry<'e> {
     Entry {
         name,
         kind,
@@ -37,7 +37,7 @@ pub fn special<'e>(name: &'e str, kind: tar::EntryType, link: &'e str) -> Entry<
 }
 
 /// An uncompressed layer.
-pub fn layer(entries: &[Entry]) -> Vec<u8> {
+pub(crate) fn layer(entries: &[Entry]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for entry in entries {
         let mut header = tar::Header::new_gnu();
@@ -54,22 +54,25 @@ pub fn layer(entries: &[Entry]) -> Vec<u8> {
 }
 
 /// A layer with one disk at /disk/disk.img.
-pub fn disk_layer(content: &[u8]) -> Vec<u8> {
-    layer(&[special("disk/", tar::EntryType::Directory, ""), file("disk/disk.img", content)])
+pub(crate) fn disk_layer(content: &[u8]) -> Vec<u8> {
+    layer(&[
+        special("disk/", tar::EntryType::Directory, ""),
+        file("disk/disk.img", content),
+    ])
 }
 
-pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
-pub fn zstd(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::stream::encode_all(bytes, 3).unwrap()
 }
 
 /// A disk that is not all zeros: 1 MiB with a mark, a hole and a tail.
-pub fn disk(mark: &str) -> Vec<u8> {
+pub(crate) fn disk(mark: &str) -> Vec<u8> {
     let mut bytes = vec![0; 1 << 20];
     bytes[..mark.len()].copy_from_slice(mark.as_bytes());
     let tail = bytes.len() - 5000;
@@ -78,35 +81,44 @@ pub fn disk(mark: &str) -> Vec<u8> {
 }
 
 /// Writes blobs and the index of a layout.
-pub struct Layout {
+pub(crate) struct Layout {
     folder: PathBuf,
     entries: Vec<Value>,
 }
 
 impl Layout {
-    pub fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
-        fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        fs::write(
+            folder.join("oci-layout"),
+            r#"{"imageLayoutVersion":"1.0.0"}"#,
+        )
+        .unwrap();
         Self {
             folder: folder.to_owned(),
             entries: Vec::new(),
         }
     }
 
-    pub fn blob(&self, bytes: &[u8]) -> Digest {
+    pub(crate) fn blob(&self, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
         fs::write(self.folder.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
         digest
     }
 
     /// Adds an image with these layers (bottom first) under `name`; gives its manifest digest.
-    pub fn image(&mut self, name: &str, layers: &[Vec<u8>]) -> Digest {
+    pub(crate) fn image(&mut self, name: &str, layers: &[Vec<u8>]) -> Digest {
         let (digest, size) = self.manifest(layers, "amd64");
-        self.name(name, &digest, size, "application/vnd.oci.image.manifest.v1+json");
+        self.name(
+            name,
+            &digest,
+            size,
+            "application/vnd.oci.image.manifest.v1+json",
+        );
         digest
     }
 
-    pub fn manifest(&self, layers: &[Vec<u8>], architecture: &str) -> (Digest, usize) {
+    pub(crate) fn manifest(&self, layers: &[Vec<u8>], architecture: &str) -> (Digest, usize) {
         let config = json!({"os": "linux", "architecture": architecture, "rootfs": {"type": "layers", "diff_ids": []}}).to_string();
         let config_digest = self.blob(config.as_bytes());
         let layers: Vec<_> = layers
@@ -130,7 +142,7 @@ impl Layout {
         (self.blob(manifest.as_bytes()), manifest.len())
     }
 
-    pub fn name(&mut self, name: &str, digest: &Digest, size: usize, kind: &str) {
+    pub(crate) fn name(&mut self, name: &str, digest: &Digest, size: usize, kind: &str) {
         self.entries.push(json!({
             "mediaType": kind, "digest": digest, "size": size,
             "annotations": {"org.opencontainers.image.ref.name": name},
@@ -141,7 +153,7 @@ impl Layout {
 }
 
 /// A layout with one image named `x:1` made of these layers.
-pub fn layout_with(folder: &Path, layers: &[Vec<u8>]) -> String {
+pub(crate) fn layout_with(folder: &Path, layers: &[Vec<u8>]) -> String {
     Layout::new(folder).image("x:1", layers);
     format!("oci:{}:x:1", folder.display())
 }

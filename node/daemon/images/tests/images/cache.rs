@@ -43,7 +43,11 @@ async fn different_tags_of_one_layer_fetch_it_once_also_at_the_same_time() {
     assert_eq!(paths.len(), 1);
     let layers: BTreeSet<_> = fake.asked("/blobs/").into_iter().map(|a| a.path).collect();
     let layer_fetches = fake.asked("/blobs/").len() - 5;
-    assert_eq!((layers.len(), layer_fetches), (2, 1), "five configs and one layer");
+    assert_eq!(
+        (layers.len(), layer_fetches),
+        (2, 1),
+        "five configs and one layer"
+    );
     assert_eq!(held(folder.path()).len(), 1);
 }
 
@@ -86,7 +90,11 @@ async fn progress_ends_with_done_for_everyone() {
         phases
     };
     let pulling = async {
-        let both = futures::future::join(store.resolve(request(&reference), Some(one)), store.resolve(request(&reference), Some(two))).await;
+        let both = futures::future::join(
+            store.resolve(request(&reference), Some(one)),
+            store.resolve(request(&reference), Some(two)),
+        )
+        .await;
         both.0.unwrap();
         both.1.unwrap();
     };
@@ -107,7 +115,9 @@ async fn pull_policies_ask_the_registry_as_they_say() {
         store.resolve(wanted, None)
     };
     let error = with(PullPolicy::Never).await.unwrap_err();
-    assert!(matches!(error, ImageError::NotPresent { .. }) && error.reason() == "ErrImageNeverPull");
+    assert!(
+        matches!(error, ImageError::NotPresent { .. }) && error.reason() == "ErrImageNeverPull"
+    );
     assert!(fake.asked("/v2/").is_empty());
     with(PullPolicy::IfNotPresent).await.unwrap();
     with(PullPolicy::IfNotPresent).await.unwrap();
@@ -115,7 +125,11 @@ async fn pull_policies_ask_the_registry_as_they_say() {
     assert_eq!(fake.asked("/manifests/").len(), 1);
     with(PullPolicy::Always).await.unwrap();
     assert_eq!(fake.asked("/manifests/").len(), 2);
-    assert_eq!(fake.asked("/blobs/").len(), 2, "layers are not fetched again");
+    assert_eq!(
+        fake.asked("/blobs/").len(),
+        2,
+        "layers are not fetched again"
+    );
 }
 
 #[tokio::test]
@@ -128,14 +142,23 @@ async fn a_moved_tag_is_seen_by_always_only() {
     let reference = fake.reference("x:1");
     let old = resolve(&store, &reference).await.unwrap();
     layout_with(&layout, &[gzip(&disk_layer(&disk("new")))]);
-    assert_eq!(resolve(&store, &reference).await.unwrap().digest, old.digest);
+    assert_eq!(
+        resolve(&store, &reference).await.unwrap().digest,
+        old.digest
+    );
     let mut always = request(&reference);
     always.policy = PullPolicy::Always;
     let new = store.resolve(always, None).await.unwrap();
     assert_ne!(new.digest, old.digest);
     assert!(fs::read(&new.path).unwrap().starts_with(b"new"));
-    assert!(fs::read(&old.path).unwrap().starts_with(b"old"), "the file of a running VM stays");
-    assert_eq!(resolve(&store, &reference).await.unwrap().digest, new.digest);
+    assert!(
+        fs::read(&old.path).unwrap().starts_with(b"old"),
+        "the file of a running VM stays"
+    );
+    assert_eq!(
+        resolve(&store, &reference).await.unwrap().digest,
+        new.digest
+    );
 }
 
 #[tokio::test]
@@ -168,7 +191,10 @@ async fn holes_in_a_disk_take_no_space() {
     let folder = tempfile::tempdir().unwrap();
     let mut content = vec![0; 32 << 20];
     content[20 << 20] = 1;
-    let reference = layout_with(&folder.path().join("layout"), &[gzip(&disk_layer(&content))]);
+    let reference = layout_with(
+        &folder.path().join("layout"),
+        &[gzip(&disk_layer(&content))],
+    );
     let found = resolve(&store(folder.path()), &reference).await.unwrap();
     assert_eq!(fs::read(&found.path).unwrap(), content);
     assert!(fs::metadata(&found.path).unwrap().blocks() * 512 < 1 << 20);
@@ -196,7 +222,10 @@ async fn collection_removes_what_is_unused_and_old_and_nothing_else() {
 
     let later = now + Duration::from_secs(7200);
     let report = store.gc(&in_use, later, Duration::from_secs(3600)).unwrap();
-    assert_eq!(BTreeSet::from_iter(report.removed), BTreeSet::from([unused.id.clone(), "feed".to_owned()]));
+    assert_eq!(
+        BTreeSet::from_iter(report.removed),
+        BTreeSet::from([unused.id.clone(), "feed".to_owned()])
+    );
     assert!(report.freed >= 8192 + 4096, "{}", report.freed);
     assert!(used.path.exists() && !unused.path.exists() && !orphan.exists());
 
@@ -206,7 +235,13 @@ async fn collection_removes_what_is_unused_and_old_and_nothing_else() {
     assert_eq!(get("used:1").await, used);
     assert_eq!(mode(&unused.path), 0o444);
     // A clock that went back removes nothing.
-    let report = store.gc(&BTreeSet::new(), SystemTime::UNIX_EPOCH, Duration::from_secs(1)).unwrap();
+    let report = store
+        .gc(
+            &BTreeSet::new(),
+            SystemTime::UNIX_EPOCH,
+            Duration::from_secs(1),
+        )
+        .unwrap();
     assert!(report.removed.is_empty() && fresh.path.exists());
 }
 

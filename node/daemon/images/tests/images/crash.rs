@@ -20,13 +20,19 @@ async fn residue_is_removed_when_the_store_is_opened() {
 #[tokio::test]
 async fn an_index_that_cannot_be_read_is_put_aside_and_its_files_stay() {
     let folder = tempfile::tempdir().unwrap();
-    let reference = layout_with(&folder.path().join("layout"), &[gzip(&disk_layer(&disk("x")))]);
+    let reference = layout_with(
+        &folder.path().join("layout"),
+        &[gzip(&disk_layer(&disk("x")))],
+    );
     let found = resolve(&store(folder.path()), &reference).await.unwrap();
     fs::write(folder.path().join("store/index.json"), "{ half").unwrap();
     let store = store(folder.path());
     assert!(folder.path().join("store/index.json.bad").exists());
     assert!(found.path.exists());
-    assert_eq!(resolve(&store, &reference).await.unwrap().sha256, found.sha256);
+    assert_eq!(
+        resolve(&store, &reference).await.unwrap().sha256,
+        found.sha256
+    );
 }
 
 /// The process that is killed; run by the next test only.

@@ -6,29 +6,29 @@ use std::sync::{Arc, Mutex};
 
 /// What a client asked.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub path: String,
-    pub host: String,
-    pub authorization: Option<String>,
+pub(crate) struct Asked {
+    pub(crate) path: String,
+    pub(crate) host: String,
+    pub(crate) authorization: Option<String>,
 }
 
 /// What it gets.
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// Declared length, where it is not that of the body.
-    pub length: Option<u64>,
+    pub(crate) length: Option<u64>,
     /// Keep the connection open and silent afterwards.
-    pub stall: bool,
+    pub(crate) stall: bool,
 }
 
 impl Answer {
-    pub fn ok(body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Self {
         Self::status(200).with_body(body)
     }
 
-    pub fn status(status: u16) -> Self {
+    pub(crate) fn status(status: u16) -> Self {
         Self {
             status,
             headers: Vec::new(),
@@ -38,12 +38,12 @@ impl Answer {
         }
     }
 
-    pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
-    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
@@ -51,14 +51,14 @@ impl Answer {
 
 type Handler = dyn Fn(&Asked) -> Answer + Send + Sync;
 
-pub struct Fake {
-    pub port: u16,
+pub(crate) struct Fake {
+    pub(crate) port: u16,
     log: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Fake {
     /// Serves until the test process ends.
-    pub fn start(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -76,22 +76,28 @@ impl Fake {
     }
 
     /// Serves the files of a layout as a registry would.
-    pub fn serving(folder: &std::path::Path) -> Self {
+    pub(crate) fn serving(folder: &std::path::Path) -> Self {
         let folder = folder.to_owned();
         Self::start(move |asked| from_layout(&folder, asked))
     }
 
-    pub fn reference(&self, name: &str) -> String {
+    pub(crate) fn reference(&self, name: &str) -> String {
         format!("127.0.0.1:{}/{name}", self.port)
     }
 
-    pub fn asked(&self, part: &str) -> Vec<Asked> {
-        self.log.lock().unwrap().iter().filter(|a| a.path.contains(part)).cloned().collect()
+    pub(crate) fn asked(&self, part: &str) -> Vec<Asked> {
+        self.log
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|a| a.path.contains(part))
+            .cloned()
+            .collect()
     }
 }
 
 /// Answer to a request for the one image or any blob of a layout.
-pub fn from_layout(folder: &std::path::Path, asked: &Asked) -> Answer {
+pub(crate) fn from_layout(folder: &std::path::Path, asked: &Asked) -> Answer {
     let blob = |hex: &str| match std::fs::read(folder.join("blobs/sha256").join(hex)) {
         Ok(bytes) => Answer::ok(bytes),
         Err(_) => Answer::status(404),
@@ -102,7 +108,8 @@ pub fn from_layout(folder: &std::path::Path, asked: &Asked) -> Answer {
     if let Some((_, hex)) = asked.path.split_once("sha256:") {
         return blob(hex);
     }
-    let index: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("index.json")).unwrap()).unwrap();
+    let index: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("index.json")).unwrap()).unwrap();
     let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
     blob(digest.strip_prefix("sha256:").unwrap()).header("Docker-Content-Digest", digest)
 }
@@ -123,15 +130,23 @@ fn serve(stream: &TcpStream, handler: &Handler, log: &Mutex<Vec<Asked>>) -> std:
             line.clear();
             reader.read_line(&mut line)?;
             match line.trim().split_once(": ") {
-                Some((name, value)) if name.eq_ignore_ascii_case("authorization") => asked.authorization = Some(value.to_owned()),
-                Some((name, value)) if name.eq_ignore_ascii_case("host") => value.clone_into(&mut asked.host),
+                Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
+                    asked.authorization = Some(value.to_owned());
+                }
+                Some((name, value)) if name.eq_ignore_ascii_case("host") => {
+                    value.clone_into(&mut asked.host);
+                }
                 Some(_) => {}
                 None => break,
             }
         }
         log.lock().unwrap().push(asked.clone());
         let answer = handler(&asked);
-        let mut head = format!("HTTP/1.1 {} x\r\nContent-Length: {}\r\n", answer.status, answer.length.unwrap_or(answer.body.len() as u64));
+        let mut head = format!(
+            "HTTP/1.1 {} x\r\nContent-Length: {}\r\n",
+            answer.status,
+            answer.length.unwrap_or(answer.body.len() as u64)
+        );
         for (name, value) in &answer.headers {
             head += &format!("{name}: {value}\r\n");
         }

@@ -16,8 +16,14 @@ use crate::setup::{config, held, resolve, store};
 async fn refused(layers: &[Vec<u8>]) -> ImageError {
     let folder = tempfile::tempdir().unwrap();
     let reference = layout_with(&folder.path().join("layout"), layers);
-    let error = resolve(&store(folder.path()), &reference).await.unwrap_err();
-    assert!(held(folder.path()).is_empty(), "{error}: {:?}", held(folder.path()));
+    let error = resolve(&store(folder.path()), &reference)
+        .await
+        .unwrap_err();
+    assert!(
+        held(folder.path()).is_empty(),
+        "{error}: {:?}",
+        held(folder.path())
+    );
     error
 }
 
@@ -30,12 +36,30 @@ async fn links_devices_and_paths_out_of_the_image_are_refused() {
         ..file("disk/disk.img", b"x")
     };
     for (bytes, words) in [
-        (layer(&[special("disk/disk.img", EntryType::Symlink, "/etc/shadow")]), "symbolic link"),
-        (layer(&[special("disk/disk.img", EntryType::Link, "etc/shadow")]), "hard link"),
-        (layer(&[special("disk/disk.img", EntryType::Block, "")]), "device"),
-        (layer(&[special("disk/disk.img", EntryType::Char, "")]), "device"),
-        (layer(&[special("disk/disk.img", EntryType::Fifo, "")]), "FIFO"),
-        (with(special("disk", EntryType::Symlink, "/etc")), "folder is needed"),
+        (
+            layer(&[special("disk/disk.img", EntryType::Symlink, "/etc/shadow")]),
+            "symbolic link",
+        ),
+        (
+            layer(&[special("disk/disk.img", EntryType::Link, "etc/shadow")]),
+            "hard link",
+        ),
+        (
+            layer(&[special("disk/disk.img", EntryType::Block, "")]),
+            "device",
+        ),
+        (
+            layer(&[special("disk/disk.img", EntryType::Char, "")]),
+            "device",
+        ),
+        (
+            layer(&[special("disk/disk.img", EntryType::Fifo, "")]),
+            "FIFO",
+        ),
+        (
+            with(special("disk", EntryType::Symlink, "/etc")),
+            "folder is needed",
+        ),
         (with(file("../../etc/cron.d/x", b"x")), ".."),
         (with(file("disk/../../x", b"x")), ".."),
         (with(file("/etc/passwd", b"x")), "absolute"),
@@ -56,10 +80,18 @@ async fn disks_that_reach_outside_themselves_are_refused() {
     backed[8..16].copy_from_slice(&512u64.to_be_bytes());
     backed[16..20].copy_from_slice(&11u32.to_be_bytes());
     backed[512..523].copy_from_slice(b"/etc/shadow");
-    for (content, words) in [(backed, "backing file"), (b"KDMV rest".to_vec(), "VMDK"), (b"vhdxfile rest".to_vec(), "VHDX"), (Vec::new(), "empty")] {
+    for (content, words) in [
+        (backed, "backing file"),
+        (b"KDMV rest".to_vec(), "VMDK"),
+        (b"vhdxfile rest".to_vec(), "VHDX"),
+        (Vec::new(), "empty"),
+    ] {
         let error = refused(&[gzip(&disk_layer(&content))]).await;
         assert!(matches!(error, ImageError::Format { .. }), "{error}");
-        assert!(error.to_string().contains(words) && error.to_string().contains("/disk/disk.img"), "{error}");
+        assert!(
+            error.to_string().contains(words) && error.to_string().contains("/disk/disk.img"),
+            "{error}"
+        );
     }
 }
 
@@ -68,7 +100,10 @@ async fn real_qcow2_images_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let make = |arguments: &[&str]| {
-        let made = Command::new("qemu-img").current_dir(folder.path()).args(arguments).output();
+        let made = Command::new("qemu-img")
+            .current_dir(folder.path())
+            .args(arguments)
+            .output();
         made.is_ok_and(|o| o.status.success())
     };
     if !make(&["create", "-f", "qcow2", "plain.qcow2", "3G"]) {
@@ -76,21 +111,77 @@ async fn real_qcow2_images_are_told_apart() {
         return;
     }
     assert!(make(&["create", "-f", "raw", "base.img", "1M"]));
-    assert!(make(&["create", "-f", "qcow2", "-b", "base.img", "-F", "raw", "backed.qcow2"]));
-    assert!(make(&["create", "-f", "qcow2", "-o", "data_file=data.raw", "data.qcow2", "1M"]));
-    assert!(make(&["create", "-f", "qcow2", "-o", "compat=0.10", "old.qcow2", "1M"]));
-    assert!(make(&["create", "-f", "qcow2", "-o", "compression_type=zstd,extended_l2=on,cluster_size=128k", "new.qcow2", "2G"]));
-    assert!(make(&["create", "-f", "qcow2", "--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s", "luks.qcow2", "1M"]));
+    assert!(make(&[
+        "create",
+        "-f",
+        "qcow2",
+        "-b",
+        "base.img",
+        "-F",
+        "raw",
+        "backed.qcow2"
+    ]));
+    assert!(make(&[
+        "create",
+        "-f",
+        "qcow2",
+        "-o",
+        "data_file=data.raw",
+        "data.qcow2",
+        "1M"
+    ]));
+    assert!(make(&[
+        "create",
+        "-f",
+        "qcow2",
+        "-o",
+        "compat=0.10",
+        "old.qcow2",
+        "1M"
+    ]));
+    assert!(make(&[
+        "create",
+        "-f",
+        "qcow2",
+        "-o",
+        "compression_type=zstd,extended_l2=on,cluster_size=128k",
+        "new.qcow2",
+        "2G"
+    ]));
+    assert!(make(&[
+        "create",
+        "-f",
+        "qcow2",
+        "--object",
+        "secret,id=s,data=x",
+        "-o",
+        "encrypt.format=luks,encrypt.key-secret=s",
+        "luks.qcow2",
+        "1M"
+    ]));
     assert!(make(&["create", "-f", "vmdk", "a.vmdk", "1M"]));
     assert!(make(&["create", "-f", "vdi", "a.vdi", "1M"]));
     assert!(make(&["create", "-f", "vpc", "a.vhd", "1M"]));
     let store = store(folder.path());
-    for (name, size) in [("plain.qcow2", 3u64 << 30), ("old.qcow2", 1 << 20), ("new.qcow2", 2 << 30)] {
+    for (name, size) in [
+        ("plain.qcow2", 3u64 << 30),
+        ("old.qcow2", 1 << 20),
+        ("new.qcow2", 2 << 30),
+    ] {
         let bytes = fs::read(path(name)).unwrap();
         let reference = layout_with(&path(&format!("{name}.d")), &[disk_layer(&bytes)]);
-        let found = resolve(&store, &reference).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!((found.format, found.virtual_size), (catamaran_images::Format::Qcow2, size), "{name}");
-        let seen = store.inspect_file(fs::File::open(path(name)).unwrap(), &path(name)).await.unwrap();
+        let found = resolve(&store, &reference)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(
+            (found.format, found.virtual_size),
+            (catamaran_images::Format::Qcow2, size),
+            "{name}"
+        );
+        let seen = store
+            .inspect_file(fs::File::open(path(name)).unwrap(), &path(name))
+            .await
+            .unwrap();
         assert_eq!(seen.virtual_size, size);
     }
     for (name, words) in [
@@ -101,8 +192,14 @@ async fn real_qcow2_images_are_told_apart() {
         ("a.vdi", "VDI"),
         ("a.vhd", "VHD"),
     ] {
-        let error = store.inspect_file(fs::File::open(path(name)).unwrap(), &path(name)).await.unwrap_err();
-        assert!(error.to_string().contains(words) && error.to_string().contains(name), "{error}");
+        let error = store
+            .inspect_file(fs::File::open(path(name)).unwrap(), &path(name))
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains(words) && error.to_string().contains(name),
+            "{error}"
+        );
     }
 }
 
@@ -114,7 +211,9 @@ fn bomb(zeros: u64, zstd: bool) -> Vec<u8> {
     header.set_mode(0o644);
     header.set_size(zeros);
     header.set_cksum();
-    let mut content = header.as_bytes().chain(std::io::repeat(0).take(zeros + 1024));
+    let mut content = header
+        .as_bytes()
+        .chain(std::io::repeat(0).take(zeros + 1024));
     if zstd {
         return zstd::stream::encode_all(content, 1).unwrap();
     }
@@ -177,20 +276,47 @@ async fn sizes_and_counts_beyond_the_limits_are_refused() {
     config.limits.layers = 10;
     config.limits.disk_size = 512 << 10;
     let store = ImageStore::open(&folder.path().join("store"), config).unwrap();
-    let eleven: Vec<_> = (0..11).map(|n| layer(&[file(&format!("f{n}"), b"")])).collect();
+    let eleven: Vec<_> = (0..11)
+        .map(|n| layer(&[file(&format!("f{n}"), b"")]))
+        .collect();
     for (name, layers, words) in [
-        ("huge", vec![huge.as_bytes().to_vec()], "9223372036854775807"),
+        (
+            "huge",
+            vec![huge.as_bytes().to_vec()],
+            "9223372036854775807",
+        ),
         ("entries", vec![layer(&many)], "1000 entries"),
         ("layers", eleven, "11 layers"),
-        ("disk", vec![disk_layer(&disk("too large"))], "allowed are 524288"),
-        ("cut", vec![disk_layer(&disk("x"))[..4096].to_vec()], "cut off"),
+        (
+            "disk",
+            vec![disk_layer(&disk("too large"))],
+            "allowed are 524288",
+        ),
+        (
+            "cut",
+            vec![disk_layer(&[7; 100_000])[..4096].to_vec()],
+            "cut off",
+        ),
         ("noise", vec![vec![0x5a; 4096]], "tar"),
-        ("gzip noise", vec![[&b"\x1f\x8b\x08"[..], &[0xff; 500]].concat()], "tar"),
-        ("long name", vec![gzip(&[long_name.as_bytes().to_vec(), vec![b'a'; 1 << 20]].concat())], "tar"),
+        (
+            "gzip noise",
+            vec![[&b"\x1f\x8b\x08"[..], &[0xff; 500]].concat()],
+            "tar",
+        ),
+        (
+            "long name",
+            vec![gzip(
+                &[long_name.as_bytes().to_vec(), vec![b'a'; 1 << 20]].concat(),
+            )],
+            "tar",
+        ),
     ] {
         let reference = layout_with(&folder.path().join(name), &layers);
         let error = resolve(&store, &reference).await.unwrap_err().to_string();
-        assert!(error.contains(words), "{name}: {error:?} should mention {words:?}");
+        assert!(
+            error.contains(words),
+            "{name}: {error:?} should mention {words:?}"
+        );
         assert!(held(folder.path()).is_empty(), "{name}");
     }
 }
@@ -223,22 +349,45 @@ async fn a_registry_cannot_send_us_to_this_host_or_its_link() {
                 from_layout(&layout, asked)
             });
             let store_folder = tempfile::tempdir().unwrap();
-            let error = resolve(&store(store_folder.path()), &fake.reference("x:1")).await.unwrap_err();
-            assert!(matches!(error, ImageError::Registry { transient: false, .. }), "{target}: {error}");
+            let error = resolve(&store(store_folder.path()), &fake.reference("x:1"))
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    ImageError::Registry {
+                        transient: false,
+                        ..
+                    }
+                ),
+                "{target}: {error}"
+            );
             assert!(held(store_folder.path()).is_empty());
         }
     }
     let realm = format!("http://127.0.0.1:{port}/token");
-    let fake = Fake::start(move |_| Answer::status(401).header("WWW-Authenticate", format!("Bearer realm=\"{realm}\"")));
-    assert!(resolve(&store(folder.path()), &fake.reference("x:1")).await.is_err());
-    assert!(secret_service.asked("").is_empty(), "{:?}", secret_service.asked(""));
+    let fake = Fake::start(move |_| {
+        Answer::status(401).header("WWW-Authenticate", format!("Bearer realm=\"{realm}\""))
+    });
+    assert!(
+        resolve(&store(folder.path()), &fake.reference("x:1"))
+            .await
+            .is_err()
+    );
+    assert!(
+        secret_service.asked("").is_empty(),
+        "{:?}",
+        secret_service.asked("")
+    );
 }
 
 #[tokio::test]
 async fn a_redirect_loop_ends() {
     let folder = tempfile::tempdir().unwrap();
     let fake = Fake::start(|asked| Answer::status(307).header("Location", asked.path.clone()));
-    let error = resolve(&store(folder.path()), &fake.reference("x:1")).await.unwrap_err();
+    let error = resolve(&store(folder.path()), &fake.reference("x:1"))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("redirects"), "{error}");
 }
 
@@ -255,7 +404,9 @@ async fn an_endless_manifest_is_cut_at_the_limit() {
                 ..Answer::ok(vec![b' '; 5 << 20])
             }
         });
-        let error = resolve(&store(folder.path()), &fake.reference("x:1")).await.unwrap_err();
+        let error = resolve(&store(folder.path()), &fake.reference("x:1"))
+            .await
+            .unwrap_err();
         assert!(matches!(error, ImageError::Limit { .. }), "{error}");
     }
 }

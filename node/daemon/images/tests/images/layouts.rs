@@ -18,14 +18,21 @@ async fn a_layout_and_the_archive_of_it_give_the_same_disk() {
     let layout = folder.path().join("layout");
     let reference = layout_with(&layout, &[gzip(&disk_layer(&disk("local")))]);
     let archive = folder.path().join("x.tar");
-    run(Command::new("skopeo").args(["--insecure-policy", "copy", "--preserve-digests"]).args([
-        format!("oci:{}:x:1", layout.display()),
-        format!("oci-archive:{}:x:1", archive.display()),
-    ]));
+    run(Command::new("skopeo")
+        .args(["--insecure-policy", "copy", "--preserve-digests"])
+        .args([
+            format!("oci:{}:x:1", layout.display()),
+            format!("oci-archive:{}:x:1", archive.display()),
+        ]));
     let from_layout = resolve(&store(folder.path()), &reference).await.unwrap();
     let other = folder.path().join("other");
     fs::create_dir(&other).unwrap();
-    let from_archive = resolve(&store(&other), &format!("oci-archive:{}", archive.display())).await.unwrap();
+    let from_archive = resolve(
+        &store(&other),
+        &format!("oci-archive:{}", archive.display()),
+    )
+    .await
+    .unwrap();
     assert_eq!(from_layout.digest, from_archive.digest);
     assert_eq!(from_layout.sha256, from_archive.sha256);
     assert_eq!(fs::read(&from_archive.path).unwrap(), disk("local"));
@@ -36,13 +43,19 @@ async fn an_archive_that_is_compressed_or_no_archive_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     for (name, bytes, words) in [
-        ("gz.tar", gzip(&layer(&[file("index.json", b"{}")])), "compressed"),
+        (
+            "gz.tar",
+            gzip(&layer(&[file("index.json", b"{}")])),
+            "compressed",
+        ),
         ("text.tar", vec![b'x'; 2000], "tar"),
         ("none.tar", layer(&[file("readme", b"x")]), "index.json"),
     ] {
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();
-        let error = resolve(&store, &format!("oci-archive:{}", path.display())).await.unwrap_err();
+        let error = resolve(&store, &format!("oci-archive:{}", path.display()))
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     }
 }
@@ -52,11 +65,18 @@ async fn an_ordinary_reference_is_found_in_a_local_layout_whatever_the_policy() 
     let folder = tempfile::tempdir().unwrap();
     let images = folder.path().join("images");
     let mut layout = Layout::new(&images.join("minimal"));
-    let digest = layout.image("catamaran.local/minimal:dev", &[gzip(&disk_layer(&disk("dev")))]);
+    let digest = layout.image(
+        "catamaran.local/minimal:dev",
+        &[gzip(&disk_layer(&disk("dev")))],
+    );
     let mut config = config();
     config.local_layouts = vec![folder.path().join("missing"), images];
     let store = ImageStore::open(&folder.path().join("store"), config).unwrap();
-    for policy in [PullPolicy::Always, PullPolicy::IfNotPresent, PullPolicy::Never] {
+    for policy in [
+        PullPolicy::Always,
+        PullPolicy::IfNotPresent,
+        PullPolicy::Never,
+    ] {
         let mut wanted = request("catamaran.local/minimal:dev");
         wanted.policy = policy;
         assert_eq!(store.resolve(wanted, None).await.unwrap().digest, digest);
@@ -70,8 +90,13 @@ async fn an_ordinary_reference_is_found_in_a_local_layout_whatever_the_policy() 
 
     // A new build under the same name is used at once.
     let mut layout = Layout::new(&folder.path().join("images/minimal"));
-    let newer = layout.image("catamaran.local/minimal:dev", &[gzip(&disk_layer(&disk("newer")))]);
-    let found = resolve(&store, "catamaran.local/minimal:dev").await.unwrap();
+    let newer = layout.image(
+        "catamaran.local/minimal:dev",
+        &[gzip(&disk_layer(&disk("newer")))],
+    );
+    let found = resolve(&store, "catamaran.local/minimal:dev")
+        .await
+        .unwrap();
     assert_eq!(found.digest, newer);
     assert!(fs::read(found.path).unwrap().starts_with(b"newer"));
 }
@@ -84,11 +109,19 @@ async fn a_layout_with_several_images_wants_a_name_and_lists_them() {
     layout.image("a:1", &[disk_layer(&disk("a"))]);
     layout.image("b:1", &[disk_layer(&disk("b"))]);
     let store = store(folder.path());
-    let error = resolve(&store, &format!("oci:{}", path.display())).await.unwrap_err();
+    let error = resolve(&store, &format!("oci:{}", path.display()))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("a:1, b:1"), "{error}");
-    let error = resolve(&store, &format!("oci:{}:c:1", path.display())).await.unwrap_err();
+    let error = resolve(&store, &format!("oci:{}:c:1", path.display()))
+        .await
+        .unwrap_err();
     assert!(matches!(error, ImageError::NotFound { .. }), "{error}");
-    assert!(resolve(&store, &format!("oci:{}:b:1", path.display())).await.is_ok());
+    assert!(
+        resolve(&store, &format!("oci:{}:b:1", path.display()))
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -105,14 +138,23 @@ async fn the_image_for_this_machine_is_taken_from_an_index() {
     ]})
     .to_string();
     let digest = layout.blob(index.as_bytes());
-    layout.name("x:1", &digest, index.len(), "application/vnd.oci.image.index.v1+json");
+    layout.name(
+        "x:1",
+        &digest,
+        index.len(),
+        "application/vnd.oci.image.index.v1+json",
+    );
     layout.name("s390x:1", &other, other_size, kind);
     let store = store(folder.path());
-    let found = resolve(&store, &format!("oci:{}:x:1", path.display())).await.unwrap();
+    let found = resolve(&store, &format!("oci:{}:x:1", path.display()))
+        .await
+        .unwrap();
     assert_eq!(found.digest, ours);
     assert!(fs::read(found.path).unwrap().starts_with(b"ours"));
     // Without an index the config tells.
-    let error = resolve(&store, &format!("oci:{}:s390x:1", path.display())).await.unwrap_err();
+    let error = resolve(&store, &format!("oci:{}:s390x:1", path.display()))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("s390x"), "{error}");
 }
 
@@ -120,20 +162,48 @@ async fn the_image_for_this_machine_is_taken_from_an_index() {
 async fn kernel_and_initrd_come_from_their_paths() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("layout");
-    let lower = layer(&[file("boot/vmlinuz", b"old kernel"), file("boot/initrd.img", b"initrd")]);
+    let lower = layer(&[
+        file("boot/vmlinuz", b"old kernel"),
+        file("boot/initrd.img", b"initrd"),
+    ]);
     let upper = layer(&[file("boot/vmlinuz", b"new kernel")]);
     let reference = layout_with(&path, &[gzip(&lower), gzip(&upper)]);
     let store = store(folder.path());
-    let image = || (reference.parse().unwrap(), PullPolicy::IfNotPresent, catamaran_images::PullAuth::none());
+    let image = || {
+        (
+            reference.parse().unwrap(),
+            PullPolicy::IfNotPresent,
+            catamaran_images::PullAuth::none(),
+        )
+    };
     let part = |text: &str| Some(text.parse().unwrap());
-    let found = store.resolve_kernel(image(), part("/boot/vmlinuz"), part("/boot/initrd.img"), None).await.unwrap();
+    let found = store
+        .resolve_kernel(
+            image(),
+            part("/boot/vmlinuz"),
+            part("/boot/initrd.img"),
+            None,
+        )
+        .await
+        .unwrap();
     assert_eq!(fs::read(found.kernel.unwrap().1).unwrap(), b"new kernel");
     assert_eq!(fs::read(found.initrd.unwrap().1).unwrap(), b"initrd");
-    let only = store.resolve_kernel(image(), None, part("/boot/initrd.img"), None).await.unwrap();
+    let only = store
+        .resolve_kernel(image(), None, part("/boot/initrd.img"), None)
+        .await
+        .unwrap();
     assert!(only.kernel.is_none() && only.initrd.is_some());
-    let error = store.resolve_kernel(image(), part("/boot/none"), None, None).await.unwrap_err();
+    let error = store
+        .resolve_kernel(image(), part("/boot/none"), None, None)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("/boot/none"), "{error}");
-    assert!(store.resolve_kernel(image(), None, None, None).await.is_err());
+    assert!(
+        store
+            .resolve_kernel(image(), None, None, None)
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -146,8 +216,13 @@ async fn a_blob_that_was_changed_in_a_layout_is_refused() {
     let mut changed = bytes.clone();
     changed[40] ^= 1;
     fs::write(&blob, &changed).unwrap();
-    let error = resolve(&store(folder.path()), &reference).await.unwrap_err();
-    assert!(matches!(error, ImageError::DigestMismatch { .. }), "{error}");
+    let error = resolve(&store(folder.path()), &reference)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ImageError::DigestMismatch { .. }),
+        "{error}"
+    );
     assert!(held(folder.path()).is_empty());
 }
 

@@ -38,17 +38,33 @@ fn only_a_regular_file_with_one_name_is_a_disk() {
         ("../etc/passwd", "plain file name"),
         ("", "plain file name"),
     ];
-    if is_root() && nix::sys::stat::mknod(&path("device"), nix::sys::stat::SFlag::S_IFCHR, Mode::S_IRWXU, nix::sys::stat::makedev(1, 3)).is_ok() {
+    if is_root()
+        && nix::sys::stat::mknod(
+            &path("device"),
+            nix::sys::stat::SFlag::S_IFCHR,
+            Mode::S_IRWXU,
+            nix::sys::stat::makedev(1, 3),
+        )
+        .is_ok()
+    {
         cases.push(("device", "a device"));
     } else {
-        eprintln!("SKIPPED the device in only_a_regular_file_with_one_name_is_a_disk: needs root and mknod");
+        eprintln!(
+            "SKIPPED the device in only_a_regular_file_with_one_name_is_a_disk: needs root and mknod"
+        );
     }
     for (name, words) in cases {
         let error = open_disk(folder.path(), name).unwrap_err();
-        assert!(matches!(error, ImageError::LocalDisk { .. }), "{name}: {error}");
+        assert!(
+            matches!(error, ImageError::LocalDisk { .. }),
+            "{name}: {error}"
+        );
         assert!(error.to_string().contains(words), "{name}: {error}");
         if name != "missing" {
-            assert!(ensure_raw(folder.path(), name, 4096, (107, 107)).is_err(), "{name}");
+            assert!(
+                ensure_raw(folder.path(), name, 4096, (107, 107)).is_err(),
+                "{name}"
+            );
         }
     }
 }
@@ -63,10 +79,19 @@ fn a_made_disk_is_sparse_private_and_owned_by_the_vm() {
     if is_root() {
         assert_eq!((made.uid, made.gid), (107, 107));
     }
-    assert!(create_raw(folder.path(), "disk.img", 4096, (107, 107)).unwrap_err().to_string().contains("already"));
+    assert!(
+        create_raw(folder.path(), "disk.img", 4096, (107, 107))
+            .unwrap_err()
+            .to_string()
+            .contains("already")
+    );
     let again = ensure_raw(folder.path(), "disk.img", 4096, (107, 107)).unwrap();
     assert_eq!(again.size, made.size, "an existing disk keeps its size");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "no temporary file is left"
+    );
     assert!(create_raw(folder.path(), "zero", 0, (107, 107)).is_err());
     assert!(create_raw(folder.path(), "huge", u64::MAX, (107, 107)).is_err());
 }
@@ -81,7 +106,10 @@ fn a_disk_that_qemu_cannot_read_is_named_with_its_mode() {
     assert!(disk.check_access(disk.uid, 107, true).is_ok());
     assert!(disk.check_access(54321, disk.gid, false).is_ok());
     assert!(disk.check_access(54321, disk.gid, true).is_err());
-    let error = disk.check_access(54321, 54321, false).unwrap_err().to_string();
+    let error = disk
+        .check_access(54321, 54321, false)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("0640") && error.contains("54321"), "{error}");
 }
 
@@ -93,7 +121,10 @@ fn a_file_that_is_swapped_for_a_link_after_the_check_is_still_the_same_file() {
     let disk = open_disk(folder.path(), "disk.img").unwrap();
     fs::rename(&path, folder.path().join("moved")).unwrap();
     symlink("/etc/passwd", &path).unwrap();
-    assert_eq!(std::io::read_to_string(disk.open().unwrap()).unwrap(), "the disk");
+    assert_eq!(
+        std::io::read_to_string(disk.open().unwrap()).unwrap(),
+        "the disk"
+    );
     assert_eq!(fs::read_to_string(disk.proc_path()).unwrap(), "the disk");
 }
 

@@ -1,5 +1,11 @@
 //! The image store against real registries, layouts and archives, and against hostile ones. Nothing here needs the network outside this machine.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the lints spare test functions, but not their helpers"
+)]
+
 mod build;
 mod cache;
 mod crash;

@@ -9,7 +9,11 @@ use catamaran_images::{AuthFiles, Digest, Format, ImageError, ImageStore, PullAu
 
 use crate::build::{disk, disk_layer, gzip, layout_with, zstd};
 use crate::fake::{Answer, Fake, from_layout};
-use crate::setup::{Access, PASSWORD, Registry, USER, config, held, missing, mode, request, resolve, store};
+use crate::setup::{
+    Access, PASSWORD, Registry, USER, config, held, missing, mode, request, resolve, store,
+};
+
+type Encode = fn(&[u8]) -> Vec<u8>;
 
 #[tokio::test]
 async fn a_disk_is_pulled_from_a_registry_with_gzip_and_zstd_and_plain_layers() {
@@ -19,14 +23,17 @@ async fn a_disk_is_pulled_from_a_registry_with_gzip_and_zstd_and_plain_layers() 
     let registry = Registry::start(Access::Open);
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
-    let encodings: [(&str, fn(&[u8]) -> Vec<u8>); 3] = [("gzip", gzip), ("zstd", zstd), ("plain", |b| b.to_vec())];
+    let encodings: [(&str, Encode); 3] =
+        [("gzip", gzip), ("zstd", zstd), ("plain", |b| b.to_vec())];
     for (name, encode) in encodings {
         let content = disk(name);
         let layout = folder.path().join(name);
         let layer = encode(&disk_layer(&content));
         layout_with(&layout, std::slice::from_ref(&layer));
         registry.push(&layout, &format!("{name}:1"));
-        let found = resolve(&store, &registry.reference(&format!("{name}:1"))).await.unwrap();
+        let found = resolve(&store, &registry.reference(&format!("{name}:1")))
+            .await
+            .unwrap();
         assert_eq!(fs::read(&found.path).unwrap(), content, "{name}");
         assert_eq!(found.format, Format::Raw);
         assert_eq!((found.virtual_size, found.size), (1 << 20, 1 << 20));
@@ -37,7 +44,12 @@ async fn a_disk_is_pulled_from_a_registry_with_gzip_and_zstd_and_plain_layers() 
         let pinned = registry.reference(&format!("{name}@{}", found.digest));
         assert_eq!(resolve(&store, &pinned).await.unwrap().path, found.path);
     }
-    assert_eq!(held(folder.path()).len(), 3, "no temporary files: {:?}", held(folder.path()));
+    assert_eq!(
+        held(folder.path()).len(),
+        3,
+        "no temporary files: {:?}",
+        held(folder.path())
+    );
 }
 
 #[tokio::test]
@@ -51,7 +63,12 @@ async fn a_registry_with_a_password_wants_the_right_one() {
     layout_with(&layout, &[gzip(&disk_layer(&disk("private")))]);
     registry.push(&layout, "team/private:1");
     let reference = registry.reference("team/private:1");
-    let secret = |user: &str, password: &str| format!(r#"{{"auths":{{"127.0.0.1:{}":{{"username":"{user}","password":"{password}"}}}}}}"#, registry.port);
+    let secret = |user: &str, password: &str| {
+        format!(
+            r#"{{"auths":{{"127.0.0.1:{}":{{"username":"{user}","password":"{password}"}}}}}}"#,
+            registry.port
+        )
+    };
 
     let anonymous = store(folder.path());
     let error = resolve(&anonymous, &reference).await.unwrap_err();
@@ -59,10 +76,18 @@ async fn a_registry_with_a_password_wants_the_right_one() {
     assert!(error.to_string().contains("there are none"), "{error}");
 
     let mut wrong = request(&reference);
-    wrong.auth = PullAuth::none().with_secret("default/pull", secret(USER, "canary-password").as_bytes()).unwrap();
+    wrong.auth = PullAuth::none()
+        .with_secret("default/pull", secret(USER, "canary-password").as_bytes())
+        .unwrap();
     let error = anonymous.resolve(wrong, None).await.unwrap_err();
-    assert!(error.to_string().contains("image pull secret default/pull"), "{error}");
-    assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+    assert!(
+        error.to_string().contains("image pull secret default/pull"),
+        "{error}"
+    );
+    assert!(
+        !format!("{error} {error:?}").contains("canary"),
+        "{error:?}"
+    );
 
     let mut right = request(&reference);
     right.auth = PullAuth::none()
@@ -93,7 +118,9 @@ async fn a_registry_with_tls_needs_its_authority() {
     registry.push(&layout, "tls:1");
     let reference = registry.reference("tls:1");
 
-    let error = resolve(&store(folder.path()), &reference).await.unwrap_err();
+    let error = resolve(&store(folder.path()), &reference)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("certificate"), "{error}");
     assert!(!error.is_transient());
 
@@ -103,7 +130,9 @@ async fn a_registry_with_tls_needs_its_authority() {
     let by_file = ImageStore::open(&folder.path().join("by-file"), by_file).unwrap();
     resolve(&by_file, &reference).await.unwrap();
 
-    let own = folder.path().join(format!("certs.d/127.0.0.1:{}", registry.port));
+    let own = folder
+        .path()
+        .join(format!("certs.d/127.0.0.1:{}", registry.port));
     fs::create_dir_all(&own).unwrap();
     fs::copy(&authority, own.join("ca.crt")).unwrap();
     let mut by_folder = config();
@@ -130,17 +159,31 @@ async fn a_blob_that_was_changed_in_the_registry_is_refused_and_nothing_is_left(
     fs::write(&path, bytes).unwrap();
 
     let store = store(folder.path());
-    let error = resolve(&store, &registry.reference("changed:1")).await.unwrap_err();
-    assert!(matches!(error, ImageError::DigestMismatch { .. }), "{error}");
-    assert!(error.to_string().contains(&Digest::of(&layer).to_string()), "{error}");
+    let error = resolve(&store, &registry.reference("changed:1"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ImageError::DigestMismatch { .. }),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains(&Digest::of(&layer).to_string()),
+        "{error}"
+    );
     assert!(held(folder.path()).is_empty(), "{:?}", held(folder.path()));
 
     // The manifest, too.
     fs::write(&path, &layer).unwrap();
-    let found = resolve(&store, &registry.reference("changed:1")).await.unwrap();
+    let found = resolve(&store, &registry.reference("changed:1"))
+        .await
+        .unwrap();
     let manifest = registry.blob_path(&found.digest);
     let text = fs::read_to_string(&manifest).unwrap();
-    fs::write(&manifest, text.replace("\"schemaVersion\":2", "\"schemaVersion\": 2")).unwrap();
+    fs::write(
+        &manifest,
+        text.replace("\"schemaVersion\":2", "\"schemaVersion\": 2"),
+    )
+    .unwrap();
     let mut again = request(&registry.reference("changed:1"));
     again.policy = PullPolicy::Always;
     assert!(store.resolve(again, None).await.is_err());
@@ -150,9 +193,16 @@ async fn a_blob_that_was_changed_in_the_registry_is_refused_and_nothing_is_left(
 async fn a_registry_that_is_down_is_named_after_bounded_attempts() {
     let folder = tempfile::tempdir().unwrap();
     let port = crate::setup::free_port();
-    let error = resolve(&store(folder.path()), &format!("127.0.0.1:{port}/x:1")).await.unwrap_err();
+    let error = resolve(&store(folder.path()), &format!("127.0.0.1:{port}/x:1"))
+        .await
+        .unwrap_err();
     let text = error.to_string();
-    assert!(text.contains(&format!("127.0.0.1:{port}")) && text.contains("refused") && text.contains("4 attempts"), "{text}");
+    assert!(
+        text.contains(&format!("127.0.0.1:{port}"))
+            && text.contains("refused")
+            && text.contains("4 attempts"),
+        "{text}"
+    );
     assert!(error.is_transient());
     assert_eq!(error.reason(), "ErrImagePull");
     assert!(held(folder.path()).is_empty());
@@ -165,13 +215,18 @@ async fn a_missing_image_is_named() {
     }
     let registry = Registry::start(Access::Open);
     let folder = tempfile::tempdir().unwrap();
-    let error = resolve(&store(folder.path()), &registry.reference("nothing:1")).await.unwrap_err();
+    let error = resolve(&store(folder.path()), &registry.reference("nothing:1"))
+        .await
+        .unwrap_err();
     assert!(matches!(error, ImageError::NotFound { .. }), "{error}");
     assert!(error.to_string().contains("nothing:1"), "{error}");
 }
 
 /// Serves a good image, except that `twist` may answer first.
-fn twisted(layout: &Path, twist: impl Fn(&crate::fake::Asked) -> Option<Answer> + Send + Sync + 'static) -> Fake {
+fn twisted(
+    layout: &Path,
+    twist: impl Fn(&crate::fake::Asked) -> Option<Answer> + Send + Sync + 'static,
+) -> Fake {
     let layout = layout.to_owned();
     Fake::start(move |asked| twist(asked).unwrap_or_else(|| from_layout(&layout, asked)))
 }
@@ -205,7 +260,10 @@ async fn failures_that_pass_are_tried_again() {
     let store = store(folder.path());
     // The half answer declares another length than the manifest does: that is a mismatch, not a hiccup.
     let error = resolve(&store, &fake.reference("x:1")).await.unwrap_err();
-    assert!(matches!(error, ImageError::DigestMismatch { .. }), "{error}");
+    assert!(
+        matches!(error, ImageError::DigestMismatch { .. }),
+        "{error}"
+    );
     resolve(&store, &fake.reference("x:1")).await.unwrap();
     assert!(fake.asked("/manifests/").len() >= 3);
 }
@@ -214,7 +272,11 @@ async fn failures_that_pass_are_tried_again() {
 async fn a_layer_that_breaks_off_is_fetched_again() {
     let folder = tempfile::tempdir().unwrap();
     let layout = good_layout(folder.path());
-    let length = fs::read_dir(layout.join("blobs/sha256")).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).max().unwrap();
+    let length = fs::read_dir(layout.join("blobs/sha256"))
+        .unwrap()
+        .map(|e| e.unwrap().metadata().unwrap().len())
+        .max()
+        .unwrap();
     let broken = AtomicUsize::new(0);
     let inner = layout.clone();
     let fake = twisted(&layout, move |asked| {
@@ -228,7 +290,9 @@ async fn a_layer_that_breaks_off_is_fetched_again() {
         }
         None
     });
-    resolve(&store(folder.path()), &fake.reference("x:1")).await.unwrap();
+    resolve(&store(folder.path()), &fake.reference("x:1"))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -247,7 +311,16 @@ async fn a_registry_that_falls_silent_does_not_hold_a_pull_for_ever() {
     config.registry.attempts = 2;
     let store = ImageStore::open(&folder.path().join("store"), config).unwrap();
     let error = resolve(&store, &fake.reference("x:1")).await.unwrap_err();
-    assert!(matches!(error, ImageError::Registry { transient: true, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            ImageError::Registry {
+                transient: true,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!(held(folder.path()).is_empty());
 }
 
@@ -266,14 +339,47 @@ async fn a_token_server_is_asked_with_the_credentials_and_the_scope() {
             return from_layout(&layout, asked);
         }
         let realm = format!("http://{}/token", asked.host);
-        Answer::status(401).header("WWW-Authenticate", format!(r#"Bearer realm="{realm}",service="s v c",scope="repository:other:push""#))
+        Answer::status(401).header(
+            "WWW-Authenticate",
+            format!(r#"Bearer realm="{realm}",service="s v c",scope="repository:other:push""#),
+        )
     });
     let mut wanted = request(&fake.reference("team/x:1"));
-    let secret = format!(r#"{{"auths":{{"127.0.0.1:{}":{{"username":"{USER}","password":"{PASSWORD}"}}}}}}"#, fake.port);
-    wanted.auth = PullAuth::none().with_secret("s", secret.as_bytes()).unwrap();
+    let secret = format!(
+        r#"{{"auths":{{"127.0.0.1:{}":{{"username":"{USER}","password":"{PASSWORD}"}}}}}}"#,
+        fake.port
+    );
+    wanted.auth = PullAuth::none()
+        .with_secret("s", secret.as_bytes())
+        .unwrap();
     store(folder.path()).resolve(wanted, None).await.unwrap();
     let tokens = fake.asked("/token");
     assert_eq!(tokens.len(), 1, "{tokens:?}");
-    assert!(tokens[0].path.contains("scope=repository%3Ateam%2Fx%3Apull"), "{tokens:?}");
+    assert!(
+        tokens[0]
+            .path
+            .contains("scope=repository%3Ateam%2Fx%3Apull"),
+        "{tokens:?}"
+    );
     assert!(tokens[0].path.contains("service=s+v+c"), "{tokens:?}");
+}
+
+#[tokio::test]
+async fn a_proxy_is_used_where_one_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = good_layout(folder.path());
+    let proxy = Fake::start(move |asked| {
+        let mut asked = asked.clone();
+        let Some(path) = asked.path.strip_prefix("http://registry.test:5000") else {
+            return Answer::status(502);
+        };
+        asked.path = path.to_owned();
+        from_layout(&layout, &asked)
+    });
+    let mut config = config();
+    config.registry.plain_http = vec!["registry.test:5000".to_owned()];
+    config.registry.proxy = Some(format!("http://127.0.0.1:{}", proxy.port));
+    let store = ImageStore::open(&folder.path().join("store"), config).unwrap();
+    resolve(&store, "registry.test:5000/x:1").await.unwrap();
+    assert_eq!(proxy.asked("http://registry.test:5000/v2/").len(), 3);
 }

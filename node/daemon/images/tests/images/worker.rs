@@ -41,7 +41,14 @@ fn the_worker_is_shut_in_while_it_works() {
         .arg(layer_request(&empty, 512 + size + 1024))
         .env_clear()
         .stdin(File::open(folder.path().join("blob")).unwrap())
-        .stdout(File::options().read(true).write(true).create_new(true).open(folder.path().join("out")).unwrap())
+        .stdout(
+            File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(folder.path().join("out"))
+                .unwrap(),
+        )
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -64,13 +71,18 @@ fn the_worker_is_shut_in_while_it_works() {
         for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
             assert_eq!(field(set), "0000000000000000", "{set}");
         }
-        assert_eq!(fs::read_link(format!("{proc}/root")).unwrap(), empty.canonicalize().unwrap());
+        assert_eq!(
+            fs::read_link(format!("{proc}/root")).unwrap(),
+            empty.canonicalize().unwrap()
+        );
         for namespace in ["net", "ipc", "uts"] {
             let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/{namespace}")).unwrap();
             assert_ne!(of(&child.id().to_string()), of("self"), "{namespace}");
         }
     } else {
-        eprintln!("SKIPPED the user and namespaces of the_worker_is_shut_in_while_it_works: needs root");
+        eprintln!(
+            "SKIPPED the user and namespaces of the_worker_is_shut_in_while_it_works: needs root"
+        );
     }
     let limits = fs::read_to_string(format!("{proc}/limits")).unwrap();
     assert!(limits.contains(&(512u64 << 20).to_string()), "{limits}");
@@ -87,10 +99,17 @@ fn the_worker_reads_nothing_when_it_cannot_shut_itself_in() {
     let folder = tempfile::tempdir().unwrap();
     for (request, words) in [
         (layer_request(&folder.path().join("missing"), 10), "chroot"),
-        (layer_request(folder.path(), 10).replace("\"uid\":107", "\"uid\":0"), "must not be root"),
+        (
+            layer_request(folder.path(), 10).replace("\"uid\":107", "\"uid\":0"),
+            "must not be root",
+        ),
         ("{}".to_owned(), "request cannot be read"),
     ] {
-        let out = Command::new(env!("CARGO_BIN_EXE_image-worker-for-tests")).arg(request).stdin(Stdio::null()).output().unwrap();
+        let out = Command::new(env!("CARGO_BIN_EXE_image-worker-for-tests"))
+            .arg(request)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         assert!(!out.status.success());
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(said.contains("Confine") && said.contains(words), "{said}");
@@ -104,7 +123,11 @@ async fn a_worker_that_dies_or_talks_nonsense_is_reported_and_leaves_nothing() {
     for (name, script, words) in [
         ("dies", "kill -9 $$", "signal 9"),
         ("nonsense", "echo boo >&2", "boo"),
-        ("lies", r#"echo '{"Done":{"Archive":[]}}' >&2"#, "another question"),
+        (
+            "lies",
+            r#"echo '{"Done":{"Archive":[]}}' >&2"#,
+            "another question",
+        ),
         (
             "short",
             r#"echo '{"Done":{"Layer":{"findings":{"files":["d"],"whiteouts":[],"hides_rest":false},"file":{"name":"d","size":5,"sha256":"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824","inspection":{"format":"raw","virtual_size":5}}}}}' >&2"#,
@@ -116,7 +139,10 @@ async fn a_worker_that_dies_or_talks_nonsense_is_reported_and_leaves_nothing() {
         config.worker.arguments = vec!["-c".into(), script.into()];
         let store = ImageStore::open(&folder.path().join("store"), config).unwrap();
         let error = resolve(&store, &reference).await.unwrap_err();
-        assert!(matches!(error, ImageError::Worker { .. }), "{name}: {error}");
+        assert!(
+            matches!(error, ImageError::Worker { .. }),
+            "{name}: {error}"
+        );
         assert!(error.to_string().contains(words), "{name}: {error}");
         assert!(held(folder.path()).is_empty(), "{name}");
     }
