@@ -34,7 +34,17 @@ const MAX_LOG: u64 = 8 << 20;
 const CNI_PLUGINS: &[&str] = &["bridge", "host-local", "loopback"];
 /// Variables that containerd gets from the daemon: how to reach registries, and where to put temporary files.
 const PASSED_ON: &[&str] = &[
-    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "TMPDIR",
 ];
 
 /// Where a private containerd has its files, and what it uses of the host.
@@ -59,7 +69,8 @@ impl PrivateOptions {
             folder: folder.into(),
             cni_conf_dir: cni_conf_dir.into(),
             cni_bin_dir: PathBuf::from("/usr/lib/cni"),
-            registries_dir: Some(PathBuf::from("/etc/containerd/certs.d")).filter(|folder| folder.is_dir()),
+            registries_dir: Some(PathBuf::from("/etc/containerd/certs.d"))
+                .filter(|folder| folder.is_dir()),
             path: std::env::var_os("PATH").unwrap_or_default(),
         }
     }
@@ -91,12 +102,28 @@ impl Private {
             }
             found.unwrap_or_default()
         };
-        let programs = Programs { containerd: find("containerd"), runc: find("runc"), setsid: find("setsid") };
+        let programs = Programs {
+            containerd: find("containerd"),
+            runc: find("runc"),
+            setsid: find("setsid"),
+        };
         for name in ["containerd-shim-runc-v2", "ctr"] {
             find(name);
         }
-        missing.extend(CNI_PLUGINS.iter().filter(|name| !options.cni_bin_dir.join(name).is_file()).map(|name| format!("CNI plugin {name}")));
-        if missing.is_empty() { Ok(Self { options, programs }) } else { Err(Error::NotInstalled { missing, cni_bin_dir: options.cni_bin_dir }) }
+        missing.extend(
+            CNI_PLUGINS
+                .iter()
+                .filter(|name| !options.cni_bin_dir.join(name).is_file())
+                .map(|name| format!("CNI plugin {name}")),
+        );
+        if missing.is_empty() {
+            Ok(Self { options, programs })
+        } else {
+            Err(Error::NotInstalled {
+                missing,
+                cni_bin_dir: options.cni_bin_dir,
+            })
+        }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -122,8 +149,13 @@ impl Private {
         }
         let folder = &self.options.folder;
         std::fs::create_dir_all(folder).map_err(Error::file("make the folder", folder))?;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o711)).map_err(Error::file("set the mode of", folder))?;
-        let config = config::text(&self.options, &self.programs.runc, self.major_version().await?);
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o711))
+            .map_err(Error::file("set the mode of", folder))?;
+        let config = config::text(
+            &self.options,
+            &self.programs.runc,
+            self.major_version().await?,
+        );
         let same = std::fs::read_to_string(self.config_file()).is_ok_and(|text| text == config);
         match Process::read(&self.pid_file(), "containerd") {
             Some(process) if same => {
@@ -131,7 +163,10 @@ impl Private {
                 return self.wait(&process).await;
             }
             Some(process) => {
-                info!(pid = process.pid, "the private containerd's configuration has changed: starting it anew");
+                info!(
+                    pid = process.pid,
+                    "the private containerd's configuration has changed: starting it anew"
+                );
                 process.end(STOP_LIMIT).await;
             }
             None => {}
@@ -152,25 +187,61 @@ impl Private {
             .map_err(Error::file("run", &self.programs.containerd))?;
         // containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u1
         let text = String::from_utf8_lossy(&output.stdout);
-        let version = text.split_whitespace().nth(2).unwrap_or_default().trim_start_matches('v');
-        Ok(version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(1))
+        let version = text
+            .split_whitespace()
+            .nth(2)
+            .unwrap_or_default()
+            .trim_start_matches('v');
+        Ok(version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok())
+            .unwrap_or(1))
     }
 
     fn spawn(&self) -> Result<Process, Error> {
         let log = self.log();
         self.trim_log();
-        let file = std::fs::File::options().create(true).append(true).open(&log).map_err(Error::file("open", &log))?;
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .map_err(Error::file("open", &log))?;
         let again = file.try_clone().map_err(Error::file("open", &log))?;
         // setsid executes containerd in its own place, since a child just made leads no process group.
         let mut command = Command::new(&self.programs.setsid);
-        command.arg(&self.programs.containerd).arg("--config").arg(self.config_file());
-        command.env_clear().env("PATH", search_path(&self.options.path)).env("HOME", "/root");
-        command.envs(PASSED_ON.iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value))));
-        command.current_dir("/").stdin(Stdio::null()).stdout(file).stderr(again).kill_on_drop(false);
+        command
+            .arg(&self.programs.containerd)
+            .arg("--config")
+            .arg(self.config_file());
+        command
+            .env_clear()
+            .env("PATH", search_path(&self.options.path))
+            .env("HOME", "/root");
+        command.envs(
+            PASSED_ON
+                .iter()
+                .filter_map(|name| std::env::var_os(name).map(|value| (name, value))),
+        );
+        command
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(again)
+            .kill_on_drop(false);
         // Dropping the child leaves it to tokio to reap it.
-        let child = command.spawn().map_err(Error::file("run", &self.programs.containerd))?;
-        let process = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Process::of);
-        let process = process.ok_or_else(|| Error::NotStarted { limit: START_LIMIT, message: "it ended at once".to_owned(), log: self.log() })?;
+        let child = command
+            .spawn()
+            .map_err(Error::file("run", &self.programs.containerd))?;
+        let process = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Process::of);
+        let process = process.ok_or_else(|| Error::NotStarted {
+            limit: START_LIMIT,
+            message: "it ended at once".to_owned(),
+            log: self.log(),
+        })?;
         process.write(&self.pid_file())?;
         Ok(process)
     }
@@ -190,12 +261,22 @@ impl Private {
         let cri = Cri::new(&self.socket());
         let deadline = Instant::now() + START_LIMIT;
         loop {
-            let Err(error) = cri.version().await else { return Ok(cri) };
+            let Err(error) = cri.version().await else {
+                return Ok(cri);
+            };
             let ended = !process.is_alive();
             if ended || Instant::now() > deadline {
                 let tail = last_error(&self.log()).unwrap_or_else(|| error.to_string());
-                let message = if ended { format!("it ended: {tail}") } else { tail };
-                return Err(Error::NotStarted { limit: START_LIMIT, message, log: self.log() });
+                let message = if ended {
+                    format!("it ended: {tail}")
+                } else {
+                    tail
+                };
+                return Err(Error::NotStarted {
+                    limit: START_LIMIT,
+                    message,
+                    log: self.log(),
+                });
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -210,11 +291,16 @@ impl Private {
         }
         let state = self.options.folder.join("state");
         for mount in crate::volumes::mounts_below(&state) {
-            if let Err(error) = rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH) {
+            if let Err(error) = rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH)
+            {
                 warn!(mount = %mount.display(), %error, "cannot unmount");
             }
         }
-        for file in [self.pid_file(), self.socket(), self.socket().with_extension("sock.ttrpc")] {
+        for file in [
+            self.pid_file(),
+            self.socket(),
+            self.socket().with_extension("sock.ttrpc"),
+        ] {
             let _ = std::fs::remove_file(file);
         }
     }
@@ -222,20 +308,41 @@ impl Private {
 
 /// `PATH` for containerd: the caller's, and the folders where Debian has runc and iptables.
 fn search_path(path: &OsStr) -> OsString {
-    let system = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
+    let system = [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ]
+    .map(PathBuf::from);
     let own: Vec<_> = std::env::split_paths(path).collect();
-    let more = system.into_iter().filter(|folder| !own.contains(folder)).collect::<Vec<_>>();
+    let more = system
+        .into_iter()
+        .filter(|folder| !own.contains(folder))
+        .collect::<Vec<_>>();
     std::env::join_paths(own.iter().chain(&more)).unwrap_or_else(|_| path.to_owned())
 }
 
 fn find_program(path: &OsStr, name: &str) -> Option<PathBuf> {
-    let runs = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0);
-    std::env::split_paths(path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(runs)
+    let runs = |file: &PathBuf| {
+        std::fs::metadata(file)
+            .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(path)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(runs)
 }
 
 /// The last line of the log that tells of an error.
 fn last_error(log: &Path) -> Option<String> {
     let text = std::fs::read_to_string(log).ok()?;
-    let line = text.lines().rev().take(200).find(|line| ["level=error", "level=fatal", "containerd:"].iter().any(|word| line.contains(word)))?;
+    let line = text.lines().rev().take(200).find(|line| {
+        ["level=error", "level=fatal", "containerd:"]
+            .iter()
+            .any(|word| line.contains(word))
+    })?;
     Some(line.chars().take(500).collect())
 }

@@ -39,9 +39,18 @@ fn with<T>(message: T, limit: Duration) -> Request<T> {
 fn answer<T>(call: &'static str, result: Result<Response<T>, Status>) -> Result<T, Error> {
     let failed = |status: Status| {
         // A connection that breaks in the middle has no code of its own.
-        let broken = status.code() == tonic::Code::Unknown && std::error::Error::source(&status).is_some();
-        let code = if broken { tonic::Code::Unavailable } else { status.code() };
-        Error::Cri { call, code, message: status.message().to_owned() }
+        let broken =
+            status.code() == tonic::Code::Unknown && std::error::Error::source(&status).is_some();
+        let code = if broken {
+            tonic::Code::Unavailable
+        } else {
+            status.code()
+        };
+        Error::Cri {
+            call,
+            code,
+            message: status.message().to_owned(),
+        }
     };
     result.map(Response::into_inner).map_err(failed)
 }
@@ -54,10 +63,13 @@ impl Cri {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         });
-        let channel = Endpoint::from_static("http://localhost").connect_timeout(Duration::from_secs(5)).connect_with_connector_lazy(connect);
+        let channel = Endpoint::from_static("http://localhost")
+            .connect_timeout(Duration::from_secs(5))
+            .connect_with_connector_lazy(connect);
         Self {
             socket: socket.to_owned(),
-            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER),
+            runtime: RuntimeServiceClient::new(channel.clone())
+                .max_decoding_message_size(MAX_ANSWER),
             images: ImageServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER),
         }
     }
@@ -67,89 +79,255 @@ impl Cri {
     }
 
     pub(crate) async fn version(&self) -> Result<cri::VersionResponse, Error> {
-        let request = with(cri::VersionRequest { version: "v1".to_owned() }, Duration::from_secs(5));
+        let request = with(
+            cri::VersionRequest {
+                version: "v1".to_owned(),
+            },
+            Duration::from_secs(5),
+        );
         answer("Version", self.runtime.clone().version(request).await)
     }
 
-    pub(crate) async fn list_sandboxes(&self, filter: cri::PodSandboxFilter) -> Result<Vec<cri::PodSandbox>, Error> {
-        let request = with(cri::ListPodSandboxRequest { filter: Some(filter) }, SHORT);
-        Ok(answer("ListPodSandbox", self.runtime.clone().list_pod_sandbox(request).await)?.items)
+    pub(crate) async fn list_sandboxes(
+        &self,
+        filter: cri::PodSandboxFilter,
+    ) -> Result<Vec<cri::PodSandbox>, Error> {
+        let request = with(
+            cri::ListPodSandboxRequest {
+                filter: Some(filter),
+            },
+            SHORT,
+        );
+        Ok(answer(
+            "ListPodSandbox",
+            self.runtime.clone().list_pod_sandbox(request).await,
+        )?
+        .items)
     }
 
     pub(crate) async fn sandbox_status(&self, id: &str) -> Result<cri::PodSandboxStatus, Error> {
-        let request = with(cri::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false }, SHORT);
-        Ok(answer("PodSandboxStatus", self.runtime.clone().pod_sandbox_status(request).await)?.status.unwrap_or_default())
+        let request = with(
+            cri::PodSandboxStatusRequest {
+                pod_sandbox_id: id.to_owned(),
+                verbose: false,
+            },
+            SHORT,
+        );
+        Ok(answer(
+            "PodSandboxStatus",
+            self.runtime.clone().pod_sandbox_status(request).await,
+        )?
+        .status
+        .unwrap_or_default())
     }
 
     pub(crate) async fn run_sandbox(&self, config: cri::PodSandboxConfig) -> Result<String, Error> {
-        let request = with(cri::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() }, LONG);
-        Ok(answer("RunPodSandbox", self.runtime.clone().run_pod_sandbox(request).await)?.pod_sandbox_id)
+        let request = with(
+            cri::RunPodSandboxRequest {
+                config: Some(config),
+                runtime_handler: String::new(),
+            },
+            LONG,
+        );
+        Ok(answer(
+            "RunPodSandbox",
+            self.runtime.clone().run_pod_sandbox(request).await,
+        )?
+        .pod_sandbox_id)
     }
 
     pub(crate) async fn stop_sandbox(&self, id: &str) -> Result<(), Error> {
-        let request = with(cri::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() }, LONG);
-        answer("StopPodSandbox", self.runtime.clone().stop_pod_sandbox(request).await).map(|_| ())
+        let request = with(
+            cri::StopPodSandboxRequest {
+                pod_sandbox_id: id.to_owned(),
+            },
+            LONG,
+        );
+        answer(
+            "StopPodSandbox",
+            self.runtime.clone().stop_pod_sandbox(request).await,
+        )
+        .map(|_| ())
     }
 
     pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<(), Error> {
-        let request = with(cri::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() }, LONG);
-        answer("RemovePodSandbox", self.runtime.clone().remove_pod_sandbox(request).await).map(|_| ())
+        let request = with(
+            cri::RemovePodSandboxRequest {
+                pod_sandbox_id: id.to_owned(),
+            },
+            LONG,
+        );
+        answer(
+            "RemovePodSandbox",
+            self.runtime.clone().remove_pod_sandbox(request).await,
+        )
+        .map(|_| ())
     }
 
-    pub(crate) async fn list_containers(&self, filter: cri::ContainerFilter) -> Result<Vec<cri::Container>, Error> {
-        let request = with(cri::ListContainersRequest { filter: Some(filter) }, SHORT);
-        Ok(answer("ListContainers", self.runtime.clone().list_containers(request).await)?.containers)
+    pub(crate) async fn list_containers(
+        &self,
+        filter: cri::ContainerFilter,
+    ) -> Result<Vec<cri::Container>, Error> {
+        let request = with(
+            cri::ListContainersRequest {
+                filter: Some(filter),
+            },
+            SHORT,
+        );
+        Ok(answer(
+            "ListContainers",
+            self.runtime.clone().list_containers(request).await,
+        )?
+        .containers)
     }
 
     pub(crate) async fn container_status(&self, id: &str) -> Result<cri::ContainerStatus, Error> {
-        let request = with(cri::ContainerStatusRequest { container_id: id.to_owned(), verbose: false }, SHORT);
-        Ok(answer("ContainerStatus", self.runtime.clone().container_status(request).await)?.status.unwrap_or_default())
+        let request = with(
+            cri::ContainerStatusRequest {
+                container_id: id.to_owned(),
+                verbose: false,
+            },
+            SHORT,
+        );
+        Ok(answer(
+            "ContainerStatus",
+            self.runtime.clone().container_status(request).await,
+        )?
+        .status
+        .unwrap_or_default())
     }
 
-    pub(crate) async fn create_container(&self, sandbox: &str, config: cri::ContainerConfig, sandbox_config: cri::PodSandboxConfig) -> Result<String, Error> {
-        let message = cri::CreateContainerRequest { pod_sandbox_id: sandbox.to_owned(), config: Some(config), sandbox_config: Some(sandbox_config) };
-        Ok(answer("CreateContainer", self.runtime.clone().create_container(with(message, LONG)).await)?.container_id)
+    pub(crate) async fn create_container(
+        &self,
+        sandbox: &str,
+        config: cri::ContainerConfig,
+        sandbox_config: cri::PodSandboxConfig,
+    ) -> Result<String, Error> {
+        let message = cri::CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        let mut client = self.runtime.clone();
+        // Boxed: the request is large.
+        let call = Box::pin(client.create_container(with(message, LONG)));
+        Ok(answer("CreateContainer", call.await)?.container_id)
     }
 
     pub(crate) async fn start_container(&self, id: &str) -> Result<(), Error> {
-        let request = with(cri::StartContainerRequest { container_id: id.to_owned() }, LONG);
-        answer("StartContainer", self.runtime.clone().start_container(request).await).map(|_| ())
+        let request = with(
+            cri::StartContainerRequest {
+                container_id: id.to_owned(),
+            },
+            LONG,
+        );
+        answer(
+            "StartContainer",
+            self.runtime.clone().start_container(request).await,
+        )
+        .map(|_| ())
     }
 
     pub(crate) async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Error> {
         let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
-        let request = with(cri::StopContainerRequest { container_id: id.to_owned(), timeout }, LONG.saturating_add(grace));
-        answer("StopContainer", self.runtime.clone().stop_container(request).await).map(|_| ())
+        let request = with(
+            cri::StopContainerRequest {
+                container_id: id.to_owned(),
+                timeout,
+            },
+            LONG.saturating_add(grace),
+        );
+        answer(
+            "StopContainer",
+            self.runtime.clone().stop_container(request).await,
+        )
+        .map(|_| ())
     }
 
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), Error> {
-        let request = with(cri::RemoveContainerRequest { container_id: id.to_owned() }, LONG);
-        answer("RemoveContainer", self.runtime.clone().remove_container(request).await).map(|_| ())
+        let request = with(
+            cri::RemoveContainerRequest {
+                container_id: id.to_owned(),
+            },
+            LONG,
+        );
+        answer(
+            "RemoveContainer",
+            self.runtime.clone().remove_container(request).await,
+        )
+        .map(|_| ())
     }
 
-    pub(crate) async fn exec_sync(&self, id: &str, command: &[String], limit: Duration) -> Result<cri::ExecSyncResponse, Error> {
+    pub(crate) async fn exec_sync(
+        &self,
+        id: &str,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<cri::ExecSyncResponse, Error> {
         let timeout = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
-        let message = cri::ExecSyncRequest { container_id: id.to_owned(), cmd: command.to_vec(), timeout };
-        answer("ExecSync", self.runtime.clone().exec_sync(with(message, SHORT.saturating_add(limit))).await)
+        let message = cri::ExecSyncRequest {
+            container_id: id.to_owned(),
+            cmd: command.to_vec(),
+            timeout,
+        };
+        answer(
+            "ExecSync",
+            self.runtime
+                .clone()
+                .exec_sync(with(message, SHORT.saturating_add(limit)))
+                .await,
+        )
     }
 
     pub(crate) async fn reopen_log(&self, id: &str) -> Result<(), Error> {
-        let request = with(cri::ReopenContainerLogRequest { container_id: id.to_owned() }, SHORT);
-        answer("ReopenContainerLog", self.runtime.clone().reopen_container_log(request).await).map(|_| ())
+        let request = with(
+            cri::ReopenContainerLogRequest {
+                container_id: id.to_owned(),
+            },
+            SHORT,
+        );
+        answer(
+            "ReopenContainerLog",
+            self.runtime.clone().reopen_container_log(request).await,
+        )
+        .map(|_| ())
     }
 
     /// The image, if the runtime has it.
     pub(crate) async fn image(&self, image: &str) -> Result<Option<cri::Image>, Error> {
-        let message = cri::ImageStatusRequest { image: Some(image_spec(image)), verbose: false };
-        Ok(answer("ImageStatus", self.images.clone().image_status(with(message, SHORT)).await)?.image)
+        let message = cri::ImageStatusRequest {
+            image: Some(image_spec(image)),
+            verbose: false,
+        };
+        Ok(answer(
+            "ImageStatus",
+            self.images.clone().image_status(with(message, SHORT)).await,
+        )?
+        .image)
     }
 
-    pub(crate) async fn pull(&self, image: &str, auth: Option<cri::AuthConfig>) -> Result<String, Error> {
-        let message = cri::PullImageRequest { image: Some(image_spec(image)), auth, sandbox_config: None };
-        Ok(answer("PullImage", self.images.clone().pull_image(with(message, PULL)).await)?.image_ref)
+    pub(crate) async fn pull(
+        &self,
+        image: &str,
+        auth: Option<cri::AuthConfig>,
+    ) -> Result<String, Error> {
+        let message = cri::PullImageRequest {
+            image: Some(image_spec(image)),
+            auth,
+            sandbox_config: None,
+        };
+        Ok(answer(
+            "PullImage",
+            self.images.clone().pull_image(with(message, PULL)).await,
+        )?
+        .image_ref)
     }
 }
 
 pub(crate) fn image_spec(image: &str) -> cri::ImageSpec {
-    cri::ImageSpec { image: image.to_owned(), user_specified_image: image.to_owned(), ..cri::ImageSpec::default() }
+    cri::ImageSpec {
+        image: image.to_owned(),
+        user_specified_image: image.to_owned(),
+        ..cri::ImageSpec::default()
+    }
 }

@@ -15,7 +15,12 @@ pub(crate) struct Place {
 }
 
 /// The variables in order, each name once. The error is a message for `CreateContainerConfigError`.
-pub(crate) fn variables(pod: &PodSpec, container: &Container, place: &Place, objects: &dyn Objects) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn variables(
+    pod: &PodSpec,
+    container: &Container,
+    place: &Place,
+    objects: &dyn Objects,
+) -> Result<Vec<(String, String)>, String> {
     let namespace = pod.key.namespace.as_str();
     let mut variables = Variables::default();
     for from in &container.env_from {
@@ -23,7 +28,11 @@ pub(crate) fn variables(pod: &PodSpec, container: &Container, place: &Place, obj
             if from.optional {
                 continue;
             }
-            return Err(format!("{} \"{namespace}/{}\" not found", kind(from.secret), from.name));
+            return Err(format!(
+                "{} \"{namespace}/{}\" not found",
+                kind(from.secret),
+                from.name
+            ));
         };
         for (key, value) in entries {
             let name = format!("{}{key}", from.prefix);
@@ -39,14 +48,27 @@ pub(crate) fn variables(pod: &PodSpec, container: &Container, place: &Place, obj
         let value = match &var.source {
             EnvSource::Value(text) => Some(expand(text, &variables)),
             EnvSource::Field(field) => Some(field_value(pod, field, place)),
-            EnvSource::Key { secret, name, key, optional } => {
+            EnvSource::Key {
+                secret,
+                name,
+                key,
+                optional,
+            } => {
                 let entries = entries(objects, namespace, *secret, name);
                 let missing = match &entries {
                     None => format!("{} \"{namespace}/{name}\" not found", kind(*secret)),
-                    Some(_) => format!("couldn't find key {key} in {} {namespace}/{name}", kind(*secret)),
+                    Some(_) => format!(
+                        "couldn't find key {key} in {} {namespace}/{name}",
+                        kind(*secret)
+                    ),
                 };
                 match entries.and_then(|mut entries| entries.remove(key)) {
-                    Some(value) => Some(String::from_utf8(value).map_err(|_| format!("key {key} in {} {namespace}/{name} is not UTF-8 text", kind(*secret)))?),
+                    Some(value) => Some(String::from_utf8(value).map_err(|_| {
+                        format!(
+                            "key {key} in {} {namespace}/{name} is not UTF-8 text",
+                            kind(*secret)
+                        )
+                    })?),
                     None if *optional => None,
                     None => return Err(missing),
                 }
@@ -56,7 +78,11 @@ pub(crate) fn variables(pod: &PodSpec, container: &Container, place: &Place, obj
             variables.set(&var.name, value);
         }
     }
-    let unfit = variables.list.iter().find(|(_, value)| value.contains('\0')).map(|(name, _)| name);
+    let unfit = variables
+        .list
+        .iter()
+        .find(|(_, value)| value.contains('\0'))
+        .map(|(name, _)| name);
     match unfit {
         Some(name) => Err(format!("the value of variable {name} has a NUL byte")),
         None => Ok(variables.list),
@@ -89,7 +115,9 @@ impl Variables {
         }
     }
     fn get(&self, name: &str) -> Option<&str> {
-        self.places.get(name).map(|place| self.list[*place].1.as_str())
+        self.places
+            .get(name)
+            .map(|place| self.list[*place].1.as_str())
     }
 }
 
@@ -103,7 +131,9 @@ fn expand(text: &str, variables: &Variables) -> String {
         if let Some(tail) = rest.strip_prefix('$') {
             out.push('$');
             rest = tail;
-        } else if let Some((name, tail)) = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')) {
+        } else if let Some((name, tail)) =
+            rest.strip_prefix('(').and_then(|rest| rest.split_once(')'))
+        {
             match variables.get(name) {
                 Some(value) => out.push_str(value),
                 None => {
@@ -148,7 +178,15 @@ mod tests {
     fn references_are_expanded_as_kubernetes_does_it() {
         let mut variables = Variables::default();
         variables.set("A", "1".to_owned());
-        for (text, expected) in [("$(A)", "1"), ("x$(A)y$(A)", "x1y1"), ("$(B)", "$(B)"), ("$$(A)", "$(A)"), ("$A $", "$A $"), ("$(A", "$(A"), ("$$$(A)", "$1")] {
+        for (text, expected) in [
+            ("$(A)", "1"),
+            ("x$(A)y$(A)", "x1y1"),
+            ("$(B)", "$(B)"),
+            ("$$(A)", "$(A)"),
+            ("$A $", "$A $"),
+            ("$(A", "$(A"),
+            ("$$$(A)", "$1"),
+        ] {
             assert_eq!(expand(text, &variables), expected, "{text}");
         }
     }

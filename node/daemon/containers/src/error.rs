@@ -83,19 +83,38 @@ pub enum Error {
 pub(crate) const MAX_SOCKET_PATH: usize = 107 - ".ttrpc".len();
 
 impl Error {
-    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { action, path, source }
+        move |source| Self::File {
+            action,
+            path,
+            source,
+        }
     }
 
     /// The runtime does not know what was asked for.
     pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Self::Cri { code: tonic::Code::NotFound, .. })
+        matches!(
+            self,
+            Self::Cri {
+                code: tonic::Code::NotFound,
+                ..
+            }
+        )
     }
 
     /// The runtime cannot be reached, so that nothing is known about it.
     pub(crate) fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Cri { code: tonic::Code::Unavailable, .. } | Self::NoAnswer { .. })
+        matches!(
+            self,
+            Self::Cri {
+                code: tonic::Code::Unavailable,
+                ..
+            } | Self::NoAnswer { .. }
+        )
     }
 
     /// The error and its sources in one line.

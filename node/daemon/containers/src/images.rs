@@ -34,19 +34,25 @@ pub struct ImageSources {
 /// Why there is no image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PullFailure {
-    /// `ErrImagePull`, `ErrImageNeverPull` or `InvalidImageName`.
+    /// `ErrImagePull` or `ErrImageNeverPull`.
     pub(crate) reason: &'static str,
     pub(crate) message: String,
 }
 
 impl ImageSources {
     /// Makes the runtime have the image; gives the image as the runtime knows it.
-    pub(crate) async fn ensure(&self, runtime: &Runtime, image: &str, policy: PullPolicy, logins: &Logins) -> Result<cri::Image, PullFailure> {
-        let failed = |error: Error| PullFailure { reason: "ErrImagePull", message: error.chain() };
-        let present = match runtime.cri().image(image).await {
-            Err(Error::Cri { code: tonic::Code::InvalidArgument, message, .. }) => return Err(PullFailure { reason: "InvalidImageName", message }),
-            other => other.map_err(failed)?,
+    pub(crate) async fn ensure(
+        &self,
+        runtime: &Runtime,
+        image: &str,
+        policy: PullPolicy,
+        logins: &Logins,
+    ) -> Result<cri::Image, PullFailure> {
+        let failed = |error: Error| PullFailure {
+            reason: "ErrImagePull",
+            message: error.chain(),
         };
+        let present = runtime.cri().image(image).await.map_err(failed)?;
         if let Some(local) = LocalImage::find(&self.layouts, image).map_err(failed)? {
             // A layout that was built anew replaces the image that was imported from it before.
             if let Some(present) = present.filter(|present| present.id == local.config_digest) {
@@ -57,29 +63,52 @@ impl ImageSources {
         match (policy, present) {
             (PullPolicy::IfNotPresent | PullPolicy::Never, Some(present)) => return Ok(present),
             (PullPolicy::Never, None) => {
-                return Err(PullFailure { reason: "ErrImageNeverPull", message: format!("Container image \"{image}\" is not present with pull policy of Never") });
+                return Err(PullFailure {
+                    reason: "ErrImageNeverPull",
+                    message: format!(
+                        "Container image \"{image}\" is not present with pull policy of Never"
+                    ),
+                });
             }
             _ => {}
         }
         if layout::is_local(image) {
-            let places: Vec<_> = self.layouts.iter().map(|place| place.display().to_string()).collect();
-            let message = format!("image {image} is in no local OCI layout; looked in {}", places.join(", "));
-            return Err(PullFailure { reason: "ErrImagePull", message });
+            let places: Vec<_> = self
+                .layouts
+                .iter()
+                .map(|place| place.display().to_string())
+                .collect();
+            let message = format!(
+                "image {image} is in no local OCI layout; looked in {}",
+                places.join(", ")
+            );
+            return Err(PullFailure {
+                reason: "ErrImagePull",
+                message,
+            });
         }
-        let mut result = Err(Error::Image { image: image.to_owned(), message: "not pulled".to_owned() });
+        let mut result = Err(Error::Image {
+            image: image.to_owned(),
+            message: "not pulled".to_owned(),
+        });
         for auth in logins.find(image) {
             result = runtime.cri().pull(image, auth).await;
             if result.is_ok() {
                 break;
             }
         }
-        let pulled = match result {
-            Err(Error::Cri { code: tonic::Code::InvalidArgument, message, .. }) => return Err(PullFailure { reason: "InvalidImageName", message }),
-            other => other.map_err(failed)?,
-        };
+        let pulled = result.map_err(failed)?;
         info!(image, id = pulled, "pulled");
-        let absent = || Error::Image { image: image.to_owned(), message: "was pulled, but the runtime does not list it".to_owned() };
-        runtime.cri().image(&pulled).await.and_then(|image| image.ok_or_else(absent)).map_err(failed)
+        let absent = || Error::Image {
+            image: image.to_owned(),
+            message: "was pulled, but the runtime does not list it".to_owned(),
+        };
+        runtime
+            .cri()
+            .image(&pulled)
+            .await
+            .and_then(|image| image.ok_or_else(absent))
+            .map_err(failed)
     }
 
     /// Logins for the Pod: its own Secrets, then the files. A Secret that is missing or broken is passed over, as in
@@ -91,14 +120,23 @@ impl ImageSources {
 
 /// CRI has no import: containerd's own client does it, into the namespace that CRI uses.
 async fn import(runtime: &Runtime, image: &str, local: LocalImage) -> Result<cri::Image, Error> {
-    let failed = |message: String| Error::Image { image: image.to_owned(), message };
+    let failed = |message: String| Error::Image {
+        image: image.to_owned(),
+        message,
+    };
     if runtime.name() != "containerd" {
-        return Err(failed(format!("is in the local OCI layout {}, and only containerd can import it, not {}", local.path.display(), runtime.name())));
+        return Err(failed(format!(
+            "is in the local OCI layout {}, and only containerd can import it, not {}",
+            local.path.display(),
+            runtime.name()
+        )));
     }
     let expected = local.config_digest.clone();
     let from = local.path.clone();
     let name = image.to_owned();
-    let archive = tokio::task::spawn_blocking(move || local.archive(&name)).await.map_err(|error| failed(error.to_string()))??;
+    let archive = tokio::task::spawn_blocking(move || local.archive(&name))
+        .await
+        .map_err(|error| failed(error.to_string()))??;
     let mut child = Command::new("ctr")
         .arg("--address")
         .arg(runtime.socket())
@@ -108,8 +146,15 @@ async fn import(runtime: &Runtime, image: &str, local: LocalImage) -> Result<cri
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| failed(format!("cannot run ctr (Debian package containerd) to import it: {error}")))?;
-    let mut stdin = child.stdin.take().ok_or_else(|| failed("ctr has no standard input".to_owned()))?;
+        .map_err(|error| {
+            failed(format!(
+                "cannot run ctr (Debian package containerd) to import it: {error}"
+            ))
+        })?;
+    let mut stdin = child
+        .stdin
+        .take()
+        .ok_or_else(|| failed("ctr has no standard input".to_owned()))?;
     let mut file = tokio::fs::File::from_std(archive);
     let copy = async move {
         let copied = tokio::io::copy(&mut file, &mut stdin).await;
@@ -121,7 +166,10 @@ async fn import(runtime: &Runtime, image: &str, local: LocalImage) -> Result<cri
     let output = output.map_err(|error| failed(format!("ctr: {error}")))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(failed(format!("cannot be imported from {}: ctr: {words}", from.display())));
+        return Err(failed(format!(
+            "cannot be imported from {}: ctr: {words}",
+            from.display()
+        )));
     }
     copied.map_err(|error| failed(format!("cannot be handed to ctr: {error}")))?;
     info!(image, layout = %from.display(), "imported");
@@ -130,7 +178,11 @@ async fn import(runtime: &Runtime, image: &str, local: LocalImage) -> Result<cri
     loop {
         match runtime.cri().image(image).await? {
             Some(found) if found.id == expected => return Ok(found),
-            _ if Instant::now() > deadline => return Err(failed("was imported, but the runtime does not list it".to_owned())),
+            _ if Instant::now() > deadline => {
+                return Err(failed(
+                    "was imported, but the runtime does not list it".to_owned(),
+                ));
+            }
             _ => sleep(Duration::from_millis(20)).await,
         }
     }

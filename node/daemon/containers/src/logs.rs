@@ -48,7 +48,11 @@ pub struct LogLine {
 impl LogLine {
     /// The line as `kubectl logs` shows it.
     pub fn render(&self, timestamps: bool) -> String {
-        if timestamps { format!("{} {}", self.time, self.text) } else { self.text.clone() }
+        if timestamps {
+            format!("{} {}", self.time, self.text)
+        } else {
+            self.text.clone()
+        }
     }
 }
 
@@ -70,7 +74,14 @@ fn parse(bytes: &[u8]) -> Option<Part> {
         _ => return None,
     };
     let partial = words.next()?.split(':').any(|tag| tag == "P");
-    Some(Part { line: LogLine { time, stderr, text: words.next().unwrap_or_default().to_owned() }, partial })
+    Some(Part {
+        line: LogLine {
+            time,
+            stderr,
+            text: words.next().unwrap_or_default().to_owned(),
+        },
+        partial,
+    })
 }
 
 /// Puts parts of long lines together, for each stream on its own.
@@ -100,11 +111,29 @@ impl Joiner {
 /// The log file of a container's newest run, or of the one before.
 pub(crate) fn find(logs: &Path, container: &str, previous: bool) -> Result<PathBuf, Error> {
     let folder = logs.join(container);
-    let number = |path: &Path| path.extension().is_some_and(|extension| extension == "log").then(|| path.file_stem()?.to_str()?.parse::<u32>().ok()).flatten();
-    let mut files: Vec<_> = std::fs::read_dir(&folder).into_iter().flatten().flatten().filter_map(|entry| Some((number(&entry.path())?, entry.path()))).collect();
+    let number = |path: &Path| {
+        path.extension()
+            .is_some_and(|extension| extension == "log")
+            .then(|| path.file_stem()?.to_str()?.parse::<u32>().ok())
+            .flatten()
+    };
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((number(&entry.path())?, entry.path())))
+        .collect();
     files.sort();
-    let file = files.into_iter().rev().nth(usize::from(previous)).map(|(_, path)| path);
-    let which = if previous { "previous terminated container" } else { "container" };
+    let file = files
+        .into_iter()
+        .rev()
+        .nth(usize::from(previous))
+        .map(|(_, path)| path);
+    let which = if previous {
+        "previous terminated container"
+    } else {
+        "container"
+    };
     file.ok_or_else(|| Error::NotFound(format!("log of {which} \"{container}\"")))
 }
 
@@ -117,9 +146,26 @@ pub(crate) fn older(path: &Path) -> PathBuf {
 pub(crate) type Ended = Box<dyn Fn() -> futures::future::BoxFuture<'static, bool> + Send>;
 
 /// Lines of the log at `path`, oldest first.
-pub(crate) fn read(path: PathBuf, options: LogOptions, ended: Ended) -> impl Stream<Item = Result<LogLine, Error>> + Send {
-    let reader = Reader { path, options, ended, file: None, inode: 0, joiner: Joiner::default(), line: Vec::new(), ready: VecDeque::new(), begun: false, last: false };
-    stream::try_unfold(reader, |mut reader| async move { Ok(reader.next().await?.map(|line| (line, reader))) })
+pub(crate) fn read(
+    path: PathBuf,
+    options: LogOptions,
+    ended: Ended,
+) -> impl Stream<Item = Result<LogLine, Error>> + Send {
+    let reader = Reader {
+        path,
+        options,
+        ended,
+        file: None,
+        inode: 0,
+        joiner: Joiner::default(),
+        line: Vec::new(),
+        ready: VecDeque::new(),
+        begun: false,
+        last: false,
+    };
+    stream::try_unfold(reader, |mut reader| async move {
+        Ok(reader.next().await?.map(|line| (line, reader)))
+    })
 }
 
 struct Reader {
@@ -140,7 +186,9 @@ struct Reader {
 impl Reader {
     async fn next(&mut self) -> Result<Option<LogLine>, Error> {
         let path = self.path.clone();
-        self.advance().await.map_err(Error::file("read the log", path))
+        self.advance()
+            .await
+            .map_err(Error::file("read the log", path))
     }
 
     async fn advance(&mut self) -> io::Result<Option<LogLine>> {
@@ -210,7 +258,9 @@ impl Reader {
 
     /// The next whole line that is wanted; `None` at the end of what has been written.
     async fn read_line(&mut self) -> io::Result<Option<LogLine>> {
-        let Some(file) = &mut self.file else { return Ok(None) };
+        let Some(file) = &mut self.file else {
+            return Ok(None);
+        };
         loop {
             file.read_until(b'\n', &mut self.line).await?;
             if self.line.last() != Some(&b'\n') {
@@ -244,7 +294,11 @@ mod tests {
         Box::new(move || futures::future::ready(yes).boxed())
     }
     async fn texts(path: &Path, options: LogOptions) -> Vec<String> {
-        read(path.to_owned(), options, ended(true)).map_ok(|line| line.text).try_collect().await.unwrap()
+        read(path.to_owned(), options, ended(true))
+            .map_ok(|line| line.text)
+            .try_collect()
+            .await
+            .unwrap()
     }
 
     #[tokio::test]
@@ -253,11 +307,44 @@ mod tests {
         let path = folder.path().join("0.log");
         std::fs::write(older(&path), line(1, "a") + &line(2, "b")).unwrap();
         std::fs::write(&path, line(3, "c") + &line(4, "d")).unwrap();
-        assert_eq!(texts(&path, LogOptions::default()).await, ["a", "b", "c", "d"]);
-        assert_eq!(texts(&path, LogOptions { tail: Some(3), ..LogOptions::default() }).await, ["b", "c", "d"]);
+        assert_eq!(
+            texts(&path, LogOptions::default()).await,
+            ["a", "b", "c", "d"]
+        );
+        assert_eq!(
+            texts(
+                &path,
+                LogOptions {
+                    tail: Some(3),
+                    ..LogOptions::default()
+                }
+            )
+            .await,
+            ["b", "c", "d"]
+        );
         let since = Some("2026-01-01T00:00:03Z".parse().unwrap());
-        assert_eq!(texts(&path, LogOptions { since, ..LogOptions::default() }).await, ["c", "d"]);
-        assert_eq!(texts(&path, LogOptions { tail: Some(0), ..LogOptions::default() }).await, Vec::<String>::new());
+        assert_eq!(
+            texts(
+                &path,
+                LogOptions {
+                    since,
+                    ..LogOptions::default()
+                }
+            )
+            .await,
+            ["c", "d"]
+        );
+        assert_eq!(
+            texts(
+                &path,
+                LogOptions {
+                    tail: Some(0),
+                    ..LogOptions::default()
+                }
+            )
+            .await,
+            Vec::<String>::new()
+        );
     }
 
     #[tokio::test]
@@ -266,7 +353,10 @@ mod tests {
         let path = folder.path().join("0.log");
         let time = "2026-01-01T00:00:00Z";
         std::fs::write(&path, format!("{time} stdout P one \n{time} stderr P E\n{time} stdout F two\n{time} stderr F rr\nnot a line\n{time} stdout F\n")).unwrap();
-        assert_eq!(texts(&path, LogOptions::default()).await, ["one two", "Err", ""]);
+        assert_eq!(
+            texts(&path, LogOptions::default()).await,
+            ["one two", "Err", ""]
+        );
     }
 
     #[tokio::test]
@@ -279,7 +369,14 @@ mod tests {
             let over = over.clone();
             Box::new(move || futures::future::ready(over.load(Ordering::SeqCst)).boxed())
         };
-        let mut lines = Box::pin(read(path.clone(), LogOptions { follow: true, ..LogOptions::default() }, ended));
+        let mut lines = Box::pin(read(
+            path.clone(),
+            LogOptions {
+                follow: true,
+                ..LogOptions::default()
+            },
+            ended,
+        ));
         assert_eq!(lines.next().await.unwrap().unwrap().text, "a");
         let mut old = std::fs::File::options().append(true).open(&path).unwrap();
         std::fs::rename(&path, older(&path)).unwrap();

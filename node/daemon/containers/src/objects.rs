@@ -26,16 +26,45 @@ impl Objects for NoObjects {
 }
 
 /// Entries of a ConfigMap or Secret, if there is one: text and binary together, `stringData` over `data`.
-pub(crate) fn entries(objects: &dyn Objects, namespace: &str, secret: bool, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+pub(crate) fn entries(
+    objects: &dyn Objects,
+    namespace: &str,
+    secret: bool,
+    name: &str,
+) -> Option<BTreeMap<String, Vec<u8>>> {
     let mut entries = BTreeMap::new();
     if secret {
         let object = objects.secret(namespace, name)?;
-        entries.extend(object.data.into_iter().flatten().map(|(key, value)| (key, value.0)));
-        entries.extend(object.string_data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes())));
+        entries.extend(
+            object
+                .data
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key, value.0)),
+        );
+        entries.extend(
+            object
+                .string_data
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key, value.into_bytes())),
+        );
     } else {
         let object = objects.config_map(namespace, name)?;
-        entries.extend(object.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes())));
-        entries.extend(object.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0)));
+        entries.extend(
+            object
+                .data
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key, value.into_bytes())),
+        );
+        entries.extend(
+            object
+                .binary_data
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key, value.0)),
+        );
     }
     Some(entries)
 }

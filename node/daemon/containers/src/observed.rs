@@ -89,10 +89,26 @@ pub(crate) struct Fault {
 
 impl Fault {
     /// The fault after `previous`, tried again after `first`, twice that, … up to `most`.
-    pub(crate) fn after(previous: Option<&Self>, reason: &'static str, message: String, first: Duration, most: Duration, now: Timestamp) -> Self {
-        let count = previous.filter(|fault| fault.reason == reason).map_or(0, |fault| fault.count) + 1;
+    pub(crate) fn after(
+        previous: Option<&Self>,
+        reason: &'static str,
+        message: String,
+        first: Duration,
+        most: Duration,
+        now: Timestamp,
+    ) -> Self {
+        let count = previous
+            .filter(|fault| fault.reason == reason)
+            .map_or(0, |fault| fault.count)
+            + 1;
         let wait = first.saturating_mul(1 << (count - 1).min(20)).min(most);
-        Self { reason, message, count, at: now, retry_at: now + wait }
+        Self {
+            reason,
+            message,
+            count,
+            at: now,
+            retry_at: now + wait,
+        }
     }
 }
 
@@ -134,27 +150,42 @@ impl Observed {
 
     /// The newest sandbox was made for this very Pod.
     pub(crate) fn is_current(&self, pod: &PodSpec) -> bool {
-        self.sandbox().is_some_and(|sandbox| sandbox.uid == pod.uid && sandbox.digest == pod.digest)
+        self.sandbox()
+            .is_some_and(|sandbox| sandbox.uid == pod.uid && sandbox.digest == pod.digest)
     }
 
     /// The restart count of a container.
     pub(crate) fn restarts(&self, name: &str) -> u32 {
-        let begin = || self.sandbox().and_then(|sandbox| sandbox.restarts.get(name)).copied().unwrap_or(0);
+        let begin = || {
+            self.sandbox()
+                .and_then(|sandbox| sandbox.restarts.get(name))
+                .copied()
+                .unwrap_or(0)
+        };
         self.run(name).map_or_else(begin, |run| run.attempt)
     }
 
     /// Whether a running container passes its startup and readiness probes.
     pub(crate) fn is_ready(&self, pod: &PodSpec, name: &str) -> bool {
-        let (Some(run), Some(container)) = (self.run(name), pod.container(name)) else { return false };
+        let (Some(run), Some(container)) = (self.run(name), pod.container(name)) else {
+            return false;
+        };
         let health = self.probes.get(&run.id);
         let without = container.startup.is_none() && container.readiness.is_none();
-        matches!(run.state, RunState::Running { .. }) && health.map_or(without, |health| health.started && health.ready)
+        matches!(run.state, RunState::Running { .. })
+            && health.map_or(without, |health| health.started && health.ready)
     }
 
     /// Whether a running container has passed its startup probe.
     pub(crate) fn is_started(&self, pod: &PodSpec, name: &str) -> bool {
-        let (Some(run), Some(container)) = (self.run(name), pod.container(name)) else { return false };
-        matches!(run.state, RunState::Running { .. }) && self.probes.get(&run.id).map_or(container.startup.is_none(), |health| health.started)
+        let (Some(run), Some(container)) = (self.run(name), pod.container(name)) else {
+            return false;
+        };
+        matches!(run.state, RunState::Running { .. })
+            && self
+                .probes
+                .get(&run.id)
+                .map_or(container.startup.is_none(), |health| health.started)
     }
 }
 

@@ -3,13 +3,18 @@
 //! containers are made, as Kubernetes does it.
 
 mod container;
+mod env;
 mod fields;
+mod limits;
 mod parse;
 mod probe;
 mod problem;
 mod quantity;
 mod volume;
 mod words;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use parse::hex;
 
@@ -20,8 +25,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use container::{Container, EnvFrom, EnvSource, EnvVar, FieldPath, PodField, Port, Protocol, PullPolicy, Resources, Security, VolumeMount};
+pub use container::{Container, Port, Protocol, PullPolicy, VolumeMount};
+pub use env::{EnvFrom, EnvSource, EnvVar, FieldPath, PodField};
 pub use fields::{Support, all_fields};
+pub use limits::{Resources, Security};
 pub use probe::{Check, Probe, ProbePort};
 pub use problem::{InvalidPod, Problem, Warning};
 pub use volume::{FileItem, Files, HostPathType, Volume, VolumeSource};
@@ -38,7 +45,10 @@ pub struct PodKey {
 impl PodKey {
     /// A key of the two words.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// `<namespace>_<name>`: neither may hold an underscore, so this is unique and fit for a file name.
@@ -97,12 +107,18 @@ pub struct PodSpec {
 impl PodSpec {
     /// The container of that name, of either kind.
     pub fn container(&self, name: &str) -> Option<&Container> {
-        self.init_containers.iter().chain(&self.containers).find(|container| container.name == name)
+        self.init_containers
+            .iter()
+            .chain(&self.containers)
+            .find(|container| container.name == name)
     }
 
     /// Every host port that the Pod asks for, with the container port behind it.
     pub fn host_ports(&self) -> impl Iterator<Item = &Port> {
-        self.containers.iter().flat_map(|container| &container.ports).filter(|port| port.host_port.is_some())
+        self.containers
+            .iter()
+            .flat_map(|container| &container.ports)
+            .filter(|port| port.host_port.is_some())
     }
 }
 

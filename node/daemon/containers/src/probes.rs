@@ -48,9 +48,18 @@ impl Prober {
     pub(crate) fn begin(patient: Patient) -> Self {
         let container = &patient.container;
         let started = container.startup.is_none();
-        patient.update(|health| *health = Health { started, ready: started && container.readiness.is_none(), failed: None });
+        patient.update(|health| {
+            *health = Health {
+                started,
+                ready: started && container.readiness.is_none(),
+                failed: None,
+            }
+        });
         let mut tasks = JoinSet::new();
-        if container.startup.is_some() || container.readiness.is_some() || container.liveness.is_some() {
+        if container.startup.is_some()
+            || container.readiness.is_some()
+            || container.liveness.is_some()
+        {
             tasks.spawn(async move { patient.run().await });
         }
         Self { _tasks: tasks }
@@ -68,10 +77,16 @@ impl Tally {
     /// The verdict after one more result, once there were enough of a kind in a row.
     fn record(&mut self, success: bool, probe: &Probe) -> Option<bool> {
         if success {
-            *self = Self { successes: self.successes.saturating_add(1), failures: 0 };
+            *self = Self {
+                successes: self.successes.saturating_add(1),
+                failures: 0,
+            };
             (self.successes >= probe.success_threshold).then_some(true)
         } else {
-            *self = Self { successes: 0, failures: self.failures.saturating_add(1) };
+            *self = Self {
+                successes: 0,
+                failures: self.failures.saturating_add(1),
+            };
             (self.failures >= probe.failure_threshold).then_some(false)
         }
     }
@@ -94,7 +109,11 @@ impl Patient {
     async fn run(self) {
         let container = &self.container;
         if let Some(probe) = &container.startup {
-            let passed = |_: &str| self.update(|health| (health.started, health.ready) = (true, container.readiness.is_none()));
+            let passed = |_: &str| {
+                self.update(|health| {
+                    (health.started, health.ready) = (true, container.readiness.is_none());
+                });
+            };
             if !self.until_verdict("Startup", probe, passed).await {
                 return;
             }
@@ -115,7 +134,12 @@ impl Patient {
     }
 
     /// Probes until there is a verdict; a bad one ends the container. True when it was good.
-    async fn until_verdict(&self, kind: &'static str, probe: &Probe, passed: impl Fn(&str)) -> bool {
+    async fn until_verdict(
+        &self,
+        kind: &'static str,
+        probe: &Probe,
+        passed: impl Fn(&str),
+    ) -> bool {
         self.initial_delay(probe).await;
         let mut tally = Tally::default();
         loop {
@@ -128,8 +152,19 @@ impl Patient {
                         return true;
                     }
                     (Some(false), Err(message)) => {
-                        info!(container = self.container.name, id = self.id, message, "{kind} probe failed");
-                        self.update(|health| health.failed = Some(ProbeFailure { probe: kind, message, grace: probe.grace }));
+                        info!(
+                            container = self.container.name,
+                            id = self.id,
+                            message,
+                            "{kind} probe failed"
+                        );
+                        self.update(|health| {
+                            health.failed = Some(ProbeFailure {
+                                probe: kind,
+                                message,
+                                grace: probe.grace,
+                            });
+                        });
                         return false;
                     }
                     _ => {}
@@ -146,7 +181,10 @@ impl Patient {
             let next = Instant::now() + probe.period;
             if let Ok(outcome) = self.check(probe).await {
                 if let Err(message) = &outcome {
-                    debug!(container = self.container.name, message, "readiness probe failed");
+                    debug!(
+                        container = self.container.name,
+                        message, "readiness probe failed"
+                    );
                 }
                 if let Some(ready) = tally.record(outcome.is_ok(), probe) {
                     self.update(|health| health.ready = ready);
@@ -157,23 +195,43 @@ impl Patient {
     }
 
     async fn initial_delay(&self, probe: &Probe) {
-        let age: Duration = Timestamp::now().duration_since(self.started_at).try_into().unwrap_or_default();
+        let age: Duration = Timestamp::now()
+            .duration_since(self.started_at)
+            .try_into()
+            .unwrap_or_default();
         sleep(probe.initial_delay.saturating_sub(age)).await;
     }
 
     async fn check(&self, probe: &Probe) -> Outcome {
         match &probe.check {
             Check::Exec { command } => self.exec(command, probe.timeout).await,
-            Check::Tcp { host, port } => Ok(limited(probe.timeout, TcpStream::connect((self.host(host)?, *port))).await.map(|_| ())),
-            Check::Http { host, port, path, headers } => Ok(limited(probe.timeout, get(self.host(host)?, *port, path, headers)).await.and_then(|status| match status {
-                200..400 => Ok(()),
-                other => Err(format!("HTTP probe failed with statuscode: {other}")),
-            })),
+            Check::Tcp { host, port } => Ok(limited(
+                probe.timeout,
+                TcpStream::connect((self.host(host)?, *port)),
+            )
+            .await
+            .map(|_| ())),
+            Check::Http {
+                host,
+                port,
+                path,
+                headers,
+            } => Ok(
+                limited(probe.timeout, get(self.host(host)?, *port, path, headers))
+                    .await
+                    .and_then(|status| match status {
+                        200..400 => Ok(()),
+                        other => Err(format!("HTTP probe failed with statuscode: {other}")),
+                    }),
+            ),
         }
     }
 
     fn host<'a>(&'a self, host: &'a Option<String>) -> Result<&'a str, String> {
-        let host = host.as_deref().filter(|host| !host.is_empty()).or(self.pod_ip.as_deref());
+        let host = host
+            .as_deref()
+            .filter(|host| !host.is_empty())
+            .or(self.pod_ip.as_deref());
         host.ok_or_else(|| "the Pod has no address".to_owned())
     }
 
@@ -182,18 +240,35 @@ impl Patient {
             Ok(answer) if answer.exit_code == 0 => Ok(Ok(())),
             Ok(answer) => {
                 let output = [answer.stdout, answer.stderr].concat();
-                let text: String = String::from_utf8_lossy(&output).trim().chars().take(MAX_OUTPUT).collect();
+                let text: String = String::from_utf8_lossy(&output)
+                    .trim()
+                    .chars()
+                    .take(MAX_OUTPUT)
+                    .collect();
                 Ok(Err(format!("exit code {}: {text}", answer.exit_code)))
             }
-            Err(Error::Cri { code: tonic::Code::DeadlineExceeded | tonic::Code::Cancelled, .. }) => Ok(Err(format!("command timed out after {} s", limit.as_secs()))),
+            Err(Error::Cri {
+                code: tonic::Code::DeadlineExceeded | tonic::Code::Cancelled,
+                ..
+            }) => Ok(Err(format!(
+                "command timed out after {} s",
+                limit.as_secs()
+            ))),
             // The command is not in the image, or could not be run: that will not change.
-            Err(Error::Cri { code: tonic::Code::Unknown, message, .. }) if message.contains("exec") => Ok(Err(message)),
+            Err(Error::Cri {
+                code: tonic::Code::Unknown,
+                message,
+                ..
+            }) if message.contains("exec") => Ok(Err(message)),
             Err(error) => Err(error.to_string()),
         }
     }
 }
 
-async fn limited<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> Result<T, String> {
+async fn limited<T>(
+    limit: Duration,
+    work: impl Future<Output = io::Result<T>>,
+) -> Result<T, String> {
     match timeout(limit, work).await {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
@@ -203,10 +278,22 @@ async fn limited<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) 
 /// The status of `GET path`. Only the status line is read: what a container answers is not to be trusted.
 async fn get(host: &str, port: u16, path: &str, headers: &[(String, String)]) -> io::Result<u16> {
     let mut stream = TcpStream::connect((host, port)).await?;
-    let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let shown = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
     let mut request = format!("GET {path} HTTP/1.1\r\n");
-    for (name, value) in [("Host", shown.as_str()), ("User-Agent", "catamaran-probe"), ("Accept", "*/*"), ("Connection", "close")] {
-        if !headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name)) {
+    for (name, value) in [
+        ("Host", shown.as_str()),
+        ("User-Agent", "catamaran-probe"),
+        ("Accept", "*/*"),
+        ("Connection", "close"),
+    ] {
+        if !headers
+            .iter()
+            .any(|(own, _)| own.eq_ignore_ascii_case(name))
+        {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
     }
@@ -224,7 +311,10 @@ async fn get(host: &str, port: u16, path: &str, headers: &[(String, String)]) ->
         }
     }
     let line = String::from_utf8_lossy(&answer);
-    let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.split_whitespace().nth(1)).and_then(|word| word.parse().ok());
+    let status = line
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.split_whitespace().nth(1))
+        .and_then(|word| word.parse().ok());
     status.ok_or_else(|| io::Error::other("the answer is not HTTP"))
 }
 
@@ -235,7 +325,10 @@ mod tests {
     fn probe(success_threshold: u32, failure_threshold: u32) -> Probe {
         let second = Duration::from_secs(1);
         Probe {
-            check: Check::Tcp { host: None, port: 1 },
+            check: Check::Tcp {
+                host: None,
+                port: 1,
+            },
             initial_delay: Duration::ZERO,
             period: second,
             timeout: second,
@@ -249,7 +342,21 @@ mod tests {
     fn a_verdict_takes_so_many_results_in_a_row() {
         let probe = probe(2, 3);
         let mut tally = Tally::default();
-        let verdicts: Vec<_> = [false, false, true, true, true, false, false, false].map(|ok| tally.record(ok, &probe)).to_vec();
-        assert_eq!(verdicts, [None, None, None, Some(true), Some(true), None, None, Some(false)]);
+        let verdicts: Vec<_> = [false, false, true, true, true, false, false, false]
+            .map(|ok| tally.record(ok, &probe))
+            .to_vec();
+        assert_eq!(
+            verdicts,
+            [
+                None,
+                None,
+                None,
+                Some(true),
+                Some(true),
+                None,
+                None,
+                Some(false)
+            ]
+        );
     }
 }

@@ -27,7 +27,11 @@ pub struct RuntimeOptions {
 impl RuntimeOptions {
     /// The known sockets, then a private containerd.
     pub fn new(private: PrivateOptions) -> Self {
-        Self { socket: None, known: KNOWN_SOCKETS.iter().map(PathBuf::from).collect(), private }
+        Self {
+            socket: None,
+            known: KNOWN_SOCKETS.iter().map(PathBuf::from).collect(),
+            private,
+        }
     }
 }
 
@@ -62,13 +66,21 @@ impl Runtime {
 
     async fn foreign(socket: &Path) -> Result<Self, Error> {
         let runtime = Self::new(Cri::new(socket), None).await;
-        runtime.map_err(|error| Error::NoAnswer { socket: socket.to_owned(), message: error.to_string() })
+        runtime.map_err(|error| Error::NoAnswer {
+            socket: socket.to_owned(),
+            message: error.to_string(),
+        })
     }
 
     async fn new(cri: Cri, private: Option<Arc<Mutex<Private>>>) -> Result<Self, Error> {
         let answer = cri.version().await?;
         info!(runtime = answer.runtime_name, version = answer.runtime_version, socket = %cri.socket().display(), "container runtime");
-        Ok(Self { cri, name: answer.runtime_name, version: answer.runtime_version, private })
+        Ok(Self {
+            cri,
+            name: answer.runtime_name,
+            version: answer.runtime_version,
+            private,
+        })
     }
 
     /// `containerd` or `cri-o`.
@@ -103,7 +115,10 @@ impl Runtime {
         match &self.private {
             Some(private) => private.lock().await.ensure().await.map(|_| ()),
             None => {
-                let failed = |error: Error| Error::NoAnswer { socket: self.socket().to_owned(), message: error.to_string() };
+                let failed = |error: Error| Error::NoAnswer {
+                    socket: self.socket().to_owned(),
+                    message: error.to_string(),
+                };
                 self.cri.version().await.map(|_| ()).map_err(failed)
             }
         }

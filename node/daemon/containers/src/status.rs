@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as wire;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::decide::{self, Progress, init_is_done};
@@ -136,9 +136,18 @@ pub struct PodStatusSummary {
 }
 
 /// The status of what was observed. `runtime` is the runtime's name.
-pub(crate) fn summarize(pod: &PodSpec, observed: &Observed, runtime: &str, host_ips: &[IpAddr], now: Timestamp) -> PodStatusSummary {
+pub(crate) fn summarize(
+    pod: &PodSpec,
+    observed: &Observed,
+    runtime: &str,
+    host_ips: &[IpAddr],
+    now: Timestamp,
+) -> PodStatusSummary {
     let current = observed.is_current(pod);
-    let nothing = Observed { pod_fault: observed.pod_fault.clone(), ..Observed::default() };
+    let nothing = Observed {
+        pod_fault: observed.pod_fault.clone(),
+        ..Observed::default()
+    };
     // What is there of another Pod says nothing about this one.
     let observed = if current { observed } else { &nothing };
     let phase = match decide::progress(pod, observed) {
@@ -148,25 +157,50 @@ pub(crate) fn summarize(pod: &PodSpec, observed: &Observed, runtime: &str, host_
         Progress::Ended { well: false } => Phase::Failed,
     };
     let initialized = init_is_done(pod, observed) && observed.sandbox().is_some();
-    let summary = |container: &Container, init: bool| summarize_container(pod, container, init, observed, runtime, now);
-    let containers: Vec<_> = pod.containers.iter().map(|container| summary(container, false)).collect();
+    let summary = |container: &Container, init: bool| {
+        summarize_container(pod, container, init, observed, runtime, now)
+    };
+    let containers: Vec<_> = pod
+        .containers
+        .iter()
+        .map(|container| summary(container, false))
+        .collect();
     let sandbox = observed.sandbox();
     PodStatusSummary {
         phase,
-        reason: observed.pod_fault.as_ref().map(|fault| fault.reason.to_owned()),
-        message: observed.pod_fault.as_ref().map(|fault| fault.message.clone()),
+        reason: observed
+            .pod_fault
+            .as_ref()
+            .map(|fault| fault.reason.to_owned()),
+        message: observed
+            .pod_fault
+            .as_ref()
+            .map(|fault| fault.message.clone()),
         ready: phase == Phase::Running && containers.iter().all(|container| container.ready),
         initialized,
         host_ips: host_ips.to_vec(),
-        pod_ips: sandbox.map(|sandbox| sandbox.ips.clone()).unwrap_or_default(),
+        pod_ips: sandbox
+            .map(|sandbox| sandbox.ips.clone())
+            .unwrap_or_default(),
         start_time: sandbox.map(|sandbox| sandbox.created_at),
-        init_containers: pod.init_containers.iter().map(|container| summary(container, true)).collect(),
+        init_containers: pod
+            .init_containers
+            .iter()
+            .map(|container| summary(container, true))
+            .collect(),
         containers,
         look_again: decide::decide(pod, observed, now).look_again,
     }
 }
 
-fn summarize_container(pod: &PodSpec, container: &Container, init: bool, observed: &Observed, runtime: &str, now: Timestamp) -> ContainerSummary {
+fn summarize_container(
+    pod: &PodSpec,
+    container: &Container,
+    init: bool,
+    observed: &Observed,
+    runtime: &str,
+    now: Timestamp,
+) -> ContainerSummary {
     let name = container.name.as_str();
     let run = observed.run(name);
     let ended_well = run.and_then(Run::exit).is_some_and(|exit| exit.code == 0);
@@ -175,8 +209,14 @@ fn summarize_container(pod: &PodSpec, container: &Container, init: bool, observe
         name: name.to_owned(),
         image: container.image.clone(),
         image_id: run.map(|run| run.image_id.clone()).unwrap_or_default(),
-        container_id: run.map(|run| format!("{runtime}://{}", run.id)).unwrap_or_default(),
-        ready: if init { ended_well } else { observed.is_ready(pod, name) },
+        container_id: run
+            .map(|run| format!("{runtime}://{}", run.id))
+            .unwrap_or_default(),
+        ready: if init {
+            ended_well
+        } else {
+            observed.is_ready(pod, name)
+        },
         started: observed.is_started(pod, name),
         restart_count: observed.restarts(name),
         state,
@@ -185,20 +225,49 @@ fn summarize_container(pod: &PodSpec, container: &Container, init: bool, observe
 }
 
 /// State now, and how the run before ended.
-fn state(pod: &PodSpec, container: &Container, init: bool, observed: &Observed, now: Timestamp) -> (ContainerState, Option<Termination>) {
-    let waiting = |reason: &str, message: String| ContainerState::Waiting { reason: reason.to_owned(), message };
+fn state(
+    pod: &PodSpec,
+    container: &Container,
+    init: bool,
+    observed: &Observed,
+    now: Timestamp,
+) -> (ContainerState, Option<Termination>) {
+    let waiting = |reason: &str, message: String| ContainerState::Waiting {
+        reason: reason.to_owned(),
+        message,
+    };
     let run = observed.run(&container.name);
-    let fault = observed.faults.get(&container.name).map(|fault| match fault.reason {
-        "ErrImagePull" if now > fault.at + FRESH => {
-            waiting("ImagePullBackOff", format!("Back-off pulling image \"{}\": ErrImagePull: {}", container.image, fault.message))
-        }
-        reason => waiting(reason, fault.message.clone()),
-    });
-    let previous = || observed.previous(&container.name).and_then(Run::exit).map(termination);
+    let fault = observed
+        .faults
+        .get(&container.name)
+        .map(|fault| match fault.reason {
+            "ErrImagePull" if now > fault.at + FRESH => waiting(
+                "ImagePullBackOff",
+                format!(
+                    "Back-off pulling image \"{}\": ErrImagePull: {}",
+                    container.image, fault.message
+                ),
+            ),
+            reason => waiting(reason, fault.message.clone()),
+        });
+    let previous = || {
+        observed
+            .previous(&container.name)
+            .and_then(Run::exit)
+            .map(termination)
+    };
     match run.map(|run| (run, &run.state)) {
-        Some((_, RunState::Running { since })) => (ContainerState::Running { started_at: *since }, previous()),
+        Some((_, RunState::Running { since })) => {
+            (ContainerState::Running { started_at: *since }, previous())
+        }
         Some((_, RunState::Created)) => (waiting("ContainerCreating", String::new()), previous()),
-        Some((_, RunState::Unknown)) => (waiting("ContainerStatusUnknown", "the runtime has lost track of this container".to_owned()), previous()),
+        Some((_, RunState::Unknown)) => (
+            waiting(
+                "ContainerStatusUnknown",
+                "the runtime has lost track of this container".to_owned(),
+            ),
+            previous(),
+        ),
         Some((run, RunState::Exited(exit))) => {
             let again = decide::restarts(pod.restart_policy, exit) && !(init && exit.code == 0);
             if !again {
@@ -207,17 +276,29 @@ fn state(pod: &PodSpec, container: &Container, init: bool, observed: &Observed, 
             let wait = decide::back_off(decide::next_level(run, exit)).as_secs();
             let state = fault.unwrap_or_else(|| match exit.reason.as_str() {
                 "StartError" => waiting("RunContainerError", exit.message.clone()),
-                _ if decide::restart_at(run, exit) > now => {
-                    waiting("CrashLoopBackOff", format!("back-off {wait}s restarting failed container={} pod={}", container.name, pod.key))
-                }
+                _ if decide::restart_at(run, exit) > now => waiting(
+                    "CrashLoopBackOff",
+                    format!(
+                        "back-off {wait}s restarting failed container={} pod={}",
+                        container.name, pod.key
+                    ),
+                ),
                 // About to be started again: what it was.
                 _ => ContainerState::Terminated(termination(exit)),
             });
             (state, Some(termination(exit)))
         }
         None => {
-            let held_back = !init && !init_is_done(pod, observed) && !pod.init_containers.is_empty();
-            let usual = waiting(if held_back { "PodInitializing" } else { "ContainerCreating" }, String::new());
+            let held_back =
+                !init && !init_is_done(pod, observed) && !pod.init_containers.is_empty();
+            let usual = waiting(
+                if held_back {
+                    "PodInitializing"
+                } else {
+                    "ContainerCreating"
+                },
+                String::new(),
+            );
             (fault.unwrap_or(usual), None)
         }
     }
@@ -229,7 +310,13 @@ fn termination(exit: &Exit) -> Termination {
         ("", _) => "Error",
         (reason, _) => reason,
     };
-    Termination { exit_code: exit.code, reason: reason.to_owned(), message: exit.message.clone(), started_at: exit.started_at, finished_at: exit.finished_at }
+    Termination {
+        exit_code: exit.code,
+        reason: reason.to_owned(),
+        message: exit.message.clone(),
+        started_at: exit.started_at,
+        finished_at: exit.finished_at,
+    }
 }
 
 impl PodStatusSummary {
@@ -240,8 +327,16 @@ impl PodStatusSummary {
             match &container.state {
                 ContainerState::Terminated(end) if end.exit_code == 0 => {}
                 ContainerState::Terminated(end) => return format!("Init:{}", end.reason),
-                ContainerState::Waiting { reason, .. } if reason != "ContainerCreating" => return format!("Init:{reason}"),
-                _ if self.containers.iter().all(|container| container.container_id.is_empty()) => return format!("Init:{done}/{}", self.init_containers.len()),
+                ContainerState::Waiting { reason, .. } if reason != "ContainerCreating" => {
+                    return format!("Init:{reason}");
+                }
+                _ if self
+                    .containers
+                    .iter()
+                    .all(|container| container.container_id.is_empty()) =>
+                {
+                    return format!("Init:{done}/{}", self.init_containers.len());
+                }
                 _ => {}
             }
         }
@@ -253,9 +348,14 @@ impl PodStatusSummary {
                 ContainerState::Running { .. } => {}
             }
         }
-        let running = self.containers.iter().any(|container| matches!(container.state, ContainerState::Running { .. }));
+        let running = self
+            .containers
+            .iter()
+            .any(|container| matches!(container.state, ContainerState::Running { .. }));
         match word.as_deref() {
-            Some("Completed") if running => if self.ready { "Running" } else { "NotReady" }.to_owned(),
+            Some("Completed") if running => {
+                if self.ready { "Running" } else { "NotReady" }.to_owned()
+            }
             Some(word) => word.to_owned(),
             None => self.phase.as_str().to_owned(),
         }
@@ -263,7 +363,13 @@ impl PodStatusSummary {
 
     /// Ready containers and all containers.
     pub fn ready_count(&self) -> (usize, usize) {
-        (self.containers.iter().filter(|container| container.ready).count(), self.containers.len())
+        (
+            self.containers
+                .iter()
+                .filter(|container| container.ready)
+                .count(),
+            self.containers.len(),
+        )
     }
 
     /// The status as Kubernetes' own type.
@@ -279,15 +385,30 @@ impl PodStatusSummary {
             Phase::Failed => "PodFailed",
             _ => "ContainersNotReady",
         };
-        let ips = |list: &[IpAddr]| list.iter().map(|ip| wire::HostIP { ip: ip.to_string() }).collect::<Vec<_>>();
-        let statuses = |list: &[ContainerSummary]| Some(list.iter().map(ContainerSummary::to_wire).collect::<Vec<_>>()).filter(|list| !list.is_empty());
+        let ips = |list: &[IpAddr]| {
+            list.iter()
+                .map(|ip| wire::HostIP { ip: ip.to_string() })
+                .collect::<Vec<_>>()
+        };
+        let statuses = |list: &[ContainerSummary]| {
+            Some(
+                list.iter()
+                    .map(ContainerSummary::to_wire)
+                    .collect::<Vec<_>>(),
+            )
+            .filter(|list| !list.is_empty())
+        };
         wire::PodStatus {
             phase: Some(self.phase.as_str().to_owned()),
             reason: self.reason.clone(),
             message: self.message.clone(),
             conditions: Some(vec![
                 condition("PodReadyToStartContainers", !self.pod_ips.is_empty(), None),
-                condition("Initialized", self.initialized, Some("ContainersNotInitialized")),
+                condition(
+                    "Initialized",
+                    self.initialized,
+                    Some("ContainersNotInitialized"),
+                ),
                 condition("Ready", self.ready, Some(not_ready)),
                 condition("ContainersReady", self.ready, Some(not_ready)),
                 condition("PodScheduled", true, None),
@@ -295,7 +416,13 @@ impl PodStatusSummary {
             host_ip: self.host_ips.first().map(ToString::to_string),
             host_ips: Some(ips(&self.host_ips)).filter(|list| !list.is_empty()),
             pod_ip: self.pod_ips.first().cloned(),
-            pod_ips: Some(self.pod_ips.iter().map(|ip| wire::PodIP { ip: ip.clone() }).collect::<Vec<_>>()).filter(|list| !list.is_empty()),
+            pod_ips: Some(
+                self.pod_ips
+                    .iter()
+                    .map(|ip| wire::PodIP { ip: ip.clone() })
+                    .collect::<Vec<_>>(),
+            )
+            .filter(|list| !list.is_empty()),
             start_time: self.start_time.map(Time),
             init_container_statuses: statuses(&self.init_containers),
             container_statuses: statuses(&self.containers),
@@ -321,15 +448,30 @@ impl ContainerSummary {
     fn to_wire(&self) -> wire::ContainerStatus {
         let state = match &self.state {
             ContainerState::Waiting { reason, message } => wire::ContainerState {
-                waiting: Some(wire::ContainerStateWaiting { reason: Some(reason.clone()), message: Some(message.clone()).filter(|text| !text.is_empty()) }),
+                waiting: Some(wire::ContainerStateWaiting {
+                    reason: Some(reason.clone()),
+                    message: Some(message.clone()).filter(|text| !text.is_empty()),
+                }),
                 ..wire::ContainerState::default()
             },
-            ContainerState::Running { started_at } => {
-                wire::ContainerState { running: Some(wire::ContainerStateRunning { started_at: Some(Time(*started_at)) }), ..wire::ContainerState::default() }
-            }
-            ContainerState::Terminated(end) => wire::ContainerState { terminated: Some(end.to_wire()), ..wire::ContainerState::default() },
+            ContainerState::Running { started_at } => wire::ContainerState {
+                running: Some(wire::ContainerStateRunning {
+                    started_at: Some(Time(*started_at)),
+                }),
+                ..wire::ContainerState::default()
+            },
+            ContainerState::Terminated(end) => wire::ContainerState {
+                terminated: Some(end.to_wire()),
+                ..wire::ContainerState::default()
+            },
         };
-        let last = self.last_termination.as_ref().map(|end| wire::ContainerState { terminated: Some(end.to_wire()), ..wire::ContainerState::default() });
+        let last = self
+            .last_termination
+            .as_ref()
+            .map(|end| wire::ContainerState {
+                terminated: Some(end.to_wire()),
+                ..wire::ContainerState::default()
+            });
         wire::ContainerStatus {
             name: self.name.clone(),
             image: self.image.clone(),

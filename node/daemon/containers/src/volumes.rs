@@ -24,7 +24,8 @@ pub(crate) fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), E
         let folder = path.parent().unwrap_or(Path::new("/"));
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(content)?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        file.as_file()
+            .set_permissions(fs::Permissions::from_mode(mode))?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
@@ -34,7 +35,8 @@ pub(crate) fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), E
 /// Makes a folder of that mode, or does nothing when it is there.
 pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<(), Error> {
     match fs::create_dir(path) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::file("set the mode of", path)),
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .map_err(Error::file("set the mode of", path)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let parent = path.parent().unwrap_or(Path::new("/"));
@@ -48,8 +50,16 @@ pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<(), Error> {
 /// Mount points below a folder, innermost first.
 pub(crate) fn mounts_below(folder: &Path) -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let unescape = |word: &str| word.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(|word| PathBuf::from(unescape(word)));
+    let unescape = |word: &str| {
+        word.replace("\\040", " ")
+            .replace("\\011", "\t")
+            .replace("\\012", "\n")
+            .replace("\\134", "\\")
+    };
+    let points = text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|word| PathBuf::from(unescape(word)));
     let mut points: Vec<_> = points.filter(|point| point.starts_with(folder)).collect();
     points.reverse();
     points
@@ -61,16 +71,36 @@ fn folder_of(pod_folder: &Path, volume: &str) -> PathBuf {
 }
 
 /// Makes or updates every volume of the Pod. The error is a message for a person: what is missing.
-pub(crate) fn prepare(pod_folder: &Path, pod: &PodSpec, objects: &dyn Objects) -> Result<(), String> {
+pub(crate) fn prepare(
+    pod_folder: &Path,
+    pod: &PodSpec,
+    objects: &dyn Objects,
+) -> Result<(), String> {
     for volume in &pod.volumes {
         let folder = folder_of(pod_folder, &volume.name);
-        let failed = |error: Error| format!("MountVolume.SetUp failed for volume \"{}\": {}", volume.name, error.chain());
+        let failed = |error: Error| {
+            format!(
+                "MountVolume.SetUp failed for volume \"{}\": {}",
+                volume.name,
+                error.chain()
+            )
+        };
         match &volume.source {
             VolumeSource::EmptyDir { memory } => empty_dir(&folder, *memory).map_err(failed)?,
-            VolumeSource::HostPath { path, kind } => host_path(path, *kind).map_err(|why| format!("MountVolume.SetUp failed for volume \"{}\": {why}", volume.name))?,
+            VolumeSource::HostPath { path, kind } => host_path(path, *kind).map_err(|why| {
+                format!(
+                    "MountVolume.SetUp failed for volume \"{}\": {why}",
+                    volume.name
+                )
+            })?,
             VolumeSource::ConfigMap(files) | VolumeSource::Secret(files) => {
                 let secret = matches!(volume.source, VolumeSource::Secret(_));
-                let set = file_set(files, secret, &pod.key.namespace, objects).map_err(|why| format!("MountVolume.SetUp failed for volume \"{}\": {why}", volume.name))?;
+                let set = file_set(files, secret, &pod.key.namespace, objects).map_err(|why| {
+                    format!(
+                        "MountVolume.SetUp failed for volume \"{}\": {why}",
+                        volume.name
+                    )
+                })?;
                 write_set(&folder, &set).map_err(failed)?;
             }
         }
@@ -79,7 +109,11 @@ pub(crate) fn prepare(pod_folder: &Path, pod: &PodSpec, objects: &dyn Objects) -
 }
 
 /// Updates files of ConfigMaps and Secrets; an object that is gone leaves its files as they are.
-pub(crate) fn refresh(pod_folder: &Path, pod: &PodSpec, objects: &dyn Objects) -> Result<(), String> {
+pub(crate) fn refresh(
+    pod_folder: &Path,
+    pod: &PodSpec,
+    objects: &dyn Objects,
+) -> Result<(), String> {
     for volume in &pod.volumes {
         if let VolumeSource::ConfigMap(files) | VolumeSource::Secret(files) = &volume.source {
             let secret = matches!(volume.source, VolumeSource::Secret(_));
@@ -95,10 +129,19 @@ fn empty_dir(folder: &Path, memory: Option<Option<u64>>) -> Result<(), Error> {
     if let Some(limit) = memory
         && !mounts_below(folder).contains(&folder.to_path_buf())
     {
-        let options = limit.map_or_else(|| "mode=777".to_owned(), |bytes| format!("mode=777,size={bytes}"));
+        let options = limit.map_or_else(
+            || "mode=777".to_owned(),
+            |bytes| format!("mode=777,size={bytes}"),
+        );
         let options = std::ffi::CString::new(options).expect("there is no NUL byte in it");
-        mount("tmpfs", folder, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())
-            .map_err(|error| Error::file("mount a tmpfs at", folder)(error.into()))?;
+        mount(
+            "tmpfs",
+            folder,
+            "tmpfs",
+            MountFlags::NOSUID | MountFlags::NODEV,
+            options.as_c_str(),
+        )
+        .map_err(|error| Error::file("mount a tmpfs at", folder)(error.into()))?;
     }
     Ok(())
 }
@@ -106,7 +149,9 @@ fn empty_dir(folder: &Path, memory: Option<Option<u64>>) -> Result<(), Error> {
 fn host_path(path: &Path, kind: HostPathType) -> Result<(), String> {
     let shown = path.display();
     let found = fs::metadata(path).ok().map(|data| data.file_type());
-    let made = |result: io::Result<()>| result.map_err(|error| format!("hostPath {shown} could not be made: {error}"));
+    let made = |result: io::Result<()>| {
+        result.map_err(|error| format!("hostPath {shown} could not be made: {error}"))
+    };
     match (kind, found) {
         (HostPathType::Unset, _) => Ok(()),
         (HostPathType::DirectoryOrCreate, None) => made(fs::create_dir_all(path)),
@@ -115,32 +160,64 @@ fn host_path(path: &Path, kind: HostPathType) -> Result<(), String> {
         (kind, Some(found)) => {
             let (fits, word) = match kind {
                 HostPathType::Unset => (true, ""),
-                HostPathType::DirectoryOrCreate | HostPathType::Directory => (found.is_dir(), "a directory"),
+                HostPathType::DirectoryOrCreate | HostPathType::Directory => {
+                    (found.is_dir(), "a directory")
+                }
                 HostPathType::FileOrCreate | HostPathType::File => (found.is_file(), "a file"),
                 HostPathType::Socket => (found.is_socket(), "a socket"),
                 HostPathType::CharDevice => (found.is_char_device(), "a character device"),
                 HostPathType::BlockDevice => (found.is_block_device(), "a block device"),
             };
-            if fits { Ok(()) } else { Err(format!("hostPath type check failed: {shown} is not {word}")) }
+            if fits {
+                Ok(())
+            } else {
+                Err(format!("hostPath type check failed: {shown} is not {word}"))
+            }
         }
     }
 }
 
-fn file_set(files: &Files, secret: bool, namespace: &str, objects: &dyn Objects) -> Result<FileSet, String> {
+fn file_set(
+    files: &Files,
+    secret: bool,
+    namespace: &str,
+    objects: &dyn Objects,
+) -> Result<FileSet, String> {
     let Some(mut entries) = entries(objects, namespace, secret, &files.name) else {
-        return if files.optional { Ok(FileSet::new()) } else { Err(format!("{} \"{namespace}/{}\" not found", kind(secret), files.name)) };
+        return if files.optional {
+            Ok(FileSet::new())
+        } else {
+            Err(format!(
+                "{} \"{namespace}/{}\" not found",
+                kind(secret),
+                files.name
+            ))
+        };
     };
     let Some(items) = &files.items else {
-        return Ok(entries.into_iter().map(|(key, content)| (key, (content, files.mode))).collect());
+        return Ok(entries
+            .into_iter()
+            .map(|(key, content)| (key, (content, files.mode)))
+            .collect());
     };
     let mut set = FileSet::new();
     for item in items {
         match entries.remove(&item.key) {
             Some(content) => {
-                set.insert(item.path.clone(), (content, item.mode.unwrap_or(files.mode)));
+                set.insert(
+                    item.path.clone(),
+                    (content, item.mode.unwrap_or(files.mode)),
+                );
             }
             None if files.optional => {}
-            None => return Err(format!("{} \"{namespace}/{}\" references non-existent key: {}", kind(secret), files.name, item.key)),
+            None => {
+                return Err(format!(
+                    "{} \"{namespace}/{}\" references non-existent key: {}",
+                    kind(secret),
+                    files.name,
+                    item.key
+                ));
+            }
         }
     }
     Ok(set)
@@ -153,21 +230,32 @@ fn write_set(folder: &Path, set: &FileSet) -> Result<(), Error> {
     if current.is_some() && read_set(&data).as_ref() == Some(set) {
         return Ok(());
     }
-    let fresh = tempfile::Builder::new().prefix("..").tempdir_in(folder).map_err(Error::file("make a folder in", folder))?.keep();
+    let fresh = tempfile::Builder::new()
+        .prefix("..")
+        .tempdir_in(folder)
+        .map_err(Error::file("make a folder in", folder))?
+        .keep();
     let written = write_fresh(folder, &fresh, set);
     if written.is_err() {
         let _ = fs::remove_dir_all(&fresh);
     }
     written?;
-    let tops: BTreeSet<_> = set.keys().filter_map(|path| path.split('/').next()).collect();
+    let tops: BTreeSet<_> = set
+        .keys()
+        .filter_map(|path| path.split('/').next())
+        .collect();
     for top in &tops {
         let link = folder.join(top);
         if fs::symlink_metadata(&link).is_err() {
-            symlink(Path::new("..data").join(top), &link).map_err(Error::file("make the link", &link))?;
+            symlink(Path::new("..data").join(top), &link)
+                .map_err(Error::file("make the link", &link))?;
         }
     }
     // What the new set does not have: links to nothing, and older sets.
-    for entry in fs::read_dir(folder).map_err(Error::file("read", folder))?.flatten() {
+    for entry in fs::read_dir(folder)
+        .map_err(Error::file("read", folder))?
+        .flatten()
+    {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let path = entry.path();
@@ -181,7 +269,8 @@ fn write_set(folder: &Path, set: &FileSet) -> Result<(), Error> {
 }
 
 fn write_fresh(folder: &Path, fresh: &Path, set: &FileSet) -> Result<(), Error> {
-    fs::set_permissions(fresh, fs::Permissions::from_mode(0o755)).map_err(Error::file("set the mode of", fresh))?;
+    fs::set_permissions(fresh, fs::Permissions::from_mode(0o755))
+        .map_err(Error::file("set the mode of", fresh))?;
     for (path, (content, mode)) in set {
         let file = fresh.join(path);
         if let Some(parent) = file.parent() {
@@ -206,7 +295,10 @@ fn read_set(folder: &Path) -> Option<FileSet> {
             if data.is_dir() {
                 walk(&entry.path(), &format!("{path}/"), set)?;
             } else {
-                set.insert(path, (fs::read(entry.path())?, data.permissions().mode() & 0o777));
+                set.insert(
+                    path,
+                    (fs::read(entry.path())?, data.permissions().mode() & 0o777),
+                );
             }
         }
         Ok(())
@@ -217,9 +309,18 @@ fn read_set(folder: &Path) -> Option<FileSet> {
 }
 
 /// The host's path of a mount, and whether it is mounted read-only. The error is a message for a person.
-pub(crate) fn mount_source(pod_folder: &Path, pod: &PodSpec, mount: &VolumeMount) -> Result<(PathBuf, bool), String> {
-    let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume);
-    let Some(Volume { name, source }) = volume else { return Err(format!("volume \"{}\" not found", mount.volume)) };
+pub(crate) fn mount_source(
+    pod_folder: &Path,
+    pod: &PodSpec,
+    mount: &VolumeMount,
+) -> Result<(PathBuf, bool), String> {
+    let volume = pod
+        .volumes
+        .iter()
+        .find(|volume| volume.name == mount.volume);
+    let Some(Volume { name, source }) = volume else {
+        return Err(format!("volume \"{}\" not found", mount.volume));
+    };
     Ok(match source {
         VolumeSource::EmptyDir { .. } => (folder_of(pod_folder, name), mount.read_only),
         VolumeSource::HostPath { path, .. } => (path.clone(), mount.read_only),
@@ -227,7 +328,8 @@ pub(crate) fn mount_source(pod_folder: &Path, pod: &PodSpec, mount: &VolumeMount
             let folder = folder_of(pod_folder, name);
             // Nothing but this module writes here, so that the link leads where it says.
             let path = match &mount.sub_path {
-                Some(path) => fs::canonicalize(folder.join(path)).map_err(|_| format!("subPath {path} does not exist in volume \"{name}\""))?,
+                Some(path) => fs::canonicalize(folder.join(path))
+                    .map_err(|_| format!("subPath {path} does not exist in volume \"{name}\""))?,
                 None => folder,
             };
             (path, true)
@@ -243,17 +345,22 @@ pub(crate) fn clear(pod_folder: &Path) -> Result<(), Error> {
 /// Removes a folder with the mounts below it.
 pub(crate) fn remove(folder: &Path) -> Result<(), Error> {
     for point in mounts_below(folder) {
-        unmount(&point, UnmountFlags::DETACH).map_err(|error| Error::file("unmount", &point)(error.into()))?;
+        unmount(&point, UnmountFlags::DETACH)
+            .map_err(|error| Error::file("unmount", &point)(error.into()))?;
     }
     match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", folder)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::file("remove", folder)(error))
+        }
         _ => Ok(()),
     }
 }
 
 /// Content of `/etc/hosts` in a Pod.
 pub(crate) fn hosts_file(pod: &PodSpec, pod_ips: &[String]) -> String {
-    let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
+    );
     for address in pod_ips {
         text.push_str(&format!("{address}\t{}\n", pod.hostname));
     }
@@ -268,10 +375,17 @@ mod tests {
     use super::*;
 
     fn set(files: &[(&str, &str, u32)]) -> FileSet {
-        files.iter().map(|(path, text, mode)| ((*path).to_owned(), (text.as_bytes().to_vec(), *mode))).collect()
+        files
+            .iter()
+            .map(|(path, text, mode)| ((*path).to_owned(), (text.as_bytes().to_vec(), *mode)))
+            .collect()
     }
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).filter(|name| !name.starts_with("..")).collect();
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .filter(|name| !name.starts_with(".."))
+            .collect();
         names.sort();
         names
     }
@@ -280,14 +394,40 @@ mod tests {
     fn a_set_of_files_is_replaced_as_a_whole_and_keeps_modes() {
         let folder = tempfile::tempdir().unwrap();
         let volume = folder.path().join("v");
-        write_set(&volume, &set(&[("a", "1", 0o644), ("deep/b", "2", 0o400), ("gone", "3", 0o644)])).unwrap();
+        write_set(
+            &volume,
+            &set(&[
+                ("a", "1", 0o644),
+                ("deep/b", "2", 0o400),
+                ("gone", "3", 0o644),
+            ]),
+        )
+        .unwrap();
         assert_eq!(names(&volume), ["a", "deep", "gone"]);
         let first = fs::read_link(volume.join("..data")).unwrap();
-        let mode = |path: &str| fs::metadata(volume.join(path)).unwrap().permissions().mode() & 0o777;
+        let mode = |path: &str| {
+            fs::metadata(volume.join(path))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777
+        };
         assert_eq!((mode("a"), mode("deep/b")), (0o644, 0o400));
 
-        write_set(&volume, &set(&[("a", "1", 0o644), ("deep/b", "2", 0o400), ("gone", "3", 0o644)])).unwrap();
-        assert_eq!(fs::read_link(volume.join("..data")).unwrap(), first, "the same content was written again");
+        write_set(
+            &volume,
+            &set(&[
+                ("a", "1", 0o644),
+                ("deep/b", "2", 0o400),
+                ("gone", "3", 0o644),
+            ]),
+        )
+        .unwrap();
+        assert_eq!(
+            fs::read_link(volume.join("..data")).unwrap(),
+            first,
+            "the same content was written again"
+        );
 
         write_set(&volume, &set(&[("a", "new", 0o644), ("c", "4", 0o644)])).unwrap();
         assert_eq!(names(&volume), ["a", "c"]);

@@ -34,8 +34,13 @@ const OVERLAYFS: i64 = 0x794c_7630;
 
 /// The whole file.
 pub(super) fn text(options: &PrivateOptions, runc: &Path, major: u32) -> String {
-    let stacked = rustix::fs::statfs(&options.folder).is_ok_and(|stat| i64::from(stat.f_type) == OVERLAYFS);
-    render(options, runc, major, if stacked { "native" } else { "overlayfs" })
+    let stacked = rustix::fs::statfs(&options.folder).is_ok_and(|stat| stat.f_type == OVERLAYFS);
+    render(
+        options,
+        runc,
+        major,
+        if stacked { "native" } else { "overlayfs" },
+    )
 }
 
 fn render(options: &PrivateOptions, runc: &Path, major: u32, snapshotter: &str) -> String {
@@ -46,22 +51,39 @@ fn render(options: &PrivateOptions, runc: &Path, major: u32, snapshotter: &str) 
         text.push('\n');
     };
     let (unused, images, runtime) = if major >= 2 {
-        (UNUSED_2, "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime")
+        (
+            UNUSED_2,
+            "io.containerd.cri.v1.images",
+            "io.containerd.cri.v1.runtime",
+        )
     } else {
-        (UNUSED_1, "io.containerd.grpc.v1.cri", "io.containerd.grpc.v1.cri")
+        (
+            UNUSED_1,
+            "io.containerd.grpc.v1.cri",
+            "io.containerd.grpc.v1.cri",
+        )
     };
     line(format_args!("version = {}", if major >= 2 { 3 } else { 2 }));
     line(format_args!("root = {}", quote(&folder.join("root"))));
     line(format_args!("state = {}", quote(&folder.join("state"))));
     line(format_args!("disabled_plugins = {unused:?}"));
     line(format_args!("[debug]\nlevel = \"warn\""));
-    line(format_args!("[grpc]\naddress = {}", quote(&folder.join("containerd.sock"))));
+    line(format_args!(
+        "[grpc]\naddress = {}",
+        quote(&folder.join("containerd.sock"))
+    ));
     if major >= 2 {
-        line(format_args!("[plugins.\"{images}\"]\nsnapshotter = \"{snapshotter}\""));
-        line(format_args!("[plugins.\"{images}\".pinned_images]\nsandbox = \"{PAUSE_IMAGE}\""));
+        line(format_args!(
+            "[plugins.\"{images}\"]\nsnapshotter = \"{snapshotter}\""
+        ));
+        line(format_args!(
+            "[plugins.\"{images}\".pinned_images]\nsandbox = \"{PAUSE_IMAGE}\""
+        ));
         line(format_args!("[plugins.\"{runtime}\"]"));
     } else {
-        line(format_args!("[plugins.\"{runtime}\"]\nsandbox_image = \"{PAUSE_IMAGE}\""));
+        line(format_args!(
+            "[plugins.\"{runtime}\"]\nsandbox_image = \"{PAUSE_IMAGE}\""
+        ));
         line(format_args!("stream_server_address = \"127.0.0.1\""));
     }
     // Root in a sandbox may not lower a process's score.
@@ -69,19 +91,38 @@ fn render(options: &PrivateOptions, runc: &Path, major: u32, snapshotter: &str) 
     // Network namespaces go with the state folder, not into the host's /run/netns.
     line(format_args!("netns_mounts_under_state_dir = true"));
     line(format_args!("[plugins.\"{runtime}\".cni]"));
-    line(format_args!("bin_dir = {}\nconf_dir = {}", quote(&options.cni_bin_dir), quote(&options.cni_conf_dir)));
-    line(format_args!("[plugins.\"{runtime}\".containerd]\ndefault_runtime_name = \"runc\""));
+    line(format_args!(
+        "bin_dir = {}\nconf_dir = {}",
+        quote(&options.cni_bin_dir),
+        quote(&options.cni_conf_dir)
+    ));
+    line(format_args!(
+        "[plugins.\"{runtime}\".containerd]\ndefault_runtime_name = \"runc\""
+    ));
     if major < 2 {
         line(format_args!("snapshotter = \"{snapshotter}\""));
     }
-    line(format_args!("[plugins.\"{runtime}\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\""));
-    line(format_args!("[plugins.\"{runtime}\".containerd.runtimes.runc.options]"));
-    line(format_args!("BinaryName = {}\nRoot = {}\nSystemdCgroup = false", quote(runc), quote(&folder.join("runc"))));
+    line(format_args!(
+        "[plugins.\"{runtime}\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\""
+    ));
+    line(format_args!(
+        "[plugins.\"{runtime}\".containerd.runtimes.runc.options]"
+    ));
+    line(format_args!(
+        "BinaryName = {}\nRoot = {}\nSystemdCgroup = false",
+        quote(runc),
+        quote(&folder.join("runc"))
+    ));
     if let Some(folder) = &options.registries_dir {
-        line(format_args!("[plugins.\"{images}\".registry]\nconfig_path = {}", quote(folder)));
+        line(format_args!(
+            "[plugins.\"{images}\".registry]\nconfig_path = {}",
+            quote(folder)
+        ));
     }
     if major >= 2 {
-        line(format_args!("[plugins.\"io.containerd.grpc.v1.cri\"]\nstream_server_address = \"127.0.0.1\""));
+        line(format_args!(
+            "[plugins.\"io.containerd.grpc.v1.cri\"]\nstream_server_address = \"127.0.0.1\""
+        ));
     }
     text
 }
@@ -110,13 +151,22 @@ mod tests {
     use super::*;
 
     fn options() -> PrivateOptions {
-        PrivateOptions { cni_bin_dir: "/usr/lib/cni".into(), registries_dir: None, ..PrivateOptions::new("/s/containerd", "/s/network/cni") }
+        PrivateOptions {
+            cni_bin_dir: "/usr/lib/cni".into(),
+            registries_dir: None,
+            ..PrivateOptions::new("/s/containerd", "/s/network/cni")
+        }
     }
 
     #[test]
     fn containerd_1_gets_version_2_with_our_pause_image() {
         let text = render(&options(), Path::new("/usr/sbin/runc"), 1, "overlayfs");
-        for line in ["version = 2", "sandbox_image = \"catamaran.local/pause:dev\"", "restrict_oom_score_adj = true", "conf_dir = \"/s/network/cni\""] {
+        for line in [
+            "version = 2",
+            "sandbox_image = \"catamaran.local/pause:dev\"",
+            "restrict_oom_score_adj = true",
+            "conf_dir = \"/s/network/cni\"",
+        ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
         assert!(!text.contains("cri.v1"));
@@ -125,7 +175,12 @@ mod tests {
     #[test]
     fn containerd_2_gets_version_3_with_our_pause_image() {
         let text = render(&options(), Path::new("/usr/sbin/runc"), 2, "native");
-        for line in ["version = 3", "sandbox = \"catamaran.local/pause:dev\"", "snapshotter = \"native\"", "[plugins.\"io.containerd.cri.v1.runtime\".cni]"] {
+        for line in [
+            "version = 3",
+            "sandbox = \"catamaran.local/pause:dev\"",
+            "snapshotter = \"native\"",
+            "[plugins.\"io.containerd.cri.v1.runtime\".cni]",
+        ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
     }

@@ -20,7 +20,10 @@ pub(super) struct Process {
 }
 
 fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// State and start time from `/proc/PID/stat`.
@@ -36,13 +39,18 @@ impl Process {
     /// The process that has this pid now.
     pub(super) fn of(pid: i32) -> Option<Self> {
         let (_, start_time) = stat(pid)?;
-        Some(Self { pid, start_time, boot_id: boot_id() })
+        Some(Self {
+            pid,
+            start_time,
+            boot_id: boot_id(),
+        })
     }
 
     /// The process in the file, if it lives and has that name.
     pub(super) fn read(file: &Path, name: &str) -> Option<Self> {
         let process: Self = serde_json::from_str(&std::fs::read_to_string(file).ok()?).ok()?;
-        let named = std::fs::read_to_string(format!("/proc/{}/comm", process.pid)).is_ok_and(|comm| comm.trim() == name || comm.trim() == "setsid");
+        let named = std::fs::read_to_string(format!("/proc/{}/comm", process.pid))
+            .is_ok_and(|comm| comm.trim() == name || comm.trim() == "setsid");
         (process.is_alive() && named).then_some(process)
     }
 
@@ -52,7 +60,10 @@ impl Process {
     }
 
     pub(super) fn is_alive(&self) -> bool {
-        self.boot_id == boot_id() && stat(self.pid).is_some_and(|(state, start)| start == self.start_time && !matches!(state, 'Z' | 'X'))
+        self.boot_id == boot_id()
+            && stat(self.pid).is_some_and(|(state, start)| {
+                start == self.start_time && !matches!(state, 'Z' | 'X')
+            })
     }
 
     /// SIGTERM, and SIGKILL when it does not end within `limit`; returns when it is gone.

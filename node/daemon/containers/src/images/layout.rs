@@ -69,10 +69,23 @@ impl LocalImage {
     pub(crate) fn find(places: &[PathBuf], image: &str) -> Result<Option<Self>, Error> {
         for place in places {
             for layout in layouts_in(place) {
-                let Ok(index) = read_json::<Index>(&layout, "index.json", None) else { continue };
-                let name = layout.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if let Some(descriptor) = index.manifests.into_iter().find(|descriptor| is_named(descriptor, &name, image)) {
-                    let open = |why: io::Error| Error::Image { image: image.to_owned(), message: format!("in the OCI layout {}: {why}", layout.display()) };
+                let Ok(index) = read_json::<Index>(&layout, "index.json", None) else {
+                    continue;
+                };
+                let name = layout
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                if let Some(descriptor) = index
+                    .manifests
+                    .into_iter()
+                    .find(|descriptor| is_named(descriptor, &name, image))
+                {
+                    let open = |why: io::Error| Error::Image {
+                        image: image.to_owned(),
+                        message: format!("in the OCI layout {}: {why}", layout.display()),
+                    };
                     return Self::open(&layout, descriptor, 0).map(Some).map_err(open);
                 }
             }
@@ -81,7 +94,11 @@ impl LocalImage {
     }
 
     fn open(layout: &Path, descriptor: Descriptor, depth: u32) -> io::Result<Self> {
-        let value: Value = read_json(layout, &blob_path(&descriptor.digest)?, Some(&descriptor.digest))?;
+        let value: Value = read_json(
+            layout,
+            &blob_path(&descriptor.digest)?,
+            Some(&descriptor.digest),
+        )?;
         if value.get("manifests").is_some() {
             let index: Index = serde_json::from_value(value)?;
             let arch = match std::env::consts::ARCH {
@@ -89,21 +106,43 @@ impl LocalImage {
                 "aarch64" => "arm64",
                 other => other,
             };
-            let fits = |descriptor: &Descriptor| descriptor.platform.as_ref().is_none_or(|platform| platform.os == "linux" && platform.architecture == arch);
-            let next = index.manifests.into_iter().find(fits).filter(|_| depth < MAX_DEPTH);
-            let next = next.ok_or_else(|| io::Error::other(format!("index {} has no image for linux/{arch}", descriptor.digest)))?;
+            let fits = |descriptor: &Descriptor| {
+                descriptor
+                    .platform
+                    .as_ref()
+                    .is_none_or(|platform| platform.os == "linux" && platform.architecture == arch)
+            };
+            let next = index
+                .manifests
+                .into_iter()
+                .find(fits)
+                .filter(|_| depth < MAX_DEPTH);
+            let next = next.ok_or_else(|| {
+                io::Error::other(format!(
+                    "index {} has no image for linux/{arch}",
+                    descriptor.digest
+                ))
+            })?;
             return Self::open(layout, next, depth + 1);
         }
         let manifest: Manifest = serde_json::from_value(value)?;
         let config_digest = manifest.config.digest.clone();
         let mut blobs = vec![descriptor.clone(), manifest.config];
         blobs.extend(manifest.layers);
-        Ok(Self { path: layout.to_owned(), config_digest, manifest: descriptor, blobs })
+        Ok(Self {
+            path: layout.to_owned(),
+            config_digest,
+            manifest: descriptor,
+            blobs,
+        })
     }
 
     /// An archive with this image alone, named `image`, with every blob's digest verified.
     pub(crate) fn archive(&self, image: &str) -> Result<File, Error> {
-        self.pack(image).map_err(|error| Error::Image { image: image.to_owned(), message: format!("in the OCI layout {}: {error}", self.path.display()) })
+        self.pack(image).map_err(|error| Error::Image {
+            image: image.to_owned(),
+            message: format!("in the OCI layout {}: {error}", self.path.display()),
+        })
     }
 
     fn pack(&self, image: &str) -> io::Result<File> {
@@ -111,7 +150,8 @@ impl LocalImage {
         if self.manifest.media_type.is_empty() {
             manifest["mediaType"] = json!("application/vnd.oci.image.manifest.v1+json");
         }
-        manifest["annotations"] = json!({"io.containerd.image.name": image, "org.opencontainers.image.ref.name": image});
+        manifest["annotations"] =
+            json!({"io.containerd.image.name": image, "org.opencontainers.image.ref.name": image});
         let index = json!({"schemaVersion": 2, "manifests": [manifest]});
         let mut tar = tar::Builder::new(tempfile::tempfile()?);
         let add = |tar: &mut tar::Builder<File>, name: &str, size: u64, content: &mut dyn Read| {
@@ -121,9 +161,19 @@ impl LocalImage {
             tar.append_data(&mut header, name, content)
         };
         let text = br#"{"imageLayoutVersion":"1.0.0"}"#;
-        add(&mut tar, "oci-layout", text.len() as u64, &mut text.as_slice())?;
+        add(
+            &mut tar,
+            "oci-layout",
+            text.len() as u64,
+            &mut text.as_slice(),
+        )?;
         let text = serde_json::to_vec(&index)?;
-        add(&mut tar, "index.json", text.len() as u64, &mut text.as_slice())?;
+        add(
+            &mut tar,
+            "index.json",
+            text.len() as u64,
+            &mut text.as_slice(),
+        )?;
         let mut done = std::collections::BTreeSet::new();
         for blob in &self.blobs {
             if !done.insert(&blob.digest) {
@@ -134,9 +184,15 @@ impl LocalImage {
             read_entry(&self.path, &path, |size, content| {
                 packed = (|| {
                     if size != blob.size {
-                        return Err(io::Error::other(format!("blob {} has {size} bytes, its descriptor says {}", blob.digest, blob.size)));
+                        return Err(io::Error::other(format!(
+                            "blob {} has {size} bytes, its descriptor says {}",
+                            blob.digest, blob.size
+                        )));
                     }
-                    let mut hashing = Hashing { content, hash: Sha256::new() };
+                    let mut hashing = Hashing {
+                        content,
+                        hash: Sha256::new(),
+                    };
                     add(&mut tar, &path, size, &mut hashing)?;
                     verify(&blob.digest, hashing.hash)
                 })();
@@ -166,12 +222,20 @@ impl Read for Hashing<'_> {
 
 fn verify(digest: &str, hash: Sha256) -> io::Result<()> {
     let found = format!("sha256:{}", hex(&hash.finalize()));
-    if found == digest { Ok(()) } else { Err(io::Error::other(format!("digest mismatch: blob {digest} has the content of {found}"))) }
+    if found == digest {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!(
+            "digest mismatch: blob {digest} has the content of {found}"
+        )))
+    }
 }
 
 /// The reference can be in no registry.
 pub(super) fn is_local(image: &str) -> bool {
-    image.strip_prefix(LOCAL_HOST).is_some_and(|rest| rest.starts_with('/'))
+    image
+        .strip_prefix(LOCAL_HOST)
+        .is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The place itself if it is a layout, else the layouts in it, in the order of their names.
@@ -179,36 +243,67 @@ fn layouts_in(place: &Path) -> Vec<PathBuf> {
     if is_layout(place) {
         return vec![place.to_owned()];
     }
-    let mut found: Vec<_> = std::fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| is_layout(path)).collect();
+    let mut found: Vec<_> = std::fs::read_dir(place)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| is_layout(path))
+        .collect();
     found.sort();
     found
 }
 
 fn is_layout(path: &Path) -> bool {
-    if path.is_dir() { path.join("oci-layout").is_file() } else { path.extension().is_some_and(|extension| extension == "tar") && path.is_file() }
+    if path.is_dir() {
+        path.join("oci-layout").is_file()
+    } else {
+        path.extension().is_some_and(|extension| extension == "tar") && path.is_file()
+    }
 }
 
 fn is_named(descriptor: &Descriptor, layout: &str, image: &str) -> bool {
-    if descriptor.annotations.get("io.containerd.image.name").is_some_and(|name| name == image) {
+    if descriptor
+        .annotations
+        .get("io.containerd.image.name")
+        .is_some_and(|name| name == image)
+    {
         return true;
     }
-    let Some(name) = descriptor.annotations.get("org.opencontainers.image.ref.name") else { return false };
+    let Some(name) = descriptor
+        .annotations
+        .get("org.opencontainers.image.ref.name")
+    else {
+        return false;
+    };
     let stem = layout.trim_end_matches(".tar").trim_end_matches(".oci");
-    name == image || format!("{LOCAL_HOST}/{stem}:{name}") == image || format!("{LOCAL_HOST}/{name}") == image
+    name == image
+        || format!("{LOCAL_HOST}/{stem}:{name}") == image
+        || format!("{LOCAL_HOST}/{name}") == image
 }
 
 fn blob_path(digest: &str) -> io::Result<String> {
     match digest.strip_prefix("sha256:") {
-        Some(hash) if hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(format!("blobs/sha256/{hash}")),
-        _ => Err(io::Error::other(format!("digest {digest:?} is not sha256:<64 hexadecimal digits>"))),
+        Some(hash) if hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Ok(format!("blobs/sha256/{hash}"))
+        }
+        _ => Err(io::Error::other(format!(
+            "digest {digest:?} is not sha256:<64 hexadecimal digits>"
+        ))),
     }
 }
 
-fn read_json<T: for<'de> Deserialize<'de>>(layout: &Path, name: &str, digest: Option<&str>) -> io::Result<T> {
+fn read_json<T: for<'de> Deserialize<'de>>(
+    layout: &Path,
+    name: &str,
+    digest: Option<&str>,
+) -> io::Result<T> {
     let mut text = Vec::new();
     read_entry(layout, name, |size, content| {
         if size > MAX_DOCUMENT {
-            return Err(io::Error::other(format!("{name} has {size} bytes, at most {MAX_DOCUMENT} are read")));
+            return Err(io::Error::other(format!(
+                "{name} has {size} bytes, at most {MAX_DOCUMENT} are read"
+            )));
         }
         content.read_to_end(&mut text).map(|_| ())
     })?;
@@ -219,10 +314,20 @@ fn read_json<T: for<'de> Deserialize<'de>>(layout: &Path, name: &str, digest: Op
 }
 
 /// Calls `use_it` with size and content of one file of a layout.
-fn read_entry(layout: &Path, name: &str, mut use_it: impl FnMut(u64, &mut dyn Read) -> io::Result<()>) -> io::Result<()> {
+fn read_entry(
+    layout: &Path,
+    name: &str,
+    mut use_it: impl FnMut(u64, &mut dyn Read) -> io::Result<()>,
+) -> io::Result<()> {
     let absent = || io::Error::other(format!("{name} is missing"));
     if layout.is_dir() {
-        let mut file = File::open(layout.join(name)).map_err(|error| if error.kind() == io::ErrorKind::NotFound { absent() } else { error })?;
+        let mut file = File::open(layout.join(name)).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                absent()
+            } else {
+                error
+            }
+        })?;
         let size = file.metadata()?.len();
         return use_it(size, &mut file);
     }
@@ -249,10 +354,15 @@ mod tests {
             std::fs::write(blobs.join(&hash), content).unwrap();
             json!({"digest": format!("sha256:{hash}"), "size": content.len()})
         };
-        let manifest = json!({"schemaVersion": 2, "config": blob(b"{}"), "layers": [blob(b"layer")]});
+        let manifest =
+            json!({"schemaVersion": 2, "config": blob(b"{}"), "layers": [blob(b"layer")]});
         let mut manifest = blob(manifest.to_string().as_bytes());
         manifest["annotations"] = json!({"org.opencontainers.image.ref.name": annotation});
-        std::fs::write(folder.join("index.json"), json!({"manifests": [manifest]}).to_string()).unwrap();
+        std::fs::write(
+            folder.join("index.json"),
+            json!({"manifests": [manifest]}).to_string(),
+        )
+        .unwrap();
         std::fs::write(folder.join("oci-layout"), "{}").unwrap();
         hex(&Sha256::digest(b"layer"))
     }
@@ -263,8 +373,17 @@ mod tests {
         write_layout(&place.path().join("busybox"), "dev");
         write_layout(&place.path().join("x"), "reg.test/app:1");
         let places = [place.path().to_owned()];
-        for (image, found) in [("catamaran.local/busybox:dev", true), ("reg.test/app:1", true), ("catamaran.local/busybox:2", false), ("busybox:dev", false)] {
-            assert_eq!(LocalImage::find(&places, image).unwrap().is_some(), found, "{image}");
+        for (image, found) in [
+            ("catamaran.local/busybox:dev", true),
+            ("reg.test/app:1", true),
+            ("catamaran.local/busybox:2", false),
+            ("busybox:dev", false),
+        ] {
+            assert_eq!(
+                LocalImage::find(&places, image).unwrap().is_some(),
+                found,
+                "{image}"
+            );
         }
     }
 
@@ -272,11 +391,19 @@ mod tests {
     fn an_archive_of_an_archive_is_the_same_image() {
         let place = tempfile::tempdir().unwrap();
         write_layout(&place.path().join("busybox"), "dev");
-        let image = LocalImage::find(&[place.path().to_owned()], "catamaran.local/busybox:dev").unwrap().unwrap();
+        let image = LocalImage::find(&[place.path().to_owned()], "catamaran.local/busybox:dev")
+            .unwrap()
+            .unwrap();
         let mut file = image.archive("catamaran.local/busybox:dev").unwrap();
         let copy = tempfile::tempdir().unwrap();
-        io::copy(&mut file, &mut File::create(copy.path().join("any.tar")).unwrap()).unwrap();
-        let again = LocalImage::find(&[copy.path().to_owned()], "catamaran.local/busybox:dev").unwrap().unwrap();
+        io::copy(
+            &mut file,
+            &mut File::create(copy.path().join("any.tar")).unwrap(),
+        )
+        .unwrap();
+        let again = LocalImage::find(&[copy.path().to_owned()], "catamaran.local/busybox:dev")
+            .unwrap()
+            .unwrap();
         assert_eq!(again.config_digest, image.config_digest);
         again.archive("x").unwrap();
     }
@@ -287,8 +414,13 @@ mod tests {
         let layout = place.path().join("busybox");
         let layer = write_layout(&layout, "dev");
         std::fs::write(layout.join("blobs/sha256").join(layer), b"LAYER").unwrap();
-        let image = LocalImage::find(&[place.path().to_owned()], "catamaran.local/busybox:dev").unwrap().unwrap();
-        let message = image.archive("catamaran.local/busybox:dev").unwrap_err().to_string();
+        let image = LocalImage::find(&[place.path().to_owned()], "catamaran.local/busybox:dev")
+            .unwrap()
+            .unwrap();
+        let message = image
+            .archive("catamaran.local/busybox:dev")
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("digest mismatch"), "{message}");
     }
 }

@@ -27,13 +27,22 @@ struct Field {
 }
 
 const fn yes(path: &'static str) -> Field {
-    Field { path, support: Support::Supported }
+    Field {
+        path,
+        support: Support::Supported,
+    }
 }
 const fn warn(path: &'static str, why: &'static str) -> Field {
-    Field { path, support: Support::Accepted(why) }
+    Field {
+        path,
+        support: Support::Accepted(why),
+    }
 }
 const fn skip(path: &'static str) -> Field {
-    Field { path, support: Support::Ignored }
+    Field {
+        path,
+        support: Support::Ignored,
+    }
 }
 
 const ONE_NODE: &str = "there is one machine, so nothing is scheduled";
@@ -57,7 +66,10 @@ const TABLE: &[Field] = &[
     warn("metadata.finalizers", "nothing waits for finalizers here"),
     warn("metadata.ownerReferences", "owners are not followed here"),
     warn("metadata.generateName", "metadata.name is used"),
-    warn("status", "a status is made here and never read from a manifest"),
+    warn(
+        "status",
+        "a status is made here and never read from a manifest",
+    ),
     warn("spec.affinity", ONE_NODE),
     warn("spec.nodeName", ONE_NODE),
     warn("spec.nodeSelector", ONE_NODE),
@@ -70,7 +82,10 @@ const TABLE: &[Field] = &[
     warn("spec.automountServiceAccountToken", NO_API),
     warn("spec.serviceAccount", NO_API),
     warn("spec.serviceAccountName", NO_API),
-    warn("spec.enableServiceLinks", "there are no Services here, so no variables for them"),
+    warn(
+        "spec.enableServiceLinks",
+        "there are no Services here, so no variables for them",
+    ),
     yes("spec.dnsPolicy"),
     yes("spec.dnsConfig.nameservers"),
     yes("spec.dnsConfig.searches"),
@@ -145,8 +160,14 @@ const CONTAINER: &[Field] = &[
     yes("resources.limits.memory"),
     yes("resources.requests.cpu"),
     yes("resources.requests.memory"),
-    warn("resources.limits.ephemeral-storage", "container disks are not limited here"),
-    warn("resources.requests.ephemeral-storage", "container disks are not limited here"),
+    warn(
+        "resources.limits.ephemeral-storage",
+        "container disks are not limited here",
+    ),
+    warn(
+        "resources.requests.ephemeral-storage",
+        "container disks are not limited here",
+    ),
     yes("securityContext.runAsUser"),
     yes("securityContext.runAsGroup"),
     yes("securityContext.runAsNonRoot"),
@@ -158,7 +179,10 @@ const CONTAINER: &[Field] = &[
     yes("securityContext.seccompProfile.type"),
     warn("terminationMessagePath", MESSAGE),
     warn("terminationMessagePolicy", MESSAGE),
-    warn("resizePolicy", "a changed container is replaced, never resized"),
+    warn(
+        "resizePolicy",
+        "a changed container is replaced, never resized",
+    ),
 ];
 
 /// Fields of a probe, relative to it; they hold for `livenessProbe`, `readinessProbe` and `startupProbe`.
@@ -181,16 +205,30 @@ const PROBE: &[Field] = &[
 ];
 
 /// Lists of containers, and whether their containers may have probes.
-const CONTAINER_LISTS: &[(&str, bool)] = &[("spec.containers[]", true), ("spec.initContainers[]", false)];
+const CONTAINER_LISTS: &[(&str, bool)] = &[
+    ("spec.containers[]", true),
+    ("spec.initContainers[]", false),
+];
 const PROBES: &[&str] = &["livenessProbe", "readinessProbe", "startupProbe"];
 
 /// Every line of the table with its whole path, for the check and for the documentation.
 pub fn all_fields() -> Vec<(String, Support)> {
-    let mut fields: Vec<_> = TABLE.iter().map(|field| (field.path.to_owned(), field.support)).collect();
+    let mut fields: Vec<_> = TABLE
+        .iter()
+        .map(|field| (field.path.to_owned(), field.support))
+        .collect();
     for (list, probes) in CONTAINER_LISTS {
-        fields.extend(CONTAINER.iter().map(|field| (format!("{list}.{}", field.path), field.support)));
+        fields.extend(
+            CONTAINER
+                .iter()
+                .map(|field| (format!("{list}.{}", field.path), field.support)),
+        );
         for probe in PROBES.iter().filter(|_| *probes) {
-            fields.extend(PROBE.iter().map(|field| (format!("{list}.{probe}.{}", field.path), field.support)));
+            fields.extend(
+                PROBE
+                    .iter()
+                    .map(|field| (format!("{list}.{probe}.{}", field.path), field.support)),
+            );
         }
     }
     fields
@@ -199,7 +237,11 @@ pub fn all_fields() -> Vec<(String, Support)> {
 /// Walks `manifest` and reports each field that is not in the table, and a warning for each accepted one.
 /// `typed` is the manifest after a round through the types: a field that is missing there is unknown to Kubernetes.
 pub(crate) fn check(manifest: &Value, typed: Option<&Value>) -> (Vec<Problem>, Vec<Warning>) {
-    let mut walk = Walk { fields: all_fields(), problems: Vec::new(), warnings: Vec::new() };
+    let mut walk = Walk {
+        fields: all_fields(),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
     walk.value(manifest, typed, "", "");
     (walk.problems, walk.warnings)
 }
@@ -224,7 +266,13 @@ impl Walk {
             }
             return;
         }
-        let inside = |rest: char| move |(field, _): &(String, Support)| field.strip_prefix(pattern).is_some_and(|tail| tail.starts_with(rest));
+        let inside = |rest: char| {
+            move |(field, _): &(String, Support)| {
+                field
+                    .strip_prefix(pattern)
+                    .is_some_and(|tail| tail.starts_with(rest))
+            }
+        };
         match value {
             Value::Object(map) if pattern.is_empty() || self.fields.iter().any(inside('.')) => {
                 for (key, value) in map {
@@ -232,19 +280,34 @@ impl Walk {
                         "" => (key.clone(), key.clone()),
                         _ => (format!("{path}.{key}"), format!("{pattern}.{key}")),
                     };
-                    self.value(value, typed.and_then(|typed| typed.get(key)), &path, &pattern);
+                    self.value(
+                        value,
+                        typed.and_then(|typed| typed.get(key)),
+                        &path,
+                        &pattern,
+                    );
                 }
             }
             Value::Array(list) if self.fields.iter().any(inside('[')) => {
                 for (index, value) in list.iter().enumerate() {
-                    self.value(value, typed.and_then(|typed| typed.get(index)), &format!("{path}[{index}]"), &format!("{pattern}[]"));
+                    self.value(
+                        value,
+                        typed.and_then(|typed| typed.get(index)),
+                        &format!("{path}[{index}]"),
+                        &format!("{pattern}[]"),
+                    );
                 }
             }
             // A list where an object belongs, or the other way round: the types say so.
             _ if self.fields.iter().any(inside('.')) || self.fields.iter().any(inside('[')) => {}
             _ if is_empty(value) && typed.is_some() => {}
-            _ if typed.is_some() => self.problems.push(Problem::forbidden(path, "this field of a Pod is not supported")),
-            _ => self.problems.push(Problem::forbidden(path, "unknown field")),
+            _ if typed.is_some() => self.problems.push(Problem::forbidden(
+                path,
+                "this field of a Pod is not supported",
+            )),
+            _ => self
+                .problems
+                .push(Problem::forbidden(path, "unknown field")),
         }
     }
 }

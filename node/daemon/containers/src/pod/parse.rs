@@ -10,7 +10,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::container::{self, Context};
 use super::problem::{InvalidPod, Problem, Warning};
-use super::{Container, DnsConfig, DnsPolicy, HostAlias, PodKey, PodSecurity, PodSpec, RestartPolicy, fields, volume, words};
+use super::{
+    Container, DnsConfig, DnsPolicy, HostAlias, PodKey, PodSecurity, PodSpec, RestartPolicy,
+    fields, limits, volume, words,
+};
 
 /// Namespace of the uids that are made from names.
 const UIDS: uuid::Uuid = uuid::uuid!("6f0b6d0e-7b0b-5c3e-9a55-1f6f3a9d5c11");
@@ -22,13 +25,22 @@ impl PodSpec {
     /// [`InvalidPod`] with every field that is unknown, not supported, or wrong.
     pub fn parse(manifest: &Value) -> Result<(Self, Vec<Warning>), InvalidPod> {
         let typed = serde_path_to_error::deserialize::<_, wire::Pod>(manifest);
-        let round_trip = typed.as_ref().ok().and_then(|pod| serde_json::to_value(pod).ok());
+        let round_trip = typed
+            .as_ref()
+            .ok()
+            .and_then(|pod| serde_json::to_value(pod).ok());
         // Without types nothing is known to be unknown.
-        let (mut problems, mut warnings) = fields::check(manifest, round_trip.as_ref().or(typed.is_err().then_some(manifest)));
+        let (mut problems, mut warnings) = fields::check(
+            manifest,
+            round_trip.as_ref().or(typed.is_err().then_some(manifest)),
+        );
         let spec = match &typed {
             Ok(pod) => Some(spec(pod, manifest, &mut problems, &mut warnings)),
             Err(error) => {
-                problems.push(Problem { field: error.path().to_string(), message: format!("Invalid value: {}", error.inner()) });
+                problems.push(Problem {
+                    field: error.path().to_string(),
+                    message: format!("Invalid value: {}", error.inner()),
+                });
                 None
             }
         };
@@ -36,8 +48,13 @@ impl PodSpec {
             Some(spec) if problems.is_empty() => Ok((spec, warnings)),
             _ => {
                 let text = |field: &str| manifest.pointer(field).and_then(Value::as_str);
-                let namespace = text("/metadata/namespace").filter(|text| !text.is_empty()).unwrap_or("default");
-                Err(InvalidPod { pod: format!("{namespace}/{}", text("/metadata/name").unwrap_or_default()), problems })
+                let namespace = text("/metadata/namespace")
+                    .filter(|text| !text.is_empty())
+                    .unwrap_or("default");
+                Err(InvalidPod {
+                    pod: format!("{namespace}/{}", text("/metadata/name").unwrap_or_default()),
+                    problems,
+                })
             }
         }
     }
@@ -53,25 +70,53 @@ impl TryFrom<&wire::Pod> for PodSpec {
     }
 }
 
-fn spec(pod: &wire::Pod, manifest: &Value, problems: &mut Vec<Problem>, warnings: &mut Vec<Warning>) -> PodSpec {
+fn spec(
+    pod: &wire::Pod,
+    manifest: &Value,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Warning>,
+) -> PodSpec {
     let meta = &pod.metadata;
     let key = PodKey {
-        namespace: meta.namespace.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned()),
+        namespace: meta
+            .namespace
+            .clone()
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "default".to_owned()),
         name: meta.name.clone().unwrap_or_default(),
     };
     words::subdomain("metadata.name", &key.name, problems);
     words::label("metadata.namespace", &key.namespace, problems);
-    let uid = meta.uid.clone().unwrap_or_else(|| uuid::Uuid::new_v5(&UIDS, key.to_string().as_bytes()).to_string());
+    let uid = meta
+        .uid
+        .clone()
+        .unwrap_or_else(|| uuid::Uuid::new_v5(&UIDS, key.to_string().as_bytes()).to_string());
     if pod.spec.is_none() {
         problems.push(Problem::required("spec"));
     }
     let empty = wire::PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
 
-    let volumes = volume::parse(spec.volumes.as_deref().unwrap_or_default(), problems, warnings);
-    let context = Context { volumes: &volumes, volume_names: spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect() };
+    let volumes = volume::parse(
+        spec.volumes.as_deref().unwrap_or_default(),
+        problems,
+        warnings,
+    );
+    let context = Context {
+        volumes: &volumes,
+        volume_names: spec
+            .volumes
+            .iter()
+            .flatten()
+            .map(|volume| volume.name.as_str())
+            .collect(),
+    };
     let mut names = BTreeSet::new();
-    let mut list = |field: &str, list: &[wire::Container], init, problems: &mut Vec<Problem>| -> Vec<Container> {
+    let mut list = |field: &str,
+                    list: &[wire::Container],
+                    init,
+                    problems: &mut Vec<Problem>|
+     -> Vec<Container> {
         let parse = |(index, container): (usize, &wire::Container)| {
             let at = format!("spec.{field}[{index}]");
             if !names.insert(container.name.clone()) {
@@ -81,7 +126,12 @@ fn spec(pod: &wire::Pod, manifest: &Value, problems: &mut Vec<Problem>, warnings
         };
         list.iter().enumerate().map(parse).collect()
     };
-    let init_containers = list("initContainers", spec.init_containers.as_deref().unwrap_or_default(), true, problems);
+    let init_containers = list(
+        "initContainers",
+        spec.init_containers.as_deref().unwrap_or_default(),
+        true,
+        problems,
+    );
     let containers = list("containers", &spec.containers, false, problems);
     if containers.is_empty() && pod.spec.is_some() {
         problems.push(Problem::required("spec.containers"));
@@ -94,7 +144,11 @@ fn spec(pod: &wire::Pod, manifest: &Value, problems: &mut Vec<Problem>, warnings
         "OnFailure" => RestartPolicy::OnFailure,
         "Never" => RestartPolicy::Never,
         other => {
-            problems.push(Problem::unsupported("spec.restartPolicy", other, &["Always", "OnFailure", "Never"]));
+            problems.push(Problem::unsupported(
+                "spec.restartPolicy",
+                other,
+                &["Always", "OnFailure", "Never"],
+            ));
             RestartPolicy::Always
         }
     };
@@ -103,13 +157,22 @@ fn spec(pod: &wire::Pod, manifest: &Value, problems: &mut Vec<Problem>, warnings
         "Default" => DnsPolicy::Default,
         "None" => DnsPolicy::None,
         other => {
-            problems.push(Problem::unsupported("spec.dnsPolicy", other, &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]));
+            problems.push(Problem::unsupported(
+                "spec.dnsPolicy",
+                other,
+                &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+            ));
             DnsPolicy::ClusterFirst
         }
     };
     let dns_config = dns_config(spec, problems);
     if dns == DnsPolicy::None && dns_config.servers.is_empty() {
-        problems.push(Problem { field: "spec.dnsConfig.nameservers".to_owned(), message: "Required value: must provide at least one DNS nameserver when `dnsPolicy` is None".to_owned() });
+        problems.push(Problem {
+            field: "spec.dnsConfig.nameservers".to_owned(),
+            message:
+                "Required value: must provide at least one DNS nameserver when `dnsPolicy` is None"
+                    .to_owned(),
+        });
     }
     if let Some(os) = spec.os.as_ref().filter(|os| os.name != "linux") {
         problems.push(Problem::unsupported("spec.os.name", &os.name, &["linux"]));
@@ -119,14 +182,29 @@ fn spec(pod: &wire::Pod, manifest: &Value, problems: &mut Vec<Problem>, warnings
             words::label("spec.hostname", name, problems);
             name
         }
-        None => key.name.get(..63).unwrap_or(&key.name).trim_end_matches(['-', '.']),
+        None => key
+            .name
+            .get(..63)
+            .unwrap_or(&key.name)
+            .trim_end_matches(['-', '.']),
     }
     .to_owned();
     let grace = spec.termination_grace_period_seconds.unwrap_or(30);
-    words::range("spec.terminationGracePeriodSeconds", grace, 0, i64::from(u32::MAX), problems);
+    words::range(
+        "spec.terminationGracePeriodSeconds",
+        grace,
+        0,
+        i64::from(u32::MAX),
+        problems,
+    );
     let host_aliases = host_aliases(spec, problems);
     let security = pod_security(spec, problems);
-    let pull_secrets = spec.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect();
+    let pull_secrets = spec
+        .image_pull_secrets
+        .iter()
+        .flatten()
+        .map(|secret| secret.name.clone())
+        .collect();
 
     PodSpec {
         key,
@@ -145,7 +223,11 @@ fn spec(pod: &wire::Pod, manifest: &Value, problems: &mut Vec<Problem>, warnings
         share_process_namespace: spec.share_process_namespace.unwrap_or(false),
         security,
         pull_secrets,
-        service_account: spec.service_account_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned()),
+        service_account: spec
+            .service_account_name
+            .clone()
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "default".to_owned()),
         digest: digest(manifest.get("spec").unwrap_or(&Value::Null)),
     }
 }
@@ -157,7 +239,10 @@ fn host_ports(containers: &[Container], problems: &mut Vec<Problem>) {
             if let Some(host_port) = port.host_port
                 && !used.insert((port.protocol, host_port, port.host_ip))
             {
-                problems.push(Problem::duplicate(format!("spec.containers[{index}].ports[{number}].hostPort"), host_port));
+                problems.push(Problem::duplicate(
+                    format!("spec.containers[{index}].ports[{number}].hostPort"),
+                    host_port,
+                ));
             }
         }
     }
@@ -166,29 +251,54 @@ fn host_ports(containers: &[Container], problems: &mut Vec<Problem>) {
 /// `runAsNonRoot` and user 0 can never start: said at once rather than at each start.
 fn non_root(spec: &wire::PodSpec, problems: &mut Vec<Problem>) {
     let pod = spec.security_context.as_ref();
-    let lists = [("containers", spec.containers.as_slice()), ("initContainers", spec.init_containers.as_deref().unwrap_or_default())];
+    let lists = [
+        ("containers", spec.containers.as_slice()),
+        (
+            "initContainers",
+            spec.init_containers.as_deref().unwrap_or_default(),
+        ),
+    ];
     for (field, list) in lists {
         for (index, container) in list.iter().enumerate() {
             let own = container.security_context.as_ref();
-            let non_root = own.and_then(|own| own.run_as_non_root).or(pod.and_then(|pod| pod.run_as_non_root));
-            let user = own.and_then(|own| own.run_as_user).or(pod.and_then(|pod| pod.run_as_user));
+            let non_root = own
+                .and_then(|own| own.run_as_non_root)
+                .or(pod.and_then(|pod| pod.run_as_non_root));
+            let user = own
+                .and_then(|own| own.run_as_user)
+                .or(pod.and_then(|pod| pod.run_as_user));
             if non_root == Some(true) && user == Some(0) {
-                problems.push(Problem::invalid(format!("spec.{field}[{index}].securityContext.runAsUser"), 0, "must not be 0 when `runAsNonRoot` is true"));
+                problems.push(Problem::invalid(
+                    format!("spec.{field}[{index}].securityContext.runAsUser"),
+                    0,
+                    "must not be 0 when `runAsNonRoot` is true",
+                ));
             }
         }
     }
 }
 
 fn dns_config(spec: &wire::PodSpec, problems: &mut Vec<Problem>) -> DnsConfig {
-    let Some(config) = &spec.dns_config else { return DnsConfig::default() };
+    let Some(config) = &spec.dns_config else {
+        return DnsConfig::default();
+    };
     for (index, server) in config.nameservers.iter().flatten().enumerate() {
         if server.parse::<std::net::IpAddr>().is_err() {
-            problems.push(Problem::invalid(format!("spec.dnsConfig.nameservers[{index}]"), server, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+            problems.push(Problem::invalid(
+                format!("spec.dnsConfig.nameservers[{index}]"),
+                server,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ));
         }
     }
     let option = |option: &wire::PodDNSConfigOption| {
         let name = option.name.clone()?;
-        Some(option.value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}:{value}")))
+        Some(
+            option
+                .value
+                .as_ref()
+                .map_or_else(|| name.clone(), |value| format!("{name}:{value}")),
+        )
     };
     DnsConfig {
         servers: config.nameservers.clone().unwrap_or_default(),
@@ -207,7 +317,11 @@ fn host_aliases(spec: &wire::PodSpec, problems: &mut Vec<Problem>) -> Vec<HostAl
         }
         match alias.ip.parse() {
             Ok(address) => aliases.push(HostAlias { address, names }),
-            Err(_) => problems.push(Problem::invalid(format!("{at}.ip"), &alias.ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")),
+            Err(_) => problems.push(Problem::invalid(
+                format!("{at}.ip"),
+                &alias.ip,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            )),
         }
     }
     aliases
@@ -215,16 +329,24 @@ fn host_aliases(spec: &wire::PodSpec, problems: &mut Vec<Problem>) -> Vec<HostAl
 
 fn pod_security(spec: &wire::PodSpec, problems: &mut Vec<Problem>) -> PodSecurity {
     let at = "spec.securityContext";
-    let Some(context) = &spec.security_context else { return PodSecurity::default() };
+    let Some(context) = &spec.security_context else {
+        return PodSecurity::default();
+    };
     for (index, group) in context.supplemental_groups.iter().flatten().enumerate() {
-        words::range(&format!("{at}.supplementalGroups[{index}]"), *group, 0, i64::from(i32::MAX), problems);
+        words::range(
+            &format!("{at}.supplementalGroups[{index}]"),
+            *group,
+            0,
+            i64::from(i32::MAX),
+            problems,
+        );
     }
     PodSecurity {
-        run_as_user: container::id(&format!("{at}.runAsUser"), context.run_as_user, problems),
-        run_as_group: container::id(&format!("{at}.runAsGroup"), context.run_as_group, problems),
+        run_as_user: limits::id(&format!("{at}.runAsUser"), context.run_as_user, problems),
+        run_as_group: limits::id(&format!("{at}.runAsGroup"), context.run_as_group, problems),
         run_as_non_root: context.run_as_non_root.unwrap_or(false),
         supplemental_groups: context.supplemental_groups.clone().unwrap_or_default(),
-        seccomp: container::seccomp(at, context.seccomp_profile.as_ref(), problems),
+        seccomp: limits::seccomp(at, context.seccomp_profile.as_ref(), problems),
     }
 }
 
@@ -233,7 +355,8 @@ fn digest(value: &Value) -> String {
     fn write(value: &Value, text: &mut String) {
         match value {
             Value::Object(map) => {
-                let mut entries: Vec<_> = map.iter().filter(|(_, value)| !value.is_null()).collect();
+                let mut entries: Vec<_> =
+                    map.iter().filter(|(_, value)| !value.is_null()).collect();
                 entries.sort_by_key(|(key, _)| *key);
                 text.push('{');
                 for (key, value) in entries {

@@ -60,7 +60,13 @@ pub enum Check {
 pub type ProbePort = u16;
 
 /// `container` is the parsed container without its probes.
-pub(super) fn parse(at: &str, probe: &wire::Probe, readiness: bool, container: &Container, problems: &mut Vec<Problem>) -> Option<Probe> {
+pub(super) fn parse(
+    at: &str,
+    probe: &wire::Probe,
+    readiness: bool,
+    container: &Container,
+    problems: &mut Vec<Problem>,
+) -> Option<Probe> {
     let mut checks = Vec::new();
     if let Some(exec) = &probe.exec {
         let command = exec.command.clone().unwrap_or_default();
@@ -72,53 +78,126 @@ pub(super) fn parse(at: &str, probe: &wire::Probe, readiness: bool, container: &
     if let Some(get) = &probe.http_get {
         let scheme = get.scheme.as_deref().unwrap_or("HTTP");
         if scheme != "HTTP" {
-            problems.push(Problem::unsupported(format!("{at}.httpGet.scheme"), scheme, &["HTTP"]));
+            problems.push(Problem::unsupported(
+                format!("{at}.httpGet.scheme"),
+                scheme,
+                &["HTTP"],
+            ));
         }
-        let path = get.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
-        let path = if path.starts_with('/') { path } else { format!("/{path}") };
+        let path = get
+            .path
+            .clone()
+            .filter(|path| !path.is_empty())
+            .unwrap_or_else(|| "/".to_owned());
+        let path = if path.starts_with('/') {
+            path
+        } else {
+            format!("/{path}")
+        };
         if path.bytes().any(|b| b <= b' ' || b == 0x7f) {
-            problems.push(Problem::invalid(format!("{at}.httpGet.path"), &path, "must not contain spaces or control characters"));
+            problems.push(Problem::invalid(
+                format!("{at}.httpGet.path"),
+                &path,
+                "must not contain spaces or control characters",
+            ));
         }
-        let headers: Vec<_> = get.http_headers.iter().flatten().map(|header| (header.name.clone(), header.value.clone())).collect();
+        let headers: Vec<_> = get
+            .http_headers
+            .iter()
+            .flatten()
+            .map(|header| (header.name.clone(), header.value.clone()))
+            .collect();
         for (index, (name, value)) in headers.iter().enumerate() {
             let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
             if name.is_empty() || !name.bytes().all(token) {
-                problems.push(Problem::invalid(format!("{at}.httpGet.httpHeaders[{index}].name"), name, "must be the name of an HTTP header"));
+                problems.push(Problem::invalid(
+                    format!("{at}.httpGet.httpHeaders[{index}].name"),
+                    name,
+                    "must be the name of an HTTP header",
+                ));
             }
             if value.bytes().any(|b| b < b' ' || b == 0x7f) {
-                problems.push(Problem::invalid(format!("{at}.httpGet.httpHeaders[{index}].value"), value, "must not contain control characters"));
+                problems.push(Problem::invalid(
+                    format!("{at}.httpGet.httpHeaders[{index}].value"),
+                    value,
+                    "must not contain control characters",
+                ));
             }
         }
-        let port = port(&format!("{at}.httpGet.port"), &get.port, container, problems);
-        checks.push(port.map(|port| Check::Http { host: get.host.clone(), port, path, headers }));
+        let port = port(
+            &format!("{at}.httpGet.port"),
+            &get.port,
+            container,
+            problems,
+        );
+        checks.push(port.map(|port| Check::Http {
+            host: get.host.clone(),
+            port,
+            path,
+            headers,
+        }));
     }
     if let Some(socket) = &probe.tcp_socket {
-        let port = port(&format!("{at}.tcpSocket.port"), &socket.port, container, problems);
-        checks.push(port.map(|port| Check::Tcp { host: socket.host.clone(), port }));
+        let port = port(
+            &format!("{at}.tcpSocket.port"),
+            &socket.port,
+            container,
+            problems,
+        );
+        checks.push(port.map(|port| Check::Tcp {
+            host: socket.host.clone(),
+            port,
+        }));
     }
     if checks.len() > 1 {
-        problems.push(Problem::forbidden(at, "may not specify more than 1 handler type"));
+        problems.push(Problem::forbidden(
+            at,
+            "may not specify more than 1 handler type",
+        ));
     }
     let mut number = |field: &str, value: Option<i32>, low: i64, default: u32| {
         let value = value.unwrap_or(0);
         // Zero means the default in Kubernetes, where no zero is allowed.
-        let value = if value == 0 && low > 0 { i64::from(default) } else { i64::from(value) };
-        words::range(&format!("{at}.{field}"), value, low, i64::from(i32::MAX), problems);
+        let value = if value == 0 && low > 0 {
+            i64::from(default)
+        } else {
+            i64::from(value)
+        };
+        words::range(
+            &format!("{at}.{field}"),
+            value,
+            low,
+            i64::from(i32::MAX),
+            problems,
+        );
         u32::try_from(value).unwrap_or(default)
     };
     let seconds = |value: u32| Duration::from_secs(value.into());
-    let initial_delay = seconds(number("initialDelaySeconds", probe.initial_delay_seconds, 0, 0));
+    let initial_delay = seconds(number(
+        "initialDelaySeconds",
+        probe.initial_delay_seconds,
+        0,
+        0,
+    ));
     let period = seconds(number("periodSeconds", probe.period_seconds, 1, 10));
     let timeout = seconds(number("timeoutSeconds", probe.timeout_seconds, 1, 1));
     let success_threshold = number("successThreshold", probe.success_threshold, 1, 1);
     let failure_threshold = number("failureThreshold", probe.failure_threshold, 1, 3);
     if success_threshold != 1 && !readiness {
-        problems.push(Problem::invalid(format!("{at}.successThreshold"), success_threshold, "must be 1"));
+        problems.push(Problem::invalid(
+            format!("{at}.successThreshold"),
+            success_threshold,
+            "must be 1",
+        ));
     }
     let grace = probe.termination_grace_period_seconds.and_then(|value| {
         let field = format!("{at}.terminationGracePeriodSeconds");
         if readiness {
-            problems.push(Problem::invalid(field, value, "must not be set for readinessProbes"));
+            problems.push(Problem::invalid(
+                field,
+                value,
+                "must not be set for readinessProbes",
+            ));
             return None;
         }
         words::range(&field, value, 1, i64::from(u32::MAX), problems);
@@ -128,27 +207,57 @@ pub(super) fn parse(at: &str, probe: &wire::Probe, readiness: bool, container: &
         None => {
             // grpc is refused by name.
             if probe.grpc.is_none() {
-                problems.push(Problem { field: at.to_owned(), message: "Required value: must specify a handler type (exec, httpGet or tcpSocket)".to_owned() });
+                problems.push(Problem {
+                    field: at.to_owned(),
+                    message:
+                        "Required value: must specify a handler type (exec, httpGet or tcpSocket)"
+                            .to_owned(),
+                });
             }
             None
         }
-        Some(check) => check.map(|check| Probe { check, initial_delay, period, timeout, success_threshold, failure_threshold, grace }),
+        Some(check) => check.map(|check| Probe {
+            check,
+            initial_delay,
+            period,
+            timeout,
+            success_threshold,
+            failure_threshold,
+            grace,
+        }),
     }
 }
 
-fn port(field: &str, port: &IntOrString, container: &Container, problems: &mut Vec<Problem>) -> Option<ProbePort> {
+fn port(
+    field: &str,
+    port: &IntOrString,
+    container: &Container,
+    problems: &mut Vec<Problem>,
+) -> Option<ProbePort> {
     match port {
         IntOrString::Int(number) => {
             let port = u16::try_from(*number).ok().filter(|port| *port > 0);
             if port.is_none() {
-                problems.push(Problem::invalid(field, number, "must be between 1 and 65535, inclusive"));
+                problems.push(Problem::invalid(
+                    field,
+                    number,
+                    "must be between 1 and 65535, inclusive",
+                ));
             }
             port
         }
         IntOrString::String(name) => {
-            let port = container.ports.iter().find(|port| port.name.as_ref() == Some(name)).map(|port| port.container_port);
+            let port = container
+                .ports
+                .iter()
+                .find(|port| port.name.as_ref() == Some(name))
+                .map(|port| port.container_port);
             if port.is_none() {
-                problems.push(Problem::invalid(field, name, "must be a number or the name of one of the container's ports"));
+                problems.push(Problem::invalid(
+                    field,
+                    name,
+                    "must be a number or the name of one of the container's ports",
+                ));
             }
             port
         }

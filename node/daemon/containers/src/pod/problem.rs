@@ -13,23 +13,52 @@ pub struct Problem {
 
 impl Problem {
     pub(crate) fn required(field: impl Into<String>) -> Self {
-        Self { field: field.into(), message: "Required value".to_owned() }
+        Self {
+            field: field.into(),
+            message: "Required value".to_owned(),
+        }
     }
     pub(crate) fn duplicate(field: impl Into<String>, value: impl Display) -> Self {
-        Self { field: field.into(), message: format!("Duplicate value: \"{value}\"") }
+        Self {
+            field: field.into(),
+            message: format!("Duplicate value: \"{value}\""),
+        }
     }
     pub(crate) fn not_found(field: impl Into<String>, value: impl Display) -> Self {
-        Self { field: field.into(), message: format!("Not found: \"{value}\"") }
+        Self {
+            field: field.into(),
+            message: format!("Not found: \"{value}\""),
+        }
     }
     pub(crate) fn forbidden(field: impl Into<String>, why: impl Display) -> Self {
-        Self { field: field.into(), message: format!("Forbidden: {why}") }
+        Self {
+            field: field.into(),
+            message: format!("Forbidden: {why}"),
+        }
     }
-    pub(crate) fn invalid(field: impl Into<String>, value: impl Display, why: impl Display) -> Self {
-        Self { field: field.into(), message: format!("Invalid value: \"{value}\": {why}") }
+    pub(crate) fn invalid(
+        field: impl Into<String>,
+        value: impl Display,
+        why: impl Display,
+    ) -> Self {
+        Self {
+            field: field.into(),
+            message: format!("Invalid value: \"{value}\": {why}"),
+        }
     }
-    pub(crate) fn unsupported(field: impl Into<String>, value: impl Display, allowed: &[&str]) -> Self {
+    pub(crate) fn unsupported(
+        field: impl Into<String>,
+        value: impl Display,
+        allowed: &[&str],
+    ) -> Self {
         let allowed: Vec<_> = allowed.iter().map(|value| format!("\"{value}\"")).collect();
-        Self { field: field.into(), message: format!("Unsupported value: \"{value}\": supported values: {}", allowed.join(", ")) }
+        Self {
+            field: field.into(),
+            message: format!(
+                "Unsupported value: \"{value}\": supported values: {}",
+                allowed.join(", ")
+            ),
+        }
     }
 }
 
@@ -50,7 +79,10 @@ pub struct Warning {
 
 impl Warning {
     pub(crate) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
+        Self {
+            field: field.into(),
+            message: message.into(),
+        }
     }
 }
 

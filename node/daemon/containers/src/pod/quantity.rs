@@ -24,7 +24,11 @@ fn scaled(text: &str, scale: i128) -> Option<i64> {
         return None;
     }
     let divisor = denominator.checked_mul(10_i128.pow(u32::try_from(fraction.len()).ok()?))?;
-    let value = digits.parse::<i128>().ok()?.checked_mul(numerator)?.checked_mul(scale)?;
+    let value = digits
+        .parse::<i128>()
+        .ok()?
+        .checked_mul(numerator)?
+        .checked_mul(scale)?;
     let rounded = value / divisor + i128::from(value % divisor != 0);
     i64::try_from(if negative { -rounded } else { rounded }).ok()
 }
@@ -62,10 +66,26 @@ mod tests {
 
     #[test]
     fn quantities_are_read_as_kubernetes_reads_them() {
-        for (text, expected) in [("100m", 100), ("1", 1000), ("0.5", 500), (".5", 500), ("1.5k", 1_500_000), ("1e3", 1_000_000), ("1u", 1), ("-1", -1000)] {
+        for (text, expected) in [
+            ("100m", 100),
+            ("1", 1000),
+            ("0.5", 500),
+            (".5", 500),
+            ("1.5k", 1_500_000),
+            ("1e3", 1_000_000),
+            ("1u", 1),
+            ("-1", -1000),
+        ] {
             assert_eq!(milli(text), Some(expected), "{text}");
         }
-        for (text, expected) in [("64Mi", 64 << 20), ("1.5Gi", 3 << 29), ("128974848", 128_974_848), ("129e6", 129_000_000), ("7Ei", 7 << 60), ("1m", 1)] {
+        for (text, expected) in [
+            ("64Mi", 64 << 20),
+            ("1.5Gi", 3 << 29),
+            ("128974848", 128_974_848),
+            ("129e6", 129_000_000),
+            ("7Ei", 7 << 60),
+            ("1m", 1),
+        ] {
             assert_eq!(whole(text), Some(expected), "{text}");
         }
         for text in ["", "Mi", "1.2.3", "1 Gi", "ten", "1ki", "9Ei", "--1"] {

@@ -94,7 +94,11 @@ const TYPES: &[(&str, HostPathType)] = &[
     ("BlockDevice", HostPathType::BlockDevice),
 ];
 
-pub(super) fn parse(volumes: &[wire::Volume], problems: &mut Vec<Problem>, warnings: &mut Vec<Warning>) -> Vec<Volume> {
+pub(super) fn parse(
+    volumes: &[wire::Volume],
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Warning>,
+) -> Vec<Volume> {
     let mut names = BTreeSet::new();
     let mut parsed = Vec::new();
     for (index, volume) in volumes.iter().enumerate() {
@@ -105,7 +109,12 @@ pub(super) fn parse(volumes: &[wire::Volume], problems: &mut Vec<Problem>, warni
         }
         let mut sources = Vec::new();
         if let Some(source) = &volume.empty_dir {
-            sources.push(empty_dir(&format!("{at}.emptyDir"), source, problems, warnings));
+            sources.push(empty_dir(
+                &format!("{at}.emptyDir"),
+                source,
+                problems,
+                warnings,
+            ));
         }
         if let Some(source) = &volume.host_path {
             sources.push(host_path(&format!("{at}.hostPath"), source, problems));
@@ -113,16 +122,33 @@ pub(super) fn parse(volumes: &[wire::Volume], problems: &mut Vec<Problem>, warni
         if let Some(source) = &volume.config_map {
             let at = format!("{at}.configMap");
             words::subdomain(&format!("{at}.name"), &source.name, problems);
-            sources.push(VolumeSource::ConfigMap(files(&at, &source.name, source.optional, source.default_mode, source.items.as_deref(), problems)));
+            sources.push(VolumeSource::ConfigMap(files(
+                &at,
+                &source.name,
+                source.optional,
+                source.default_mode,
+                source.items.as_deref(),
+                problems,
+            )));
         }
         if let Some(source) = &volume.secret {
             let at = format!("{at}.secret");
             let name = source.secret_name.as_deref().unwrap_or_default();
             words::subdomain(&format!("{at}.secretName"), name, problems);
-            sources.push(VolumeSource::Secret(files(&at, name, source.optional, source.default_mode, source.items.as_deref(), problems)));
+            sources.push(VolumeSource::Secret(files(
+                &at,
+                name,
+                source.optional,
+                source.default_mode,
+                source.items.as_deref(),
+                problems,
+            )));
         }
         if sources.len() > 1 {
-            problems.push(Problem::forbidden(&at, "may not specify more than 1 volume type"));
+            problems.push(Problem::forbidden(
+                &at,
+                "may not specify more than 1 volume type",
+            ));
         }
         match sources.into_iter().next() {
             Some(source) => parsed.push(Volume { name: volume.name.clone(), source }),
@@ -136,51 +162,100 @@ pub(super) fn parse(volumes: &[wire::Volume], problems: &mut Vec<Problem>, warni
 
 /// Whether the volume is of a type that this crate does not know.
 fn other_type(volume: &wire::Volume) -> bool {
-    *volume != wire::Volume { name: volume.name.clone(), ..wire::Volume::default() }
+    *volume
+        != wire::Volume {
+            name: volume.name.clone(),
+            ..wire::Volume::default()
+        }
 }
 
-fn empty_dir(at: &str, source: &wire::EmptyDirVolumeSource, problems: &mut Vec<Problem>, warnings: &mut Vec<Warning>) -> VolumeSource {
+fn empty_dir(
+    at: &str,
+    source: &wire::EmptyDirVolumeSource,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Warning>,
+) -> VolumeSource {
     let limit = source.size_limit.as_ref().and_then(|limit| {
         let bytes = quantity::whole(&limit.0).and_then(|bytes| u64::try_from(bytes).ok());
         if bytes.is_none() {
-            problems.push(Problem::invalid(format!("{at}.sizeLimit"), &limit.0, "must be a quantity of bytes, as in 64Mi"));
+            problems.push(Problem::invalid(
+                format!("{at}.sizeLimit"),
+                &limit.0,
+                "must be a quantity of bytes, as in 64Mi",
+            ));
         }
         bytes
     });
     let memory = match source.medium.as_deref().unwrap_or_default() {
         "" => {
             if limit.is_some() {
-                warnings.push(Warning::new(format!("{at}.sizeLimit"), "only an emptyDir of medium Memory is limited here"));
+                warnings.push(Warning::new(
+                    format!("{at}.sizeLimit"),
+                    "only an emptyDir of medium Memory is limited here",
+                ));
             }
             None
         }
         "Memory" => Some(limit),
         other => {
-            problems.push(Problem::unsupported(format!("{at}.medium"), other, &["", "Memory"]));
+            problems.push(Problem::unsupported(
+                format!("{at}.medium"),
+                other,
+                &["", "Memory"],
+            ));
             None
         }
     };
     VolumeSource::EmptyDir { memory }
 }
 
-fn host_path(at: &str, source: &wire::HostPathVolumeSource, problems: &mut Vec<Problem>) -> VolumeSource {
+fn host_path(
+    at: &str,
+    source: &wire::HostPathVolumeSource,
+    problems: &mut Vec<Problem>,
+) -> VolumeSource {
     let field = format!("{at}.path");
     if source.path.is_empty() {
         problems.push(Problem::required(field));
     } else if !source.path.starts_with('/') {
-        problems.push(Problem::invalid(field, &source.path, "must be an absolute path of the host"));
+        problems.push(Problem::invalid(
+            field,
+            &source.path,
+            "must be an absolute path of the host",
+        ));
     } else if source.path.split('/').any(|part| part == "..") {
-        problems.push(Problem::invalid(field, &source.path, "must not contain '..'"));
+        problems.push(Problem::invalid(
+            field,
+            &source.path,
+            "must not contain '..'",
+        ));
     }
     let word = source.type_.as_deref().unwrap_or_default();
-    let kind = TYPES.iter().find(|(name, _)| *name == word).map(|(_, kind)| *kind);
+    let kind = TYPES
+        .iter()
+        .find(|(name, _)| *name == word)
+        .map(|(_, kind)| *kind);
     if kind.is_none() {
-        problems.push(Problem::unsupported(format!("{at}.type"), word, &TYPES.iter().map(|(name, _)| *name).collect::<Vec<_>>()));
+        problems.push(Problem::unsupported(
+            format!("{at}.type"),
+            word,
+            &TYPES.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ));
     }
-    VolumeSource::HostPath { path: PathBuf::from(&source.path), kind: kind.unwrap_or(HostPathType::Unset) }
+    VolumeSource::HostPath {
+        path: PathBuf::from(&source.path),
+        kind: kind.unwrap_or(HostPathType::Unset),
+    }
 }
 
-fn files(at: &str, name: &str, optional: Option<bool>, mode: Option<i32>, items: Option<&[wire::KeyToPath]>, problems: &mut Vec<Problem>) -> Files {
+fn files(
+    at: &str,
+    name: &str,
+    optional: Option<bool>,
+    mode: Option<i32>,
+    items: Option<&[wire::KeyToPath]>,
+    problems: &mut Vec<Problem>,
+) -> Files {
     let items = items.map(|items| {
         let mut paths = BTreeSet::new();
         items
@@ -193,22 +268,46 @@ fn files(at: &str, name: &str, optional: Option<bool>, mode: Option<i32>, items:
                 }
                 words::local_path(&format!("{at}.path"), &item.path, problems);
                 if item.path.starts_with("..") {
-                    problems.push(Problem::invalid(format!("{at}.path"), &item.path, "must not start with '..'"));
+                    problems.push(Problem::invalid(
+                        format!("{at}.path"),
+                        &item.path,
+                        "must not start with '..'",
+                    ));
                 }
                 if !paths.insert(&item.path) {
                     problems.push(Problem::duplicate(format!("{at}.path"), &item.path));
                 }
-                FileItem { key: item.key.clone(), path: item.path.clone(), mode: item.mode.map(|mode| file_mode(&format!("{at}.mode"), mode, problems)) }
+                FileItem {
+                    key: item.key.clone(),
+                    path: item.path.clone(),
+                    mode: item
+                        .mode
+                        .map(|mode| file_mode(&format!("{at}.mode"), mode, problems)),
+                }
             })
             .collect()
     });
-    let mode = mode.map_or(0o644, |mode| file_mode(&format!("{at}.defaultMode"), mode, problems));
-    Files { name: name.to_owned(), optional: optional.unwrap_or(false), mode, items }
+    let mode = mode.map_or(0o644, |mode| {
+        file_mode(&format!("{at}.defaultMode"), mode, problems)
+    });
+    Files {
+        name: name.to_owned(),
+        optional: optional.unwrap_or(false),
+        mode,
+        items,
+    }
 }
 
 fn file_mode(field: &str, mode: i32, problems: &mut Vec<Problem>) -> u32 {
-    u32::try_from(mode).ok().filter(|mode| *mode <= 0o777).unwrap_or_else(|| {
-        problems.push(Problem::invalid(field, mode, "must be a number between 0 and 0777 (octal), both inclusive"));
-        0
-    })
+    u32::try_from(mode)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .unwrap_or_else(|| {
+            problems.push(Problem::invalid(
+                field,
+                mode,
+                "must be a number between 0 and 0777 (octal), both inclusive",
+            ));
+            0
+        })
 }

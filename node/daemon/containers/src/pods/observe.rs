@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use k8s_cri::v1 as cri;
 use jiff::Timestamp;
+use k8s_cri::v1 as cri;
 
 use super::Shared;
 use crate::Error;
@@ -13,15 +13,25 @@ use crate::requests::{DIGEST, LEVEL, RESTARTS, pod_labels};
 
 /// Nanoseconds since 1970; 0 means never.
 fn time(nanoseconds: i64) -> Option<Timestamp> {
-    Timestamp::from_nanosecond(nanoseconds.into()).ok().filter(|_| nanoseconds > 0)
+    Timestamp::from_nanosecond(nanoseconds.into())
+        .ok()
+        .filter(|_| nanoseconds > 0)
 }
 
 impl Shared {
     /// What the runtime has of the Pod.
     pub(super) async fn observe(&self, key: &PodKey) -> Result<Observed, Error> {
         let cri = self.runtime.cri();
-        let filter = cri::PodSandboxFilter { label_selector: pod_labels(&self.instance, key), ..cri::PodSandboxFilter::default() };
-        let mut sandboxes: Vec<_> = cri.list_sandboxes(filter).await?.into_iter().map(sandbox).collect();
+        let filter = cri::PodSandboxFilter {
+            label_selector: pod_labels(&self.instance, key),
+            ..cri::PodSandboxFilter::default()
+        };
+        let mut sandboxes: Vec<_> = cri
+            .list_sandboxes(filter)
+            .await?
+            .into_iter()
+            .map(sandbox)
+            .collect();
         sandboxes.sort_by_key(|sandbox| std::cmp::Reverse((sandbox.created_at, sandbox.attempt)));
         let mut runs = Vec::new();
         if let Some(newest) = sandboxes.first_mut() {
@@ -32,7 +42,10 @@ impl Shared {
                     Err(error) => return Err(error),
                 }
             }
-            let filter = cri::ContainerFilter { pod_sandbox_id: newest.id.clone(), ..cri::ContainerFilter::default() };
+            let filter = cri::ContainerFilter {
+                pod_sandbox_id: newest.id.clone(),
+                ..cri::ContainerFilter::default()
+            };
             for container in cri.list_containers(filter).await? {
                 match cri.container_status(&container.id).await {
                     Ok(status) => runs.extend(run(status)),
@@ -43,13 +56,23 @@ impl Shared {
             }
         }
         runs.sort_by_key(|run: &Run| std::cmp::Reverse(run.attempt));
-        Ok(Observed { sandboxes, runs, ..Observed::default() })
+        Ok(Observed {
+            sandboxes,
+            runs,
+            ..Observed::default()
+        })
     }
 }
 
 fn sandbox(sandbox: cri::PodSandbox) -> Sandbox {
     let meta = sandbox.metadata.unwrap_or_default();
-    let text = |name: &str| sandbox.annotations.get(name).map(String::as_str).unwrap_or_default();
+    let text = |name: &str| {
+        sandbox
+            .annotations
+            .get(name)
+            .map(String::as_str)
+            .unwrap_or_default()
+    };
     Sandbox {
         attempt: meta.attempt,
         uid: meta.uid,
@@ -65,15 +88,25 @@ fn sandbox(sandbox: cri::PodSandbox) -> Sandbox {
 fn addresses(network: Option<cri::PodSandboxNetworkStatus>) -> Vec<String> {
     let network = network.unwrap_or_default();
     let first = Some(network.ip).filter(|ip| !ip.is_empty());
-    first.into_iter().chain(network.additional_ips.into_iter().map(|ip| ip.ip)).collect()
+    first
+        .into_iter()
+        .chain(network.additional_ips.into_iter().map(|ip| ip.ip))
+        .collect()
 }
 
 fn run(status: cri::ContainerStatus) -> Option<Run> {
     let meta = status.metadata?;
-    let level = |annotations: &HashMap<String, String>| annotations.get(LEVEL).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let level = |annotations: &HashMap<String, String>| {
+        annotations
+            .get(LEVEL)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
+    };
     let state = match cri::ContainerState::try_from(status.state) {
         Ok(cri::ContainerState::ContainerCreated) => RunState::Created,
-        Ok(cri::ContainerState::ContainerRunning) => RunState::Running { since: time(status.started_at).unwrap_or_default() },
+        Ok(cri::ContainerState::ContainerRunning) => RunState::Running {
+            since: time(status.started_at).unwrap_or_default(),
+        },
         Ok(cri::ContainerState::ContainerExited) => RunState::Exited(Exit {
             code: status.exit_code,
             // containerd's words for an ordinary end are Kubernetes' own.

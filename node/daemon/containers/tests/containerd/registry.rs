@@ -29,7 +29,10 @@ impl Registry {
                 connections.spawn(async move { answer(stream, layout).await.unwrap_or(()) });
             }
         });
-        Self { port, _tasks: tasks }
+        Self {
+            port,
+            _tasks: tasks,
+        }
     }
 }
 
@@ -50,7 +53,10 @@ async fn answer(stream: TcpStream, layout: PathBuf) -> std::io::Result<()> {
             allowed |= line.trim() == format!("Authorization: Basic {LOGIN}");
         }
         let mut words = request.split(' ');
-        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (method, path) = (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        );
         let index: Value = serde_json::from_slice(&std::fs::read(layout.join("index.json"))?)?;
         let manifest = index["manifests"][0]["digest"].as_str().unwrap_or_default();
         let digest = match path.rsplit('/').next().unwrap_or_default() {
@@ -58,14 +64,24 @@ async fn answer(stream: TcpStream, layout: PathBuf) -> std::io::Result<()> {
             other => other,
         };
         let body = std::fs::read(layout.join("blobs").join(digest.replace(':', "/"))).ok();
-        let kind = if digest == manifest { "application/vnd.oci.image.manifest.v1+json" } else { "application/octet-stream" };
+        let kind = if digest == manifest {
+            "application/vnd.oci.image.manifest.v1+json"
+        } else {
+            "application/octet-stream"
+        };
         let (status, body) = match body {
-            _ if !allowed => ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"test\"", vec![]),
+            _ if !allowed => (
+                "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"test\"",
+                vec![],
+            ),
             Some(body) => ("200 OK", body),
             None if path == "/v2/" => ("200 OK", vec![]),
             None => ("404 Not Found", vec![]),
         };
-        let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nDocker-Content-Digest: {digest}\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nDocker-Content-Digest: {digest}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         stream.write_all(head.as_bytes()).await?;
         if method != "HEAD" {
             stream.write_all(&body).await?;

@@ -11,10 +11,24 @@ use crate::world::{FOREVER, script, world};
 #[tokio::test]
 async fn without_containerd_the_error_names_the_debian_packages() {
     let folder = tempfile::tempdir().unwrap();
-    let private = PrivateOptions { path: OsString::new(), cni_bin_dir: folder.path().join("none"), ..PrivateOptions::new(folder.path().join("c"), folder.path()) };
-    let error = Runtime::connect(RuntimeOptions { socket: None, known: vec![], private }).await.unwrap_err();
+    let private = PrivateOptions {
+        path: OsString::new(),
+        cni_bin_dir: folder.path().join("none"),
+        ..PrivateOptions::new(folder.path().join("c"), folder.path())
+    };
+    let error = Runtime::connect(RuntimeOptions {
+        socket: None,
+        known: vec![],
+        private,
+    })
+    .await
+    .unwrap_err();
     let text = error.to_string();
-    for word in ["containerd, runc", "CNI plugin bridge", "install the Debian packages containerd, runc and containernetworking-plugins"] {
+    for word in [
+        "containerd, runc",
+        "CNI plugin bridge",
+        "install the Debian packages containerd, runc and containernetworking-plugins",
+    ] {
         assert!(text.contains(word), "{word} in: {text}");
     }
     assert!(!folder.path().join("c").exists(), "something was written");
@@ -25,9 +39,18 @@ async fn a_named_socket_that_does_not_answer_is_an_error_and_nothing_else_is_tri
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("none.sock");
     let private = PrivateOptions::new(folder.path().join("c"), folder.path());
-    let error = Runtime::connect(RuntimeOptions { socket: Some(socket), known: vec![], private }).await.unwrap_err();
+    let error = Runtime::connect(RuntimeOptions {
+        socket: Some(socket),
+        known: vec![],
+        private,
+    })
+    .await
+    .unwrap_err();
     assert!(matches!(error, Error::NoAnswer { .. }), "{error}");
-    assert!(!folder.path().join("c").exists(), "a private containerd was started");
+    assert!(
+        !folder.path().join("c").exists(),
+        "a private containerd was started"
+    );
 }
 
 #[tokio::test]
@@ -37,7 +60,13 @@ async fn a_state_folder_whose_socket_would_be_too_long_is_refused() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
-    let error = Runtime::connect(RuntimeOptions { socket: None, known: vec![], private }).await.unwrap_err();
+    let error = Runtime::connect(RuntimeOptions {
+        socket: None,
+        known: vec![],
+        private,
+    })
+    .await
+    .unwrap_err();
     assert!(matches!(error, Error::SocketPath { .. }), "{error}");
 }
 
@@ -45,21 +74,41 @@ async fn a_state_folder_whose_socket_would_be_too_long_is_refused() {
 fn a_killed_daemon_finds_its_containers_running_and_leaves_them_alone() {
     world("adoption", async |world| {
         world.connect().await;
-        let pod = script("web", FOREVER, json!({"readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1}}));
+        let pod = script(
+            "web",
+            FOREVER,
+            json!({"readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1}}),
+        );
         let before = world.ready(&pod).await;
         let first = world.sh(&pod, "cat /proc/1/stat").await;
         let containerd = world.containerd_pid();
 
         world.forget();
         world.connect().await;
-        assert_eq!(world.containerd_pid(), containerd, "another containerd was started");
+        assert_eq!(
+            world.containerd_pid(),
+            containerd,
+            "another containerd was started"
+        );
         let after = world.ready(&pod).await;
-        assert_eq!(after.containers[0].container_id, before.containers[0].container_id);
-        assert_eq!((after.containers[0].restart_count, &after.pod_ips), (0, &before.pod_ips));
+        assert_eq!(
+            after.containers[0].container_id,
+            before.containers[0].container_id
+        );
+        assert_eq!(
+            (after.containers[0].restart_count, &after.pod_ips),
+            (0, &before.pod_ips)
+        );
         // Field 22 is the start time.
         let start = |stat: &str| stat.split(' ').nth(21).unwrap().to_owned();
-        assert_eq!(start(&world.sh(&pod, "cat /proc/1/stat").await), start(&first));
-        assert_eq!(world.pods().list().await.unwrap(), [pod.key.clone()]);
+        assert_eq!(
+            start(&world.sh(&pod, "cat /proc/1/stat").await),
+            start(&first)
+        );
+        assert_eq!(
+            world.pods().list().await.unwrap(),
+            std::slice::from_ref(&pod.key)
+        );
     });
 }
 
@@ -70,9 +119,20 @@ fn a_killed_containerd_is_started_again_and_its_containers_live_on() {
         let pod = script("web", FOREVER, json!({}));
         let before = world.ready(&pod).await;
         let killed = world.containerd_pid();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(killed), nix::sys::signal::Signal::SIGKILL).unwrap();
-        let after = world.until(&pod, "running under another containerd", |status| status.ready && world.containerd_pid() != killed).await;
-        assert_eq!(after.containers[0].container_id, before.containers[0].container_id);
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(killed),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .unwrap();
+        let after = world
+            .until(&pod, "running under another containerd", |status| {
+                status.ready && world.containerd_pid() != killed
+            })
+            .await;
+        assert_eq!(
+            after.containers[0].container_id,
+            before.containers[0].container_id
+        );
         assert_eq!(after.containers[0].restart_count, 0);
         assert_eq!(world.sh(&pod, "echo alive").await, "alive");
     });
@@ -84,11 +144,23 @@ fn a_running_runtime_is_used_through_its_socket_and_not_ended() {
         world.connect().await;
         let socket = world.pods().runtime().socket().to_owned();
         let known = vec![world.folder.join("absent.sock"), socket.clone()];
-        let runtime = Runtime::connect(RuntimeOptions { socket: None, known, private: world.private() }).await.unwrap();
-        assert_eq!((runtime.is_private(), runtime.socket()), (false, socket.as_path()));
+        let runtime = Runtime::connect(RuntimeOptions {
+            socket: None,
+            known,
+            private: world.private(),
+        })
+        .await
+        .unwrap();
+        assert_eq!(
+            (runtime.is_private(), runtime.socket()),
+            (false, socket.as_path())
+        );
         let pid = world.containerd_pid();
         runtime.shutdown().await;
-        tokio::time::timeout(Duration::from_secs(5), runtime.ensure()).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(5), runtime.ensure())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(world.containerd_pid(), pid);
     });
 }

@@ -8,7 +8,10 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use catamaran_containers::{ImageSources, LogLine, LogOptions, NodeDns, Objects, PodKey, PodSpec, PodStatusSummary, Pods, PodsOptions, PrivateOptions, Runtime, RuntimeOptions};
+use catamaran_containers::{
+    ImageSources, LogLine, LogOptions, NodeDns, Objects, PodKey, PodSpec, PodStatusSummary, Pods,
+    PodsOptions, PrivateOptions, Runtime, RuntimeOptions,
+};
 use futures::{FutureExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::{Value, json};
@@ -24,10 +27,23 @@ pub(crate) struct Store(Mutex<BTreeMap<(bool, String, String), Value>>);
 
 impl Store {
     pub(crate) fn put(&self, secret: bool, name: &str, object: &Value) {
-        self.0.lock().unwrap().insert((secret, "default".to_owned(), name.to_owned()), object.clone());
+        self.0.lock().unwrap().insert(
+            (secret, "default".to_owned(), name.to_owned()),
+            object.clone(),
+        );
     }
-    fn get<T: serde::de::DeserializeOwned>(&self, secret: bool, namespace: &str, name: &str) -> Option<T> {
-        let object = self.0.lock().unwrap().get(&(secret, namespace.to_owned(), name.to_owned())).cloned()?;
+    fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        secret: bool,
+        namespace: &str,
+        name: &str,
+    ) -> Option<T> {
+        let object = self
+            .0
+            .lock()
+            .unwrap()
+            .get(&(secret, namespace.to_owned(), name.to_owned()))
+            .cloned()?;
         Some(serde_json::from_value(object).unwrap())
     }
 }
@@ -59,7 +75,10 @@ pub(crate) fn world(name: &str, test: impl AsyncFnOnce(&mut World) + Send + 'sta
     let thread = std::thread::spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         run("ip", &["link", "set", "lo", "up"]);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let mut world = World::prepare(path);
             let result = AssertUnwindSafe(test(&mut world)).catch_unwind().await;
@@ -79,13 +98,22 @@ pub(crate) fn world(name: &str, test: impl AsyncFnOnce(&mut World) + Send + 'sta
 
 fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 impl World {
     fn prepare(folder: PathBuf) -> Self {
         busybox_layout(&folder.join("oci/busybox"), "dev", &["/bin/sh"], "");
-        busybox_layout(&folder.join("oci/pause"), "dev", &["/bin/busybox", "sleep", "2147483647"], "");
+        busybox_layout(
+            &folder.join("oci/pause"),
+            "dev",
+            &["/bin/busybox", "sleep", "2147483647"],
+            "",
+        );
         let cni = folder.join("cni");
         std::fs::create_dir(&cni).unwrap();
         let network = json!({"cniVersion": "1.0.0", "name": "test", "plugins": [
@@ -93,22 +121,41 @@ impl World {
              "ipam": {"type": "host-local", "dataDir": folder.join("addresses"), "ranges": [[{"subnet": "10.88.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
             {"type": "portmap", "capabilities": {"portMappings": true}}]});
         std::fs::write(cni.join("10-test.conflist"), network.to_string()).unwrap();
-        Self { folder, store: Arc::default(), pods: None }
+        Self {
+            folder,
+            store: Arc::default(),
+            pods: None,
+        }
     }
 
     /// Options for this world's containerd.
     pub(crate) fn private(&self) -> PrivateOptions {
-        PrivateOptions { registries_dir: None, ..PrivateOptions::new(self.folder.join("containerd"), self.folder.join("cni")) }
+        PrivateOptions {
+            registries_dir: None,
+            ..PrivateOptions::new(self.folder.join("containerd"), self.folder.join("cni"))
+        }
     }
 
     /// Finds, starts or adopts the runtime, and makes the Pods' owner.
     pub(crate) async fn connect(&mut self) -> &Pods {
-        let runtime = Runtime::connect(RuntimeOptions { socket: None, known: vec![], private: self.private() }).await.unwrap();
+        let runtime = Runtime::connect(RuntimeOptions {
+            socket: None,
+            known: vec![],
+            private: self.private(),
+        })
+        .await
+        .unwrap();
         assert_eq!((runtime.name(), runtime.is_private()), ("containerd", true));
         let options = PodsOptions {
             folder: self.folder.join("pods"),
-            images: ImageSources { layouts: vec![self.folder.join("oci")], auth_files: vec![self.folder.join("auth.json")] },
-            dns: NodeDns { servers: vec!["10.88.0.1".parse().unwrap()], zone: "vm.test".to_owned() },
+            images: ImageSources {
+                layouts: vec![self.folder.join("oci")],
+                auth_files: vec![self.folder.join("auth.json")],
+            },
+            dns: NodeDns {
+                servers: vec!["10.88.0.1".parse().unwrap()],
+                zone: "vm.test".to_owned(),
+            },
             node_name: "node-1".to_owned(),
             host_ips: vec!["192.0.2.1".parse().unwrap()],
             port_mappings: true,
@@ -126,8 +173,62 @@ impl World {
         self.pods = None;
     }
 
+    /// What a power cut leaves: files. Every process and mount of this world goes.
+    pub(crate) fn power_cut(&mut self) {
+        self.forget();
+        let kill = |pid: i32| {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            // What is gone already needs no signal.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        };
+        kill(self.containerd_pid());
+        let (own, instance) = (self.folder.to_str().unwrap().to_owned(), self.instance());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut found = false;
+            for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+                let Some(pid) = entry
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse::<i32>().ok())
+                else {
+                    continue;
+                };
+                let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                let group =
+                    std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+                if !line.is_empty()
+                    && (String::from_utf8_lossy(&line).contains(&own) || group.contains(&instance))
+                {
+                    kill(pid);
+                    found = true;
+                }
+            }
+            if !found {
+                break;
+            }
+            assert!(Instant::now() < deadline, "something cannot be killed");
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        for point in mounts
+            .lines()
+            .filter_map(|line| line.split(' ').nth(4))
+            .filter(|point| point.starts_with(&own))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
+            nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH).unwrap();
+        }
+    }
+
     /// Reconciles until the condition holds.
-    pub(crate) async fn until(&self, pod: &PodSpec, what: &str, holds: impl Fn(&PodStatusSummary) -> bool) -> PodStatusSummary {
+    pub(crate) async fn until(
+        &self,
+        pod: &PodSpec,
+        what: &str,
+        holds: impl Fn(&PodStatusSummary) -> bool,
+    ) -> PodStatusSummary {
         let deadline = Instant::now() + PATIENCE;
         let mut changes = self.pods().changes();
         loop {
@@ -136,7 +237,11 @@ impl World {
             if holds(&status) {
                 return status;
             }
-            assert!(Instant::now() < deadline, "{what}: not within {} s: {status:#?}", PATIENCE.as_secs());
+            assert!(
+                Instant::now() < deadline,
+                "{what}: not within {} s: {status:#?}",
+                PATIENCE.as_secs()
+            );
             let _ = tokio::time::timeout(Duration::from_millis(200), changes.changed()).await;
         }
     }
@@ -149,25 +254,54 @@ impl World {
     pub(crate) async fn sh(&self, pod: &PodSpec, script: &str) -> String {
         let container = &pod.containers[0].name;
         let command = ["/bin/sh", "-c", script].map(str::to_owned);
-        let (code, out, err) = self.pods().exec(&pod.key, container, &command, Duration::from_secs(20)).await.unwrap();
-        assert_eq!(code, 0, "{script}: {}{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err));
+        let (code, out, err) = self
+            .pods()
+            .exec(&pod.key, container, &command, Duration::from_secs(20))
+            .await
+            .unwrap();
+        assert_eq!(
+            code,
+            0,
+            "{script}: {}{}",
+            String::from_utf8_lossy(&out),
+            String::from_utf8_lossy(&err)
+        );
         String::from_utf8(out).unwrap().trim_end().to_owned()
     }
 
-    pub(crate) async fn log(&self, pod: &PodSpec, container: &str, options: LogOptions) -> Vec<String> {
-        let lines: Vec<LogLine> = self.pods().logs(pod, Some(container), options).unwrap().try_collect().await.unwrap();
+    pub(crate) async fn log(
+        &self,
+        pod: &PodSpec,
+        container: &str,
+        options: LogOptions,
+    ) -> Vec<String> {
+        let lines: Vec<LogLine> = self
+            .pods()
+            .logs(pod, Some(container), options)
+            .unwrap()
+            .try_collect()
+            .await
+            .unwrap();
         lines.into_iter().map(|line| line.text).collect()
     }
 
     pub(crate) fn containerd_pid(&self) -> i32 {
         let text = std::fs::read_to_string(self.folder.join("containerd/containerd.pid")).unwrap();
-        serde_json::from_str::<Value>(&text).unwrap()["pid"].as_i64().unwrap().try_into().unwrap()
+        serde_json::from_str::<Value>(&text).unwrap()["pid"]
+            .as_i64()
+            .unwrap()
+            .try_into()
+            .unwrap()
     }
 
     fn explain(&self) {
-        let log = std::fs::read_to_string(self.folder.join("containerd/containerd.log")).unwrap_or_default();
+        let log = std::fs::read_to_string(self.folder.join("containerd/containerd.log"))
+            .unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
-        println!("containerd's log:\n{}", lines[lines.len().saturating_sub(15)..].join("\n"));
+        println!(
+            "containerd's log:\n{}",
+            lines[lines.len().saturating_sub(15)..].join("\n")
+        );
     }
 
     /// Removes every Pod, stops containerd, and asserts that nothing is left.
@@ -210,41 +344,64 @@ impl World {
             }
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        left.extend(mounts.lines().filter(|line| line.contains(own)).map(|line| format!("mount {line}")));
+        left.extend(
+            mounts
+                .lines()
+                .filter(|line| line.contains(own))
+                .map(|line| format!("mount {line}")),
+        );
         let instance = self.instance();
         for controller in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            let group = controller.path().join("catamaran").join(format!("pods-{instance}"));
+            let group = controller
+                .path()
+                .join("catamaran")
+                .join(format!("pods-{instance}"));
             if group.exists() {
                 left.insert(format!("cgroup {}", group.display()));
             }
         }
         for folder in ["pods", "addresses/test"] {
-            let entries = std::fs::read_dir(self.folder.join(folder)).into_iter().flatten().flatten();
+            let entries = std::fs::read_dir(self.folder.join(folder))
+                .into_iter()
+                .flatten()
+                .flatten();
             let names = entries.map(|entry| entry.file_name().into_string().unwrap());
-            left.extend(names.filter(|name| !matches!(name.as_str(), "lock" | "last_reserved_ip.0")).map(|name| format!("file {folder}/{name}")));
+            left.extend(
+                names
+                    .filter(|name| !matches!(name.as_str(), "lock" | "last_reserved_ip.0"))
+                    .map(|name| format!("file {folder}/{name}")),
+            );
         }
         left
     }
 
     pub(crate) fn instance(&self) -> String {
         let folder = std::fs::canonicalize(&self.folder).unwrap().join("pods");
-        hex(&folder.as_os_str().as_encoded_bytes())[..12].to_owned()
+        hex(folder.as_os_str().as_encoded_bytes())[..12].to_owned()
     }
 }
 
 /// sha256 in hexadecimal.
 pub(crate) fn hex(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// A Pod in namespace `default` with that `spec`.
 pub(crate) fn pod(name: &str, spec: Value) -> PodSpec {
-    PodSpec::parse(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})).unwrap().0
+    PodSpec::parse(
+        &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}),
+    )
+    .unwrap()
+    .0
 }
 
 /// A Pod with one busybox container that runs a script.
 pub(crate) fn script(name: &str, text: &str, more: Value) -> PodSpec {
-    let mut container = json!({"name": "main", "image": BUSYBOX, "command": ["/bin/sh", "-c", text]});
+    let mut container =
+        json!({"name": "main", "image": BUSYBOX, "command": ["/bin/sh", "-c", text]});
     let mut spec = json!({"terminationGracePeriodSeconds": 1});
     for (key, value) in more.as_object().unwrap() {
         match key.strip_prefix("pod:") {
@@ -279,8 +436,16 @@ pub(crate) fn busybox_layout(folder: &Path, tag: &str, entrypoint: &[&str], mark
     let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [blob(&layer, "layer.v1.tar")]});
     let mut manifest = blob(manifest.to_string().as_bytes(), "manifest.v1+json");
     manifest["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
-    std::fs::write(folder.join("index.json"), json!({"schemaVersion": 2, "manifests": [manifest]}).to_string()).unwrap();
-    std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    std::fs::write(
+        folder.join("index.json"),
+        json!({"schemaVersion": 2, "manifests": [manifest]}).to_string(),
+    )
+    .unwrap();
+    std::fs::write(
+        folder.join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
+    .unwrap();
 }
 
 fn layer(mark: &str) -> Vec<u8> {
@@ -299,12 +464,20 @@ fn layer(mark: &str) -> Vec<u8> {
         tar.append(&header, &[][..]).unwrap();
     }
     let busybox = std::fs::read("/bin/busybox").expect("busybox-static is installed");
-    for (path, content) in [("bin/busybox", busybox.as_slice()), ("etc/mark", mark.as_bytes()), ("etc/passwd", b"root:x:0:0::/:/bin/sh\n")] {
+    for (path, content) in [
+        ("bin/busybox", busybox.as_slice()),
+        ("etc/mark", mark.as_bytes()),
+        ("etc/passwd", b"root:x:0:0::/:/bin/sh\n"),
+    ] {
         let mut header = header(path, tar::EntryType::Regular, 0o755, content.len());
         header.set_cksum();
         tar.append(&header, content).unwrap();
     }
-    for applet in ["sh", "sleep", "cat", "ls", "id", "touch", "stat", "wget", "httpd", "nc", "true", "false", "echo", "grep", "hostname", "rm", "mkdir", "mount", "ps", "seq", "env", "pwd", "test", "kill"] {
+    for applet in [
+        "sh", "sleep", "cat", "ls", "id", "touch", "stat", "wget", "httpd", "nc", "true", "false",
+        "echo", "grep", "hostname", "rm", "mkdir", "mount", "ps", "seq", "env", "pwd", "test",
+        "kill",
+    ] {
         let mut header = header(&format!("bin/{applet}"), tar::EntryType::Symlink, 0o777, 0);
         header.set_link_name("busybox").unwrap();
         header.set_cksum();
