@@ -1,5 +1,7 @@
 //! Manifests as they were written: wrong types, missing and unknown fields are found before anything is lost in typed objects.
 
+use std::sync::LazyLock;
+
 use catamaran_api::{API_VERSION, VirtualMachine, VirtualMachineInstance, crd};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -35,7 +37,8 @@ pub fn virtual_machine(
     manifest: &Value,
     context: Context,
 ) -> Result<(VirtualMachine, MachineSpec, Vec<Warning>), FieldErrors> {
-    let (vm, faults, warnings) = read::<VirtualMachine>(manifest, "VirtualMachine", "vm", context)?;
+    let (vm, faults, warnings) =
+        read::<VirtualMachine>(manifest, &MACHINE, "VirtualMachine", "vm", context)?;
     let validated = MachineSpec::from_vm(&vm, context);
     merge(vm, validated, faults, warnings)
 }
@@ -48,10 +51,44 @@ pub fn virtual_machine_instance(
     manifest: &Value,
     context: Context,
 ) -> Result<(VirtualMachineInstance, MachineSpec, Vec<Warning>), FieldErrors> {
-    let (vmi, faults, warnings) =
-        read::<VirtualMachineInstance>(manifest, "VirtualMachineInstance", "vmi", context)?;
+    let (vmi, faults, warnings) = read::<VirtualMachineInstance>(
+        manifest,
+        &INSTANCE,
+        "VirtualMachineInstance",
+        "vmi",
+        context,
+    )?;
     let validated = MachineSpec::from_vmi(&vmi, context);
     merge(vmi, validated, faults, warnings)
+}
+
+/// Schemas for [`types`]: made once, since making them costs more than reading a manifest, and without descriptions, which nobody reads here.
+static MACHINE: LazyLock<Value> = LazyLock::new(|| schema("VirtualMachine"));
+static INSTANCE: LazyLock<Value> = LazyLock::new(|| schema("VirtualMachineInstance"));
+
+fn schema(kind: &str) -> Value {
+    let mut schema = crd::schema(kind).unwrap_or_default();
+    schema["properties"]["metadata"] = serde_json::json!({ "type": "object", "properties": {
+        "name": { "type": "string" }, "namespace": { "type": "string" },
+        "labels": { "type": "object", "additionalProperties": { "type": "string" } },
+        "annotations": { "type": "object", "additionalProperties": { "type": "string" } },
+    } });
+    strip(&mut schema);
+    schema
+}
+
+/// Takes the descriptions out of a schema and of all below.
+fn strip(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    object.remove("description");
+    if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.values_mut().for_each(strip);
+    }
+    for below in ["items", "additionalProperties"] {
+        object.get_mut(below).into_iter().for_each(strip);
+    }
 }
 
 fn merge<T>(
@@ -75,6 +112,7 @@ fn merge<T>(
 /// The typed object, with the faults of what a typed object cannot hold.
 fn read<T: DeserializeOwned>(
     manifest: &Value,
+    schema: &Value,
     kind: &str,
     table: &str,
     context: Context,
@@ -91,13 +129,7 @@ fn read<T: DeserializeOwned>(
             None => faults.required(&FieldPath::new(field), ""),
         }
     }
-    let mut schema = crd::schema(kind).unwrap_or_default();
-    schema["properties"]["metadata"] = serde_json::json!({ "type": "object", "properties": {
-        "name": { "type": "string" }, "namespace": { "type": "string" },
-        "labels": { "type": "object", "additionalProperties": { "type": "string" } },
-        "annotations": { "type": "object", "additionalProperties": { "type": "string" } },
-    } });
-    types(manifest, &schema, &root, &mut faults);
+    types(manifest, schema, &root, &mut faults);
     let broken = !faults.0.is_empty();
 
     for name in manifest.as_object().into_iter().flat_map(|m| m.keys()) {

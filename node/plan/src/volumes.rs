@@ -49,9 +49,20 @@ pub(crate) fn seed_path(volume: &str) -> String {
 pub(crate) fn source(draft: &mut Draft<'_>, volume: &Volume, disk: &Disk) -> Option<Source> {
     let name = volume.name.as_str();
     if draft.given.absent.iter().any(|absent| absent == name) {
-        draft.note(format!(
-            "disk {name}: left out, its object is missing and optional"
-        ));
+        if matches!(
+            &volume.source,
+            VolumeSource::ConfigMap { optional: true, .. }
+                | VolumeSource::Secret { optional: true, .. }
+        ) {
+            draft.note(format!(
+                "disk {name}: left out, its object is missing and optional"
+            ));
+        } else {
+            draft.error(
+                "spec.volumes",
+                format!("the object of volume {name:?} is missing and not optional"),
+            );
+        }
         return None;
     }
     // A drive that never writes needs no overlay.

@@ -66,7 +66,8 @@ pub(super) fn interfaces(
     found
 }
 
-fn default_interface() -> Interface {
+/// What a machine gets that names no network and no interface.
+pub(super) fn default_interface() -> Interface {
     Interface {
         name: defaults::NETWORK_NAME.to_owned(),
         binding: Binding::Bridge,
@@ -212,8 +213,11 @@ fn binding(
             Some(Binding::Masquerade { v4, v6 })
         }
         (None, other) => {
-            if other.is_none() && !interface.unknown.is_empty() {
-                // The binding is one that is not carried out here, refused by name already.
+            if other.is_none() {
+                // A binding that is not carried out here has been refused by name already.
+                if interface.unknown.is_empty() {
+                    faults.required(path, "must have exactly one binding: masquerade or bridge");
+                }
                 return None;
             }
             if let Some((pod, at)) = pod {

@@ -189,3 +189,76 @@ fn port(
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use catamaran_api::Probe as Wire;
+
+    use super::probe;
+    use crate::defaults;
+    use crate::field::{Faults, FieldPath};
+    use crate::network::{Interface, Port, PortRange, Protocol};
+    use crate::probe::ProbeAction;
+
+    fn read(json: &str, liveness: bool) -> Result<crate::probe::Probe, Vec<String>> {
+        let wire: Wire = serde_json::from_str(json).unwrap();
+        let range = PortRange {
+            start: 8080,
+            end: 8080,
+        };
+        let port = Port {
+            name: Some("web".to_owned()),
+            protocol: Protocol::Tcp,
+            range,
+        };
+        let interfaces = [Interface {
+            ports: vec![port],
+            ..super::super::network::default_interface()
+        }];
+        let mut faults = Faults::default();
+        let probe = probe(
+            &wire,
+            &interfaces,
+            liveness,
+            &FieldPath::new("p"),
+            &mut faults,
+        );
+        match probe {
+            Some(probe) if faults.0.is_empty() => Ok(probe),
+            _ => Err(faults.0.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[test]
+    fn a_probe_gets_its_defaults_and_a_named_port() {
+        let probe = read(
+            r#"{"httpGet": {"port": "web", "path": "ready"}, "periodSeconds": 0}"#,
+            true,
+        )
+        .unwrap();
+        assert!(
+            matches!(&probe.action, ProbeAction::HttpGet { port: 8080, path, tls: false, .. } if path == "/ready")
+        );
+        assert_eq!(
+            (probe.period_seconds, probe.failure_threshold),
+            (defaults::PROBE_PERIOD, defaults::PROBE_FAILURES)
+        );
+    }
+
+    #[test]
+    fn a_probe_has_one_action_and_a_port_that_exists() {
+        assert_eq!(
+            read("{}", true).unwrap_err(),
+            ["p: Required value: must have exactly one probe type set"]
+        );
+        assert_eq!(
+            read(r#"{"guestAgentPing": {}, "successThreshold": 2}"#, true).unwrap_err(),
+            [r#"p.successThreshold: Invalid value: "2": must be 1"#]
+        );
+        let message = r#"p.tcpSocket.port: Invalid value: "ssh": must be between 1 and 65535, inclusive, or the name of a port of an interface"#;
+        assert_eq!(
+            read(r#"{"tcpSocket": {"port": "ssh"}}"#, false).unwrap_err(),
+            [message]
+        );
+    }
+}

@@ -264,10 +264,8 @@ pub(super) fn resources(domain: &DomainSpec, at: &FieldPath, faults: &mut Faults
                         faults.invalid(&path, quantity, "must be a positive quantity such as 500m");
                     }
                 }
-                "memory" => {}
-                other => {
-                    faults.word(&path, Some(other), &[("cpu", ()), ("memory", ())]);
-                }
+                // Memory is read below; other resources are refused by the support table.
+                _ => {}
             }
         }
     }
