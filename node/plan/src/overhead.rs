@@ -59,7 +59,7 @@ pub fn parts(spec: &MachineSpec, load: Load) -> Vec<(&'static str, u64)> {
         _ => SCREEN + VNC,
     };
     let efi = matches!(spec.firmware.bootloader, Bootloader::Efi { .. });
-    let cache = firmware::tb_cache_mib(spec, load.emulated).map_or(0, |mib| u64::from(mib) * MIB);
+    let cache = firmware::tb_cache_mib(spec, load.emulated).map_or(0, |mib| mib * MIB);
     vec![
         ("launcher and init", LAUNCHER),
         ("QEMU", QEMU),

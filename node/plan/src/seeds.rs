@@ -213,16 +213,16 @@ fn content(
         ),
     };
     let field = format!("{field}.{key}.name");
-    if let Some(keys) = known_keys(draft, "secret", secret, &field) {
-        if !keys.iter().any(|key| names.contains(&key.as_str())) {
-            draft.error(
-                &field,
-                format!(
-                    "Secret {secret:?} has neither the key {:?} nor {:?}",
-                    names[0], names[1]
-                ),
-            );
-        }
+    if let Some(keys) = known_keys(draft, "secret", secret, &field)
+        && !keys.iter().any(|key| names.contains(&key.as_str()))
+    {
+        draft.error(
+            &field,
+            format!(
+                "Secret {secret:?} has neither the key {:?} nor {:?}",
+                names[0], names[1]
+            ),
+        );
     }
     let folder = folder(
         draft,

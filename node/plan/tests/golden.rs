@@ -4,6 +4,8 @@
 //! [`HostFacts::offline`] and [`offline_given`]. What comes out is `domain.xml` and `plan.yaml`, or `errors.txt`.
 //! `UPDATE_GOLDEN=1 cargo test -p catamaran-plan` writes them anew.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Everything here is a test, helpers too.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
