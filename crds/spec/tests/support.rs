@@ -279,7 +279,7 @@ fn every_supported_field_has_a_test_of_its_effect() {
                     Some(_) => {}
                 },
                 None if !functions.contains(*test) => {
-                    problems.push(format!("{}: there is no test {test}", row.path))
+                    problems.push(format!("{}: there is no test {test}", row.path));
                 }
                 None => {}
             }

@@ -79,11 +79,12 @@ fn take_out(value: &mut Value, path: &[&str]) -> bool {
         return false;
     };
     if let Some(name) = first.strip_suffix("[]") {
-        let items = value.get_mut(name).and_then(Value::as_array_mut);
-        return items
-            .into_iter()
-            .flatten()
-            .fold(false, |found, item| take_out(item, rest) || found);
+        let Some(items) = value.get_mut(name).and_then(Value::as_array_mut) else {
+            return false;
+        };
+        // Out of every element, not only the first that has it.
+        let found: Vec<bool> = items.iter_mut().map(|item| take_out(item, rest)).collect();
+        return found.contains(&true);
     }
     if rest.is_empty() {
         return value

@@ -244,7 +244,7 @@ fn resource(
     )
 }
 
-/// What the node is asked for. Extended resources are not given out here.
+/// What the node is asked for. Extended resources are refused by the support table.
 pub(super) fn resources(domain: &DomainSpec, at: &FieldPath, faults: &mut Faults) -> Resources {
     let Some(resources) = &domain.resources else {
         return Resources::default();
@@ -255,18 +255,14 @@ pub(super) fn resources(domain: &DomainSpec, at: &FieldPath, faults: &mut Faults
         ("requests", &resources.requests),
         ("limits", &resources.limits),
     ]) {
-        for (name, quantity) in map {
-            let path = path.child(side).key(name);
-            match name.as_str() {
-                "cpu" => {
-                    *slot = quantity::millis(quantity.as_str());
-                    if slot.is_none() {
-                        faults.invalid(&path, quantity, "must be a positive quantity such as 500m");
-                    }
-                }
-                // Memory is read below; other resources are refused by the support table.
-                _ => {}
-            }
+        // Memory is read below; other resources are refused by the support table.
+        let Some(quantity) = map.get("cpu") else {
+            continue;
+        };
+        *slot = quantity::millis(quantity.as_str());
+        if slot.is_none() {
+            let path = path.child(side).key("cpu");
+            faults.invalid(&path, quantity, "must be a positive quantity such as 500m");
         }
     }
     if let [Some(request), Some(limit)] = cpu
