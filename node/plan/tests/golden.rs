@@ -179,3 +179,32 @@ fn libvirts_schema_accepts_every_domain() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[test]
+fn nothing_younger_than_libvirt_9_0_is_written_for_it() {
+    // Found by holding the goldens against the schema of libvirt 9.0.0.
+    let younger = ["<iothread ", "<panic model='pvpanic'", "<source type='dir'"];
+    let mut met = 0;
+    for case in cases() {
+        let spec = spec(&case).unwrap();
+        let mut facts: HostFacts = patched(&HostFacts::offline(), &case.join("facts.yaml"));
+        let given = patched(&offline_given(&spec), &case.join("given.yaml"));
+        if let Ok(plan) = plan(&spec, &facts, &given) {
+            met += younger
+                .iter()
+                .filter(|mark| plan.domain_xml.contains(**mark))
+                .count();
+        }
+        facts.libvirt_version = (9, 0, 0);
+        if let Ok(plan) = plan(&spec, &facts, &given) {
+            for mark in younger {
+                assert!(!plan.domain_xml.contains(mark), "{}: {mark}", name(&case));
+            }
+        }
+    }
+    assert_eq!(
+        met,
+        younger.len(),
+        "some case must have each of {younger:?} on a newer host"
+    );
+}
