@@ -16,10 +16,10 @@ set -euo pipefail
 newer_runtime=(qemu-system-x86 qemu-utils libvirt0 libvirt-daemon-driver-qemu libvirt-clients)
 newer_build=(libvirt-dev)
 runtime=(ovmf seabios ipxe-qemu swtpm swtpm-tools xorriso dosfstools nftables iproute2 kmod containerd runc
-    containernetworking-plugins iptables ca-certificates procps)
-build=(gcc libc6-dev make pkg-config protobuf-compiler git curl)
+    containernetworking-plugins iptables ca-certificates procps curl)
+build=(gcc libc6-dev make pkg-config protobuf-compiler git)
 test=(python3 mmdebstrap debian-archive-keyring busybox-static mtools syslinux dosfstools e2fsprogs fdisk zstd cpio xz-utils
-    skopeo umoci docker-registry isc-dhcp-client udhcpc socat tmux strace jq openssh-client iputils-ping curl libxml2-utils
+    skopeo umoci docker-registry isc-dhcp-client udhcpc socat tmux strace jq openssh-client iputils-ping libxml2-utils
     systemd tcpdump)
 
 fail() {
