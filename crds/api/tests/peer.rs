@@ -57,7 +57,7 @@ impl Peer {
                 .collect::<Vec<_>>()
         });
         required.iter_mut().for_each(|r| r.sort());
-        if required[0] != required[1] && path != "" {
+        if required[0] != required[1] && !path.is_empty() {
             problems.push(format!(
                 "{path}: ours requires {:?}, theirs {:?}",
                 required[0], required[1]
@@ -66,7 +66,7 @@ impl Peer {
         for (name, child) in ours["properties"].as_object().into_iter().flatten() {
             match theirs["properties"].get(name) {
                 Some(theirs) => {
-                    compared += self.compare(&format!("{path}.{name}"), child, theirs, problems)
+                    compared += self.compare(&format!("{path}.{name}"), child, theirs, problems);
                 }
                 None => problems.push(format!("{path}.{name}: the peer has no such field")),
             }

@@ -14,7 +14,7 @@ Every field of a `VirtualMachine` or `VirtualMachineInstance` is in one of three
 - **accepted**: harmless and without effect here, with a warning that says why;
 - **refused**: an error that names the field.
 
-Fields that are not listed are refused too. `false` and `null` ask for nothing and are always accepted.
+Fields that are not listed are refused too. A switch that says `false` asks for nothing and is always accepted.
 Paths below *Instance* begin with `spec` in a `VirtualMachineInstance` and with `spec.template.spec` in a `VirtualMachine`.
 ";
 
