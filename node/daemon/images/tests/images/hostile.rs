@@ -231,6 +231,7 @@ async fn a_decompression_bomb_ends_at_the_limit_and_early() {
         let mut config = config();
         config.limits.expansion_floor = 64 << 20;
         config.limits.expansion = 20;
+        config.limits.worker_memory = 128 << 20;
         let store = ImageStore::open(&folder.path().join("store"), config).unwrap();
         let started = Instant::now();
         let error = resolve(&store, &reference).await.unwrap_err();
