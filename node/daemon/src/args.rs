@@ -72,7 +72,10 @@ pub enum Command {
     Down(Down),
     /// Unprivileged child of the daemon that reads image layers
     #[command(hide = true)]
-    ImageWorker,
+    ImageWorker {
+        /// What is to be done, as JSON
+        request: String,
+    },
     /// Unprivileged child of the daemon that answers DNS questions
     #[command(hide = true)]
     DnsServer,
@@ -146,7 +149,7 @@ pub struct PlanArgs {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Output {
     /// json, yaml, wide or name
-    #[arg(short, long = "output", value_name = "FORMAT")]
+    #[arg(short = 'o', long = "output", value_name = "FORMAT")]
     pub format: Option<Format>,
 }
 

@@ -21,7 +21,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         // Before any runtime or thread: these children shed their privileges first.
-        Command::ImageWorker => return catamaran_images::worker_main(),
+        Command::ImageWorker { .. } => return catamaran_images::worker_main(),
         Command::DnsServer => catamaran_network::dns::child_main().map_err(|error| anyhow::anyhow!(catamaran_client::chain(&error))),
         _ => runtime(&cli),
     };
@@ -73,7 +73,7 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<()> {
         Command::Ip(args) => objects::ip(&client, args).await?,
         Command::Delete(args) => objects::delete(&client, args).await?,
         Command::Down(args) => verbs::down(&client, args).await?,
-        Command::ImageWorker | Command::DnsServer => {}
+        Command::ImageWorker { .. } | Command::DnsServer => {}
     }
     Ok(())
 }

@@ -89,6 +89,8 @@ struct Programs {
 pub(crate) struct Private {
     options: PrivateOptions,
     programs: Programs,
+    /// It was stopped on purpose, and nothing but another `find` starts it again.
+    stopped: bool,
 }
 
 impl Private {
@@ -117,7 +119,11 @@ impl Private {
                 .map(|name| format!("CNI plugin {name}")),
         );
         if missing.is_empty() {
-            Ok(Self { options, programs })
+            Ok(Self {
+                options,
+                programs,
+                stopped: false,
+            })
         } else {
             Err(Error::NotInstalled {
                 missing,
@@ -143,6 +149,10 @@ impl Private {
     /// (its containers stay).
     pub(crate) async fn ensure(&self) -> Result<Cri, Error> {
         let socket = self.socket();
+        if self.stopped {
+            let message = "the private containerd was shut down".to_owned();
+            return Err(Error::NoAnswer { socket, message });
+        }
         let length = socket.as_os_str().len();
         if length > MAX_SOCKET_PATH {
             return Err(Error::SocketPath { socket, length });
@@ -284,7 +294,8 @@ impl Private {
 
     /// Ends containerd, and removes the mounts and files that only a running one needs. Containers that still run
     /// keep running without it.
-    pub(crate) async fn stop(&self) {
+    pub(crate) async fn stop(&mut self) {
+        self.stopped = true;
         if let Some(process) = Process::read(&self.pid_file(), "containerd") {
             process.end(STOP_LIMIT).await;
             info!(pid = process.pid, "stopped the private containerd");

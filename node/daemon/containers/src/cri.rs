@@ -38,9 +38,12 @@ fn with<T>(message: T, limit: Duration) -> Request<T> {
 
 fn answer<T>(call: &'static str, result: Result<Response<T>, Status>) -> Result<T, Error> {
     let failed = |status: Status| {
-        // A connection that breaks in the middle has no code of its own.
-        let broken =
-            status.code() == tonic::Code::Unknown && std::error::Error::source(&status).is_some();
+        // A connection that breaks in the middle of a call has no code of its own.
+        let broken = match status.code() {
+            tonic::Code::Unknown => std::error::Error::source(&status).is_some(),
+            tonic::Code::Cancelled => status.message() == "operation was canceled",
+            _ => false,
+        };
         let code = if broken {
             tonic::Code::Unavailable
         } else {

@@ -3,13 +3,11 @@
 mod auth;
 mod layout;
 
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use k8s_cri::v1 as cri;
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
@@ -134,44 +132,11 @@ async fn import(runtime: &Runtime, image: &str, local: LocalImage) -> Result<cri
     let expected = local.config_digest.clone();
     let from = local.path.clone();
     let name = image.to_owned();
-    let archive = tokio::task::spawn_blocking(move || local.archive(&name))
+    let socket = runtime.socket().to_owned();
+    tokio::task::spawn_blocking(move || hand_over(&local, &name, &socket))
         .await
-        .map_err(|error| failed(error.to_string()))??;
-    let mut child = Command::new("ctr")
-        .arg("--address")
-        .arg(runtime.socket())
-        .args(["--namespace", "k8s.io", "images", "import", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| {
-            failed(format!(
-                "cannot run ctr (Debian package containerd) to import it: {error}"
-            ))
-        })?;
-    let mut stdin = child
-        .stdin
-        .take()
-        .ok_or_else(|| failed("ctr has no standard input".to_owned()))?;
-    let mut file = tokio::fs::File::from_std(archive);
-    let copy = async move {
-        let copied = tokio::io::copy(&mut file, &mut stdin).await;
-        // Closes the pipe, which ends the archive.
-        let _ = stdin.shutdown().await;
-        copied
-    };
-    let (copied, output) = tokio::join!(copy, child.wait_with_output());
-    let output = output.map_err(|error| failed(format!("ctr: {error}")))?;
-    if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(failed(format!(
-            "cannot be imported from {}: ctr: {words}",
-            from.display()
-        )));
-    }
-    copied.map_err(|error| failed(format!("cannot be handed to ctr: {error}")))?;
+        .map_err(|error| failed(error.to_string()))?
+        .map_err(|why| failed(format!("in the OCI layout {}: {why}", from.display())))?;
     info!(image, layout = %from.display(), "imported");
     // The runtime's own list follows containerd's events.
     let deadline = Instant::now() + LISTED;
@@ -185,5 +150,42 @@ async fn import(runtime: &Runtime, image: &str, local: LocalImage) -> Result<cri
             }
             _ => sleep(Duration::from_millis(20)).await,
         }
+    }
+}
+
+/// Packs the image into containerd's client. The error is a message for a person.
+fn hand_over(local: &LocalImage, image: &str, socket: &Path) -> Result<(), String> {
+    let mut child = Command::new("ctr")
+        .arg("--address")
+        .arg(socket)
+        .args(["--namespace", "k8s.io", "images", "import", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot run ctr (Debian package containerd): {error}"))?;
+    let packed = match child.stdin.take() {
+        Some(mut stdin) => {
+            let packed = local.pack(image, &mut stdin);
+            // Before its input ends: a broken image must not look like a whole one.
+            if packed.is_err() {
+                let _ = child.kill();
+            }
+            packed
+        }
+        None => Ok(()),
+    };
+    let output = child
+        .wait_with_output()
+        .map_err(|error| format!("ctr: {error}"))?;
+    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    match packed {
+        // ctr has ended early, and says why.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Err(format!("ctr: {words}"))
+        }
+        Err(error) => Err(error.to_string()),
+        Ok(()) if output.status.success() => Ok(()),
+        Ok(()) => Err(format!("ctr: {words}")),
     }
 }

@@ -20,7 +20,6 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -32,9 +31,6 @@ use crate::probes::{Board, Patient, Prober};
 use crate::requests::NodeDns;
 use crate::status::{PodStatusSummary, summarize};
 use crate::{Error, Objects, Runtime, volumes};
-
-/// How often files of ConfigMaps and Secrets are compared with their objects.
-const REFRESH: Duration = Duration::from_secs(5);
 
 /// What Pods need to know of their node.
 #[derive(Clone, Debug)]
@@ -82,7 +78,6 @@ struct Entry {
     faults: BTreeMap<String, Fault>,
     pod_fault: Option<Fault>,
     probers: HashMap<String, Prober>,
-    refreshed: Option<Instant>,
 }
 
 impl Pods {
@@ -211,8 +206,8 @@ impl Pods {
         Ok(keys)
     }
 
-    /// Ends the Pod's containers within `grace` and removes them and the sandbox; volumes and logs stay. Returns when
-    /// it is done; until the next [`reconcile`](Self::reconcile) the Pod stays stopped.
+    /// Ends the Pod's containers within `grace` and removes them and the sandbox; volumes (but not those in memory) and
+    /// logs stay. Returns when it is done; until the next [`reconcile`](Self::reconcile) the Pod stays stopped.
     ///
     /// # Errors
     /// [`Error::Cri`].
@@ -241,18 +236,21 @@ impl Pods {
             shared.runtime.cri().remove_sandbox(&sandbox.id).await?;
         }
         shared.forget_health(&observed);
+        volumes::unmount_below(&shared.pod_folder(key))?;
+        shared.remove_cgroups(key);
+        // Nothing to do is no change, so that a caller may stop it at every change.
         if !observed.sandboxes.is_empty() {
             info!(
                 pod.namespace = key.namespace,
                 pod.name = key.name,
                 "stopped"
             );
+            shared.changed();
         }
-        shared.changed();
         Ok(())
     }
 
-    /// [Stops](Self::stop) the Pod and removes everything of it: volumes, logs, cgroups.
+    /// [Stops](Self::stop) the Pod and removes its volumes and logs.
     ///
     /// # Errors
     /// [`Error::Cri`], or [`Error::File`] for what cannot be removed.
@@ -260,9 +258,7 @@ impl Pods {
         self.stop(key, grace).await?;
         let shared = &self.shared;
         volumes::remove(&shared.pod_folder(key))?;
-        shared.remove_cgroups(key);
         shared.lock().remove(key);
-        shared.changed();
         Ok(())
     }
 
@@ -385,17 +381,7 @@ impl Shared {
         if !observed.is_current(pod) || observed.runs.is_empty() {
             return;
         }
-        let due = self.entry(&pod.key, |entry| {
-            let due = entry.refreshed.is_none_or(|then| then.elapsed() > REFRESH);
-            if due {
-                entry.refreshed = Some(Instant::now());
-            }
-            due
-        });
-        if due
-            && let Err(why) =
-                volumes::refresh(&self.pod_folder(&pod.key), pod, self.objects.as_ref())
-        {
+        if let Err(why) = volumes::refresh(&self.pod_folder(&pod.key), pod, self.objects.as_ref()) {
             warn!(
                 pod.namespace = pod.key.namespace,
                 pod.name = pod.key.name,

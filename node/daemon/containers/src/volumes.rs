@@ -342,12 +342,18 @@ pub(crate) fn clear(pod_folder: &Path) -> Result<(), Error> {
     remove(&pod_folder.join("volumes")).and_then(|()| remove(&pod_folder.join("logs")))
 }
 
-/// Removes a folder with the mounts below it.
-pub(crate) fn remove(folder: &Path) -> Result<(), Error> {
+/// Unmounts everything below a folder.
+pub(crate) fn unmount_below(folder: &Path) -> Result<(), Error> {
     for point in mounts_below(folder) {
         unmount(&point, UnmountFlags::DETACH)
             .map_err(|error| Error::file("unmount", &point)(error.into()))?;
     }
+    Ok(())
+}
+
+/// Removes a folder with the mounts below it.
+pub(crate) fn remove(folder: &Path) -> Result<(), Error> {
+    unmount_below(folder)?;
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::file("remove", folder)(error))

@@ -4,17 +4,18 @@
 //! and token answers without a size limit and follows redirects to any address, and this runs in a root process. What is asked for is small:
 //! `GET` of a manifest, `GET` of a blob, and the token dance in [`token`].
 
+mod client;
 mod guard;
 mod token;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use oci_client::Reference;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Certificate, Client, Proxy, Response, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt;
 
@@ -24,6 +25,7 @@ use crate::error::{ImageError, Result};
 use crate::layout::{BlobFile, mismatch};
 use crate::limits::Limits;
 use crate::manifest::{ACCEPTED, Blob};
+use client::{chain, client, speaks_plain_http};
 use guard::Origin;
 
 /// How registries are reached.
@@ -568,122 +570,6 @@ fn retry_after(response: &Response) -> Option<Duration> {
         .parse()
         .ok()?;
     Some(Duration::from_secs(seconds))
-}
-
-/// An error and its causes in one line, without the URL's query (which may carry a signature).
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = match error.url() {
-        Some(url) => format!(
-            "{}://{}{}: ",
-            url.scheme(),
-            url.host_str().unwrap_or(""),
-            url.port().map(|p| format!(":{p}")).unwrap_or_default()
-        ),
-        None => String::new(),
-    };
-    let mut source = std::error::Error::source(error);
-    let mut parts = Vec::new();
-    while let Some(cause) = source {
-        parts.push(cause.to_string());
-        source = cause.source();
-    }
-    match parts.last() {
-        Some(last) if parts.len() > 1 => text.push_str(&format!("{} ({last})", parts[0])),
-        Some(last) => text.push_str(last),
-        None if error.is_timeout() => text.push_str("timed out"),
-        None => text.push_str("the request failed"),
-    }
-    text
-}
-
-/// Whether a registry on a loopback address is one without TLS. A server with TLS answers 400 or hangs up.
-async fn speaks_plain_http(http: &Client, origin: &Origin, config: &RegistryConfig) -> bool {
-    let request = http.get(format!("{}/v2/", origin.base())).send();
-    match tokio::time::timeout(config.connect_timeout, request).await {
-        Ok(Ok(response)) => response.status() != StatusCode::BAD_REQUEST,
-        // Nobody there: http, so that the message is about the connection and not about TLS. A refused redirect was HTTP, too.
-        Ok(Err(error)) => error.is_connect() || error.is_redirect(),
-        Err(_) => false,
-    }
-}
-
-fn client(config: &RegistryConfig, origin: &Origin) -> Result<Client> {
-    let setup = |reason: String| ImageError::Setup { reason };
-    let authorities = authorities(config, origin)?;
-    let proxies = match &config.proxy {
-        Some(proxy) => vec![proxy.clone()],
-        None => proxies_of_environment(),
-    };
-    let build = |system_roots: bool| {
-        let mut builder = Client::builder()
-            .user_agent(concat!("catamaran/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(config.connect_timeout)
-            .read_timeout(config.idle_timeout)
-            .redirect(guard::redirects(origin.clone()))
-            .dns_resolver(Arc::new(guard::Resolver::new(origin, &proxies)))
-            .referer(false);
-        builder = if system_roots {
-            builder.tls_certs_merge(authorities.clone())
-        } else {
-            builder.tls_certs_only(authorities.clone())
-        };
-        if let Some(proxy) = &config.proxy {
-            builder = builder.proxy(
-                Proxy::all(proxy).map_err(|_| setup(format!("proxy {proxy:?} is not a URL")))?,
-            );
-        }
-        builder.build().map_err(|error| setup(chain(&error)))
-    };
-    // A machine without any CA certificates can still use a registry without TLS.
-    build(true).or_else(|error| {
-        if origin.is_plain() {
-            build(false)
-        } else {
-            Err(error)
-        }
-    })
-}
-
-fn proxies_of_environment() -> Vec<String> {
-    [
-        "HTTPS_PROXY",
-        "https_proxy",
-        "HTTP_PROXY",
-        "http_proxy",
-        "ALL_PROXY",
-        "all_proxy",
-    ]
-    .iter()
-    .filter_map(|name| std::env::var(name).ok())
-    .collect()
-}
-
-fn authorities(config: &RegistryConfig, origin: &Origin) -> Result<Vec<Certificate>> {
-    let mut files = config.ca_files.clone();
-    for folder in &config.ca_folders {
-        for folder in [folder.clone(), folder.join(origin.host_port())] {
-            let Ok(entries) = std::fs::read_dir(&folder) else {
-                continue;
-            };
-            let paths = entries.filter_map(|e| Some(e.ok()?.path()));
-            files.extend(paths.filter(|p| p.extension().is_some_and(|x| x == "crt" || x == "pem")));
-        }
-    }
-    let mut found = Vec::new();
-    for path in files {
-        let setup = |reason: String| ImageError::Setup {
-            reason: format!("CA file {} {reason}", path.display()),
-        };
-        let bytes =
-            std::fs::read(&path).map_err(|error| setup(format!("cannot be read: {error}")))?;
-        let certificates =
-            Certificate::from_pem_bundle(&bytes).map_err(|_| setup("is not PEM".to_owned()))?;
-        if certificates.is_empty() {
-            return Err(setup("holds no certificate".to_owned()));
-        }
-        found.extend(certificates);
-    }
-    Ok(found)
 }
 
 /// For the submodules: host and port of a URL, lower case.

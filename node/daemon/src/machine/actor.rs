@@ -108,6 +108,7 @@ pub async fn run(daemon: Arc<Daemon>, machine: Key) -> Key {
         Ok(cgroup) => cgroup,
         Err(error) => {
             daemon.events.warning(&machine, "FailedCreate", catamaran_client::chain(&error));
+            tokio::time::sleep(LONGEST_RETRY).await;
             return machine;
         }
     };

@@ -10,8 +10,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use tokio::io::unix::AsyncFd;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How often a group is looked at while somebody waits for its end. Asking costs one system call.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The group of one machine.
 #[derive(Debug, Clone)]
@@ -95,11 +97,7 @@ impl Cgroup {
             if let Some(dead) = self.prove_dead()? {
                 return Ok(dead);
             }
-            // Woken by the end of one of them; the pause covers processes that are between their end and leaving the group.
-            if let Some(pid) = self.processes()?.first() {
-                let _ = tokio::time::timeout(Duration::from_secs(1), ended(*pid)).await;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -122,15 +120,6 @@ impl Cgroup {
 
     fn error(&self, source: io::Error) -> CgroupError {
         CgroupError::Io { path: self.path.clone(), source }
-    }
-}
-
-/// Waits until the process has ended; at once when there is none.
-async fn ended(pid: i32) {
-    let Some(pid) = Pid::from_raw(pid) else { return };
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { return };
-    if let Ok(pidfd) = AsyncFd::new(pidfd) {
-        let _ = pidfd.readable().await;
     }
 }
 

@@ -133,6 +133,8 @@ async fn clear(daemon: &Daemon, how: Shutdown) -> Result<()> {
 }
 
 async fn build(layout: &Layout, args: &Play) -> Result<Daemon> {
+    let identity = hex(&Sha256::digest(layout.root().as_os_str().as_encoded_bytes()))[..12].to_owned();
+    machine::cgroup::Cgroup::of(&identity, "any")?;
     let host = host::find(args.emulation)?;
     tracing::info!(kvm = %host.kvm, "this machine");
     let settings = Settings {
@@ -151,7 +153,6 @@ async fn build(layout: &Layout, args: &Play) -> Result<Daemon> {
         tracing::warn!(reason, "pods can't run");
     }
     let images = ImageStore::open(&layout.images(), image_config(args)).context("image cache")?;
-    let identity = hex(&Sha256::digest(layout.root().as_os_str().as_encoded_bytes()))[..12].to_owned();
     let daemon = Daemon::new(Parts { layout: layout.clone(), settings, store, host, images, network, pods, code, identity });
     machine::capabilities::ensure(&daemon).await;
     Ok(daemon)

@@ -33,8 +33,8 @@ pub fn sandbox() -> Result<ExitCode, SandboxError> {
         let file = cgroup.join("cgroup.procs");
         std::fs::write(&file, "0").step(|| format!("join the cgroup {}", file.display()))?;
     }
-    let mut unshared = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
+    // The mount namespace is made by `enter`: pivoting in a shared one would move this process, too.
+    let mut unshared = CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
@@ -55,6 +55,12 @@ pub fn sandbox() -> Result<ExitCode, SandboxError> {
         .stdout(Stdio::piped())
         .spawn()
         .step(|| "start the first process of the pid namespace".into())?;
+    // Before the new init pivots: that moves this process to the new root too, whose /proc shows the new pid namespace only.
+    let pid = i32::try_from(enter.id()).unwrap_or_default();
+    let Some(stat) = files::process_stat(pid) else {
+        let _ = enter.kill();
+        return Err(SandboxError::Gone { vm: spec.vm, pid });
+    };
     if let Some(mut stdin) = enter.stdin.take() {
         let text = serde_json::to_vec(&spec).map_err(std::io::Error::other).step(|| "pass the spec on".into())?;
         let _ = stdin.write_all(&text);
@@ -74,8 +80,6 @@ pub fn sandbox() -> Result<ExitCode, SandboxError> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let pid = i32::try_from(enter.id()).unwrap_or_default();
-    let stat = files::process_stat(pid).ok_or_else(|| SandboxError::Gone { vm: spec.vm.clone(), pid })?;
     let answer = serde_json::to_vec(&Answer { pid, start_time: stat.start_time })
         .map_err(std::io::Error::other)
         .step(|| "answer".into())?;
@@ -95,6 +99,7 @@ pub fn enter() -> ExitCode {
 
 fn become_init() -> Result<std::convert::Infallible, SandboxError> {
     let spec = read_spec()?;
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS).step(|| "make the mount namespace".into())?;
     root::build(&spec)?;
     nix::unistd::sethostname(&spec.hostname).step(|| format!("set the host name {}", spec.hostname))?;
     let run = Path::new(paths::RUN);

@@ -5,7 +5,7 @@
 //! only, the layout's own name is the image's: `…/busybox/` with tag `dev` is `catamaran.local/busybox:dev`.
 
 use std::fs::File;
-use std::io::{self, Read, Seek as _, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -137,15 +137,8 @@ impl LocalImage {
         })
     }
 
-    /// An archive with this image alone, named `image`, with every blob's digest verified.
-    pub(crate) fn archive(&self, image: &str) -> Result<File, Error> {
-        self.pack(image).map_err(|error| Error::Image {
-            image: image.to_owned(),
-            message: format!("in the OCI layout {}: {error}", self.path.display()),
-        })
-    }
-
-    fn pack(&self, image: &str) -> io::Result<File> {
+    /// Writes an archive with this image alone, named `image`, and verifies every blob's digest.
+    pub(crate) fn pack(&self, image: &str, out: &mut dyn Write) -> io::Result<()> {
         let mut manifest = serde_json::to_value(&self.manifest)?;
         if self.manifest.media_type.is_empty() {
             manifest["mediaType"] = json!("application/vnd.oci.image.manifest.v1+json");
@@ -153,8 +146,11 @@ impl LocalImage {
         manifest["annotations"] =
             json!({"io.containerd.image.name": image, "org.opencontainers.image.ref.name": image});
         let index = json!({"schemaVersion": 2, "manifests": [manifest]});
-        let mut tar = tar::Builder::new(tempfile::tempfile()?);
-        let add = |tar: &mut tar::Builder<File>, name: &str, size: u64, content: &mut dyn Read| {
+        let mut tar = tar::Builder::new(out);
+        let add = |tar: &mut tar::Builder<&mut dyn Write>,
+                   name: &str,
+                   size: u64,
+                   content: &mut dyn Read| {
             let mut header = tar::Header::new_gnu();
             header.set_size(size);
             header.set_mode(0o644);
@@ -200,10 +196,7 @@ impl LocalImage {
             })?;
             packed?;
         }
-        let mut file = tar.into_inner()?;
-        file.flush()?;
-        file.rewind()?;
-        Ok(file)
+        tar.into_inner()?.flush()
     }
 }
 
@@ -394,18 +387,16 @@ mod tests {
         let image = LocalImage::find(&[place.path().to_owned()], "catamaran.local/busybox:dev")
             .unwrap()
             .unwrap();
-        let mut file = image.archive("catamaran.local/busybox:dev").unwrap();
         let copy = tempfile::tempdir().unwrap();
-        io::copy(
-            &mut file,
-            &mut File::create(copy.path().join("any.tar")).unwrap(),
-        )
-        .unwrap();
+        let mut file = File::create(copy.path().join("any.tar")).unwrap();
+        image
+            .pack("catamaran.local/busybox:dev", &mut file)
+            .unwrap();
         let again = LocalImage::find(&[copy.path().to_owned()], "catamaran.local/busybox:dev")
             .unwrap()
             .unwrap();
         assert_eq!(again.config_digest, image.config_digest);
-        again.archive("x").unwrap();
+        again.pack("x", &mut io::sink()).unwrap();
     }
 
     #[test]
@@ -418,7 +409,7 @@ mod tests {
             .unwrap()
             .unwrap();
         let message = image
-            .archive("catamaran.local/busybox:dev")
+            .pack("catamaran.local/busybox:dev", &mut io::sink())
             .unwrap_err()
             .to_string();
         assert!(message.contains("digest mismatch"), "{message}");

@@ -247,6 +247,11 @@ fn a_stopped_pod_keeps_its_files_and_a_removed_one_leaves_nothing() {
         let lines: Vec<_> = follow.map(|line| line.unwrap().text).collect().await;
         assert_eq!(lines, ["bye"], "the log of the stopped container");
         assert!(world.folder.join("pods/default_web/volumes/v/f").exists());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(
+            !mounts.contains(world.folder.join("pods").to_str().unwrap()),
+            "{mounts}"
+        );
         assert_eq!(
             world.pods().status(&pod).await.unwrap().phase,
             Phase::Pending

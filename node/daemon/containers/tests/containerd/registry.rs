@@ -39,6 +39,10 @@ impl Registry {
 async fn answer(stream: TcpStream, layout: PathBuf) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
+        // A client that begins with TLS is told that this is plain HTTP.
+        if stream.fill_buf().await?.first() == Some(&0x16) {
+            return stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").await;
+        }
         let mut request = String::new();
         if stream.read_line(&mut request).await? == 0 {
             return Ok(());

@@ -164,3 +164,40 @@ fn a_running_runtime_is_used_through_its_socket_and_not_ended() {
         assert_eq!(world.containerd_pid(), pid);
     });
 }
+
+#[test]
+fn a_containerd_with_an_older_configuration_is_started_anew_under_its_containers() {
+    world("configuration", async |world| {
+        world.connect().await;
+        let pod = script("web", FOREVER, json!({}));
+        let before = world.ready(&pod).await;
+        let (pid, config) = (
+            world.containerd_pid(),
+            world.folder.join("containerd/config.toml"),
+        );
+        world.forget();
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, format!("{text}# of another version\n")).unwrap();
+        world.connect().await;
+        assert_ne!(world.containerd_pid(), pid);
+        let after = world.ready(&pod).await;
+        assert_eq!(
+            after.containers[0].container_id,
+            before.containers[0].container_id
+        );
+        assert_eq!(world.sh(&pod, "echo alive").await, "alive");
+    });
+}
+
+#[test]
+fn a_runtime_that_was_shut_down_stays_down() {
+    world("shutdown", async |world| {
+        world.connect().await;
+        let runtime = world.pods().runtime().clone();
+        runtime.shutdown().await;
+        assert!(runtime.ensure().await.is_err());
+        assert!(!world.folder.join("containerd/containerd.pid").exists());
+        world.forget();
+        world.connect().await;
+    });
+}
