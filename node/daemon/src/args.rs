@@ -111,7 +111,7 @@ pub struct Play {
     /// Seconds of a DHCP lease (default: for ever)
     #[arg(long, value_name = "SECONDS")]
     pub lease: Option<u32>,
-    /// CRI socket (default: found, else a private containerd)
+    /// CRI socket, or `private` for a containerd of its own (default: found, else private)
     #[arg(long, value_name = "SOCKET")]
     pub runtime: Option<PathBuf>,
     /// Address of the metrics

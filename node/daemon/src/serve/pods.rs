@@ -36,7 +36,7 @@ impl std::fmt::Debug for Pods {
 /// What was asked for about containers.
 #[derive(Debug, Clone)]
 pub struct ContainerSettings {
-    /// CRI socket.
+    /// CRI socket, or the word `private`.
     pub socket: Option<PathBuf>,
     /// OCI layouts looked at first.
     pub layouts: Vec<PathBuf>,
@@ -63,7 +63,11 @@ pub async fn connect(layout: &Layout, settings: &ContainerSettings, network: &Ho
     let cni_conf = layout.network().join("cni.d");
     cni::write_conflist(network.config(), &cni_conf).map_err(|error| catamaran_client::chain(&error))?;
     let mut options = RuntimeOptions::new(PrivateOptions::new(layout.containers().join("runtime"), cni_conf));
-    options.socket.clone_from(&settings.socket);
+    match &settings.socket {
+        // A runtime that serves others may have no network set up, or one that machines are not on.
+        Some(word) if word.as_os_str() == "private" => options.known.clear(),
+        other => options.socket.clone_from(other),
+    }
     // A private one is tried only where none is named: two runtimes on one machine would both be ours to keep.
     let runtime = Runtime::connect(options).await.map_err(|error| error.chain())?;
     let images = ImageSources { layouts: settings.layouts.clone(), auth_files: catamaran_images::AuthFiles::from_environment().paths().to_vec() };
