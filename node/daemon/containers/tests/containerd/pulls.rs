@@ -32,7 +32,12 @@ fn images_of_a_registry_need_its_login() {
                 waiting(status).0 == "ErrImagePull"
             })
             .await;
-        assert!(waiting(&status).1.contains("401"), "{status:#?}");
+        assert!(
+            ["401", "authorization failed"]
+                .iter()
+                .any(|words| waiting(&status).1.contains(words)),
+            "{status:#?}"
+        );
         let status = world
             .until(&pod, "backing off", |status| {
                 waiting(status).0 == "ImagePullBackOff"

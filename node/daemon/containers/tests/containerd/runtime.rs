@@ -201,3 +201,37 @@ fn a_runtime_that_was_shut_down_stays_down() {
         world.connect().await;
     });
 }
+
+#[test]
+fn a_daemon_killed_at_any_moment_of_a_start_or_a_change_finishes_it_later() {
+    world("killed while starting", async |world| {
+        world.connect().await;
+        let pod = |round: u64| {
+            script(
+                "web",
+                FOREVER,
+                json!({"env": [{"name": "ROUND", "value": round.to_string()}]}),
+            )
+        };
+        for round in 0..16 {
+            // From before the first call to the runtime to after the last one.
+            let _ = world.pods().reconcile(&pod(round)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(round * 40)).await;
+            world.forget();
+            world.connect().await;
+        }
+        let status = world.ready(&pod(15)).await;
+        assert_eq!(world.sh(&pod(15), "echo $ROUND").await, "15");
+        assert_eq!(
+            (status.containers[0].restart_count, status.pod_ips.len()),
+            (0, 1)
+        );
+        let addresses = std::fs::read_dir(world.folder.join("addresses/test"))
+            .unwrap()
+            .flatten();
+        let taken = addresses
+            .filter(|entry| entry.file_name().to_str().unwrap().starts_with("10.88."))
+            .count();
+        assert_eq!(taken, 1, "addresses of given-up sandboxes are still taken");
+    });
+}
