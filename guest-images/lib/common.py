@@ -109,6 +109,13 @@ def fresh(folder):
     return folder
 
 
+def replace(folder, new):
+    """Puts a finished folder in the place of the old one, which stays usable until then."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    new.rename(folder)
+
+
 def flatten_times(top):
     """Gives every file below `top` the fixed time."""
     for path in [top, *top.rglob("*")]:

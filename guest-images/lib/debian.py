@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 
 from . import debs, oci
-from .common import EPOCH, OUT, ROOT, digest_tree, environment, flatten_times, fresh, is_current, run, say, set_current, stamp_of, tool_versions
+from .common import EPOCH, OUT, ROOT, digest_tree, environment, flatten_times, fresh, is_current, replace, run, say, set_current, stamp_of, tool_versions
 from .disk import MIB, Loaders, boot_disk, to_qcow2
 from .initrd import Cpio, module_order
 from .minimal import EARLY, KERNELS, LATE, TOOL_FLAGS, container_disk, kernel_package, unpacked
@@ -194,7 +194,7 @@ def build_debian(force=False):
         say("debian: nothing changed")
         return
     debs.fetch(locked + boot)
-    fresh(out)
+    done, out = out, fresh(OUT / ".new-debian")
     work = fresh(OUT / ".work-debian")
     files = unpacked(boot, work, "busybox-static", "shim-signed", "shim-helpers-amd64-signed", "grub-efi-amd64-signed", "syslinux")
     kernel_tree = debs.unpack(kernel_package(boot, "minimal-pc"), work / "kernel")
@@ -218,4 +218,5 @@ def build_debian(force=False):
     flatten_times(out)
     shutil.rmtree(work)
     set_current(out, stamp)
-    say(f"debian: disk {raw.stat().st_size >> 20} MiB, qcow2 {qcow2.stat().st_size >> 20} MiB")
+    replace(done, out)
+    say(f"debian: disk {(done / raw.name).stat().st_size >> 20} MiB, qcow2 {(done / qcow2.name).stat().st_size >> 20} MiB")

@@ -8,14 +8,14 @@ import shutil
 from pathlib import Path
 
 from . import debs, oci
-from .common import BuildError, OUT, ROOT, digest_tree, flatten_times, fresh, is_current, run, say, set_current, stamp_of, tool_versions
+from .common import BuildError, OUT, ROOT, digest_tree, flatten_times, fresh, is_current, replace, run, say, set_current, stamp_of, tool_versions
 from .disk import MIB, Loaders, boot_disk, to_qcow2
 from .initrd import Cpio, module_order
 
 COMMAND_LINE = "console=tty1 console=ttyS0,115200 quiet"
 # Loaded before the seed is read and the network comes up, and after.
 EARLY = ["virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net", "sd_mod", "sr_mod", "isofs", "vfat", "nls_ascii", "nls_cp437"]
-LATE = ["efivarfs", "button", "evdev", "virtio-rng", "virtio_balloon", "virtio_console", "virtio_input", "pvpanic-pci", "qemu_fw_cfg", "ext4",
+LATE = ["efivarfs", "button", "evdev", "virtio-rng", "virtio_balloon", "virtio_console", "virtio_input", "pvpanic-pci", "pvpanic-mmio", "qemu_fw_cfg", "ext4",
         "virtiofs", "nvme"]
 KERNELS = {
     "minimal": ("linux-image-6.1", "-cloud-amd64", [], []),
@@ -106,7 +106,7 @@ def build_guest(name, force=False):
         say(f"{name}: nothing changed")
         return
     debs.fetch(packages)
-    fresh(out)
+    done, out = out, fresh(OUT / f".new-{out.name}")
     work = fresh(OUT / f".work-{name}")
     files = unpacked(
         packages, work, "busybox-static", "dropbear-bin", "libc6", "libcrypt1", "libgmp10", "libtomcrypt1", "libtommath1", "zlib1g",
@@ -134,7 +134,8 @@ def build_guest(name, force=False):
     flatten_times(out)
     shutil.rmtree(work)
     set_current(out, stamp)
-    say(f"{name}: kernel {kernel.stat().st_size >> 10} KiB, initrd {initrd.stat().st_size >> 10} KiB, disk {DISK_SIZE >> 20} MiB")
+    replace(done, out)
+    say(f"{name}: kernel {(done / 'vmlinuz').stat().st_size >> 10} KiB, initrd {(done / 'initrd').stat().st_size >> 10} KiB, disk {DISK_SIZE >> 20} MiB")
 
 
 def container_disk(name, qcow2, title):
@@ -154,7 +155,7 @@ def build_containers(force=False):
         say("containers: nothing changed")
         return
     debs.fetch(packages)
-    fresh(out)
+    done, out = out, fresh(OUT / f".new-{out.name}")
     work = fresh(OUT / ".work-containers")
     run("gcc", *PAUSE_FLAGS, "-o", out / "pause", ROOT / "pause/pause.c")
     layer = oci.Layer()
@@ -182,4 +183,5 @@ def build_containers(force=False):
     flatten_times(out)
     shutil.rmtree(work)
     set_current(out, stamp)
-    say(f"containers: pause {(out / 'pause').stat().st_size} bytes, tiny {(out / 'tiny.oci.tar').stat().st_size >> 10} KiB")
+    replace(done, out)
+    say(f"containers: pause {(done / 'pause').stat().st_size} bytes, tiny {(done / 'tiny.oci.tar').stat().st_size >> 10} KiB")
