@@ -1,6 +1,6 @@
 //! The node daemon and its command line: `play` runs it, the other commands talk to it over its socket.
 
-mod args;
+pub mod args;
 pub mod client;
 pub mod machine;
 mod offline;
@@ -48,7 +48,7 @@ fn runtime(cli: &Cli) -> anyhow::Result<()> {
 
 async fn dispatch(cli: &Cli) -> anyhow::Result<()> {
     let client = Client::new(&cli.state);
-    let none = serde_json::Value::Null;
+    let none = serde_json::json!({});
     match &cli.command {
         Command::Play(args) => return Box::pin(serve::play::run(&cli.state, args)).await,
         Command::Plan(args) => return offline::plan(args),

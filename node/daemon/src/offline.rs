@@ -15,7 +15,7 @@ use crate::serve::store::Kind;
 ///
 /// # Errors
 /// All problems of the manifests, or of the machines on this host.
-pub fn plan(args: &PlanArgs) -> Result<()> {
+pub(crate) fn plan(args: &PlanArgs) -> Result<()> {
     let texts: Vec<_> = manifests::read(&args.files)?.into_iter().map(|text| (text.name, text.path, text.text)).collect();
     let documents = manifest::parse(&texts).map_err(|problems| anyhow!(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     // The real machine where it can run guests, else an example of one.

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod check;
+pub mod collect;
 pub mod daemon;
 pub mod events;
 pub mod host;

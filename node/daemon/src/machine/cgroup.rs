@@ -54,6 +54,19 @@ impl Cgroup {
         Ok(Self { path: hierarchy.join("catamaran").join(state).join(machine) })
     }
 
+    /// Removes the groups above the machines' own where they are empty.
+    ///
+    /// # Errors
+    /// When no hierarchy is mounted.
+    pub fn forget(state: &str) -> Result<(), CgroupError> {
+        let all = Self::of(state, "")?.path;
+        for folder in [Some(all.as_path()), all.parent()].into_iter().flatten() {
+            // Busy: other machines, or those of another daemon.
+            let _ = fs::remove_dir(folder);
+        }
+        Ok(())
+    }
+
     /// Makes the group, empty, and gives the file in which a process puts itself to join it. Takes the proof that nobody was in it.
     ///
     /// # Errors

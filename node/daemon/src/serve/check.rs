@@ -1,7 +1,6 @@
 //! Everything that can be wrong with an object by itself, before it is stored.
 
-use catamaran_api::{VirtualMachine, VirtualMachineInstance};
-use catamaran_spec::{Context, MachineSpec};
+use catamaran_spec::{Context, FieldErrors, Warning};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -17,12 +16,10 @@ use crate::serve::store::{Key, Kind};
 pub fn object(key: &Key, object: &Value) -> Result<Vec<String>, Vec<String>> {
     match key.kind {
         Kind::VirtualMachine => {
-            let vm: VirtualMachine = shape(object)?;
-            MachineSpec::from_vm(&vm, Context::Play).map(words).map_err(|errors| errors.0.iter().map(ToString::to_string).collect())
+            catamaran_spec::read::virtual_machine(object, Context::Play).map(|(_, _, warnings)| words(&warnings)).map_err(|errors| problems(&errors))
         }
         Kind::VirtualMachineInstance => {
-            let vmi: VirtualMachineInstance = shape(object)?;
-            MachineSpec::from_vmi(&vmi, Context::Play).map(words).map_err(|errors| errors.0.iter().map(ToString::to_string).collect())
+            catamaran_spec::read::virtual_machine_instance(object, Context::Play).map(|(_, _, warnings)| words(&warnings)).map_err(|errors| problems(&errors))
         }
         Kind::Pod => crate::serve::pods::check(object),
         Kind::ConfigMap => {
@@ -37,8 +34,12 @@ pub fn object(key: &Key, object: &Value) -> Result<Vec<String>, Vec<String>> {
     }
 }
 
-fn words((_, warnings): (MachineSpec, Vec<catamaran_spec::Warning>)) -> Vec<String> {
+fn words(warnings: &[Warning]) -> Vec<String> {
     warnings.iter().map(ToString::to_string).collect()
+}
+
+fn problems(errors: &FieldErrors) -> Vec<String> {
+    errors.0.iter().map(ToString::to_string).collect()
 }
 
 fn shape<T: DeserializeOwned>(object: &Value) -> Result<T, Vec<String>> {

@@ -23,7 +23,7 @@ use crate::serve::daemon::{Daemon, Parts, Settings, Shutdown};
 use crate::serve::layout::Layout;
 use crate::serve::pods::{self, ContainerSettings};
 use crate::serve::store::Store;
-use crate::serve::{api, host, manifest, metrics, names, watch};
+use crate::serve::{api, collect, host, manifest, metrics, names, watch};
 
 /// Runs until it is told to end. SIGINT and SIGTERM end the daemon only: guests and containers go on.
 ///
@@ -80,6 +80,7 @@ async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &P
     tasks.spawn(names::supervise(daemon.clone()));
     tasks.spawn(metrics::serve(daemon.clone(), metrics::bind(args.metrics).await?));
     tasks.spawn(watch::supervise(daemon.clone(), args.files.iter().filter(|file| *file != Path::new("-")).cloned().collect()));
+    tasks.spawn(collect::supervise(daemon.clone()));
     let (mut machines, mut containers) = (JoinSet::new(), JoinSet::new());
     machines.spawn(machine::supervise(daemon.clone()));
     containers.spawn(pods::supervise(daemon.clone()));
@@ -118,6 +119,7 @@ async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &P
 async fn clear(daemon: &Daemon, how: Shutdown) -> Result<()> {
     DnsServer::stop(daemon.network.config()).await.context("DNS server")?;
     HostNetwork::remove(daemon.network.config()).await.context("network")?;
+    machine::cgroup::Cgroup::forget(&daemon.identity)?;
     if how.delete {
         for kind in crate::serve::store::Kind::ALL {
             for (key, _) in daemon.store.list(kind) {

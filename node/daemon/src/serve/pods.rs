@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_containers::{ImageSources, NodeDns, Objects, PodKey, PodSpec, PodStatusSummary, PodsOptions, PrivateOptions, Runtime, RuntimeOptions};
-use catamaran_network::{HostNetwork, cni};
+use catamaran_network::{HostNetwork, HostPort, PortTarget, Protocol, cni};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::Value;
 
@@ -78,7 +78,7 @@ pub async fn connect(layout: &Layout, settings: &ContainerSettings, network: &Ho
         dns: NodeDns { servers: gateways.clone(), zone: network.config().zone.clone() },
         node_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         host_ips: gateways,
-        port_mappings: true,
+        port_mappings: false,
     };
     let runtime = catamaran_containers::Pods::new(runtime, options, Arc::new(Stores(store))).map_err(|error| error.chain())?;
     Ok(Pods { runtime })
@@ -106,7 +106,7 @@ pub async fn supervise(daemon: Arc<Daemon>) {
         stored.borrow_and_update();
         seen.borrow_and_update();
         let down = *stopping.borrow_and_update();
-        let again = match pass(&daemon, pods, down.is_some()).await {
+        let again = match pass(&daemon, pods, down.is_some(), down.is_some_and(|how| how.delete)).await {
             Ok(again) => again,
             Err(error) => {
                 tracing::warn!(error = error.chain(), "container runtime");
@@ -157,7 +157,7 @@ async fn no_runtime(daemon: &Daemon) {
 }
 
 /// One look at everything. Returns when to look again; `None` = when something changes.
-async fn pass(daemon: &Daemon, pods: &Pods, down: bool) -> Result<Option<Duration>, catamaran_containers::Error> {
+async fn pass(daemon: &Daemon, pods: &Pods, down: bool, delete: bool) -> Result<Option<Duration>, catamaran_containers::Error> {
     let mut again: Option<Duration> = None;
     let mut known = BTreeSet::new();
     for (key, stored) in daemon.store.list(Kind::Pod) {
@@ -165,6 +165,7 @@ async fn pass(daemon: &Daemon, pods: &Pods, down: bool) -> Result<Option<Duratio
         let Ok((spec, _)) = PodSpec::parse(&stored.object) else { continue };
         let grace = Duration::from_secs(stored.object["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(GRACE));
         if stored.deleting() {
+            unexpose(daemon, &key).await;
             pods.runtime.remove(&pod_key, grace).await?;
             let _ = daemon.store.remove(&key);
             daemon.events.forget(&key);
@@ -172,11 +173,17 @@ async fn pass(daemon: &Daemon, pods: &Pods, down: bool) -> Result<Option<Duratio
         }
         known.insert(pod_key.clone());
         if down {
-            pods.runtime.stop(&pod_key, grace).await?;
+            unexpose(daemon, &key).await;
+            if delete {
+                pods.runtime.remove(&pod_key, grace).await?;
+            } else {
+                pods.runtime.stop(&pod_key, grace).await?;
+            }
             daemon.tell_shutdown(format!("pod {} stopped", key.name));
             continue;
         }
         let summary = pods.runtime.reconcile(&spec).await?;
+        expose(daemon, &key, &spec, &summary).await;
         publish(daemon, &key, &stored, &summary);
         if let Some(at) = summary.look_again {
             let left = at.duration_since(k8s_openapi::jiff::Timestamp::now());
@@ -191,6 +198,35 @@ async fn pass(daemon: &Daemon, pods: &Pods, down: bool) -> Result<Option<Duratio
         }
     }
     Ok(again)
+}
+
+/// Leads the host ports of a pod that has its addresses. One that is taken is told, and the pod runs without it.
+async fn expose(daemon: &Daemon, key: &Key, spec: &PodSpec, summary: &PodStatusSummary) {
+    let addresses: Vec<IpAddr> = summary.pod_ips.iter().filter_map(|address| address.parse().ok()).collect();
+    let Ok(owner) = catamaran_network::Key::new(key.namespace.as_str(), key.name.as_str()) else { return };
+    if addresses.is_empty() {
+        return;
+    }
+    let v4 = addresses.iter().find_map(|address| if let IpAddr::V4(v4) = address { Some(*v4) } else { None });
+    let v6 = addresses.iter().find_map(|address| if let IpAddr::V6(v6) = address { Some(*v6) } else { None });
+    for port in spec.host_ports() {
+        let Some(host_port) = port.host_port else { continue };
+        let protocol = match port.protocol {
+            catamaran_containers::pod::Protocol::Udp => Protocol::Udp,
+            _ => Protocol::Tcp,
+        };
+        let from = HostPort { ip: port.host_ip, port: host_port, protocol };
+        if let Err(error) = daemon.network.expose(&owner, from, PortTarget { v4, v6, port: port.container_port }).await {
+            daemon.events.warning(key, "HostPortNotExposed", catamaran_client::chain(&error));
+        }
+    }
+}
+
+async fn unexpose(daemon: &Daemon, key: &Key) {
+    let Ok(owner) = catamaran_network::Key::new(key.namespace.as_str(), key.name.as_str()) else { return };
+    if let Err(error) = daemon.network.unexpose_all(&owner).await {
+        daemon.events.warning(key, "HostPortNotFreed", catamaran_client::chain(&error));
+    }
 }
 
 fn publish(daemon: &Daemon, key: &Key, stored: &Stored, summary: &PodStatusSummary) {
