@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::process::{self, Pid};
 use crate::wait;
 
-/// What the minimal guest says on its serial line when it is up.
-pub(crate) const MARKER: &str = "catamaran-guest ready";
+/// What the minimal guest says on its serial line when it is up, before its host name: with that one it has read its seed, too.
+const MARKER: &str = "catamaran-guest ready: ";
 /// RAM of the machines, in bytes.
 pub(crate) const RAM: u64 = 128 << 20;
 
@@ -142,12 +142,12 @@ impl Node {
 
     /// Whether a machine's guest has said its marker.
     pub(crate) fn marker(&self, name: &str) -> bool {
-        marker_in(&self.run_folder(name).join("serial.log"))
+        marker_in(&self.run_folder(name).join("serial.log"), name)
     }
 
     /// Waits for a machine's marker; when that was.
     pub(crate) fn wait_marker(&self, name: &str, limit: Duration) -> Result<SystemTime> {
-        wait::until(&format!("{MARKER:?} of {name}"), limit, || {
+        wait::until(&format!("marker of {name}"), limit, || {
             Ok(self.marker(name).then(SystemTime::now))
         })
         .with_context(|| self.log())
@@ -242,12 +242,13 @@ fn fake_programs(setting: &Setting, folder: &Path) -> Result<PathBuf> {
     Ok(libexec)
 }
 
-/// Whether a serial log holds the marker.
-pub(crate) fn marker_in(log: &Path) -> bool {
+/// Whether a serial log holds the marker of a guest with this host name.
+pub(crate) fn marker_in(log: &Path, name: &str) -> bool {
+    let marker = format!("{MARKER}{name} ");
     fs::read(log).is_ok_and(|bytes| {
         bytes
-            .windows(MARKER.len())
-            .any(|window| window == MARKER.as_bytes())
+            .windows(marker.len())
+            .any(|window| window == marker.as_bytes())
     })
 }
 

@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::node::{MARKER, marker_in};
+use crate::node::marker_in;
 use crate::process::{self, Pid};
 use crate::wait;
 
 /// Everything raw QEMU needs to start again and again.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
+    /// The guest's host name, which its seed gives it.
+    name: String,
     words: Vec<String>,
     /// Copies of the machine's read-only files: where they were, where they are.
     files: Vec<(String, PathBuf)>,
@@ -29,7 +31,7 @@ pub(crate) struct Recipe {
 
 impl Recipe {
     /// Reads a running machine's command line, and copies its read-only disks to `folder`.
-    pub(crate) fn of(qemu: Pid, folder: &Path) -> Result<Recipe> {
+    pub(crate) fn of(name: &str, qemu: Pid, folder: &Path) -> Result<Recipe> {
         let words = process::words(qemu)?;
         let (mut files, mut overlay_names) = (Vec::new(), Vec::new());
         for name in words
@@ -56,6 +58,7 @@ impl Recipe {
             .map(|name| (name, base.clone()))
             .collect();
         Ok(Recipe {
+            name: name.to_owned(),
             words,
             files,
             overlays,
@@ -89,6 +92,7 @@ impl Recipe {
             .spawn()
             .with_context(|| format!("raw {program}"))?;
         Ok(Raw {
+            name: self.name.clone(),
             child,
             folder: folder.to_owned(),
             started,
@@ -99,6 +103,7 @@ impl Recipe {
 /// A raw QEMU; killed on drop.
 #[derive(Debug)]
 pub(crate) struct Raw {
+    name: String,
     child: Child,
     folder: PathBuf,
     started: Instant,
@@ -139,7 +144,7 @@ impl Raw {
 
     /// Whether the guest's marker has come; the time since QEMU's start then.
     pub(crate) fn marker(&mut self) -> Result<Option<Duration>> {
-        if marker_in(&self.folder.join("serial.log")) {
+        if marker_in(&self.folder.join("serial.log"), &self.name) {
             return Ok(Some(self.started.elapsed()));
         }
         if let Some(status) = self.child.try_wait()? {
@@ -151,7 +156,7 @@ impl Raw {
 
     /// Waits for the guest's marker; time since QEMU's start.
     pub(crate) fn wait_marker(&mut self, limit: Duration) -> Result<Duration> {
-        wait::until(&format!("{MARKER:?} of raw QEMU"), limit, || self.marker())
+        wait::until("marker of raw QEMU", limit, || self.marker())
     }
 }
 

@@ -30,8 +30,8 @@ pub const LEAST_RATIO: f64 = 0.2;
 /// A guest must be able to leave to its VMM this often per second.
 pub const LEAST_EXITS_PER_S: f64 = 1_000.0;
 
-/// After this long the probe gives up on a kernel that does not come back. The probe itself takes about 70 ms.
-const GIVE_UP: Duration = Duration::from_millis(500);
+/// After this long the probe gives up on a kernel that does not come back. The probe itself takes about 70 ms; a busy host may take longer.
+const GIVE_UP: Duration = Duration::from_secs(2);
 
 /// What the probe found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -224,7 +224,7 @@ enum Stop {
 
 /// Probes the KVM device at `device` (normally [`KVM_DEVICE`]) in about 70 ms.
 ///
-/// Never hangs: a kernel that does not return from running the guest is left to a thread of its own after half a second, and the
+/// Never hangs: a kernel that does not return from running the guest is left to a thread of its own after two seconds, and the
 /// verdict says so. Installs no signal handler.
 #[must_use]
 pub fn probe(device: &Path) -> KvmVerdict {
@@ -376,11 +376,7 @@ mod tests {
     fn the_probe_of_this_machine_is_quick_and_has_words() {
         let started = std::time::Instant::now();
         let verdict = probe(Path::new(KVM_DEVICE));
-        assert!(
-            started.elapsed() < Duration::from_secs(2),
-            "{:?}",
-            started.elapsed()
-        );
+        assert!(started.elapsed() < GIVE_UP * 2, "{:?}", started.elapsed());
         println!("{verdict}");
         if let Some(measurements) = verdict.measurements() {
             println!("{measurements}");

@@ -40,7 +40,7 @@ pub(crate) fn run(setting: &Setting, count: usize) -> Result<Measured> {
     ours(&node, "warm")?;
     let qemu = process::one_in_sandbox(&node.run_folder("warm"), "qemu-system")
         .context("the QEMU of the first machine")?;
-    let recipe = Recipe::of(qemu, disks.path())?;
+    let recipe = Recipe::of("warm", qemu, disks.path())?;
     node.delete("warm")?;
     raw(&recipe)?;
 
