@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::generate;
+use crate::links;
 use crate::step::{cargo, root, run};
 
 /// Version of cargo-deny that is installed below `target` where there is none.
@@ -17,6 +18,7 @@ pub fn lint() -> Result<()> {
     run("clippy", &mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
     run("documentation", cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
     generate::run(true)?;
+    links::check()?;
     deny()
 }
 

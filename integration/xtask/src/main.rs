@@ -2,6 +2,7 @@
 
 mod checks;
 mod generate;
+mod links;
 mod step;
 mod tests;
 
@@ -20,7 +21,7 @@ struct Cli {
 enum Command {
     /// Everything: `lint` and `test`
     Check,
-    /// Formatting, clippy, documentation, licences, generated files
+    /// Formatting, clippy, documentation and its links, licences, generated files
     Lint,
     /// Unit, golden and integration tests on real components
     Test {
