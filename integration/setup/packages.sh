@@ -19,7 +19,7 @@ runtime=(ovmf seabios ipxe-qemu swtpm swtpm-tools xorriso dosfstools nftables ip
     containernetworking-plugins iptables ca-certificates procps curl)
 build=(gcc libc6-dev make pkg-config protobuf-compiler git)
 test=(python3 mmdebstrap debian-archive-keyring busybox-static mtools syslinux dosfstools e2fsprogs fdisk zstd cpio xz-utils
-    skopeo umoci docker-registry isc-dhcp-client udhcpc socat tmux strace jq openssh-client iputils-ping libxml2-utils
+    skopeo umoci docker-registry isc-dhcp-client udhcpc socat tmux strace jq openssh-client iputils-ping libxml2-utils openssl
     systemd tcpdump)
 
 fail() {

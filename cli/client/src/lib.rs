@@ -32,12 +32,13 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[must_use]
 pub fn age(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let (rest_seconds, rest_minutes) = (seconds % 60, minutes % 60);
     match seconds {
         0..120 => format!("{seconds}s"),
-        120..600 if seconds % 60 != 0 => format!("{minutes}m{}s", seconds % 60),
-        0..10_800 => format!("{minutes}m"),
-        10_800..28_800 if minutes % 60 != 0 => format!("{hours}h{}m", minutes % 60),
-        0..172_800 => format!("{hours}h"),
+        120..600 if rest_seconds != 0 => format!("{minutes}m{rest_seconds}s"),
+        120..10_800 => format!("{minutes}m"),
+        10_800..28_800 if rest_minutes != 0 => format!("{hours}h{rest_minutes}m"),
+        10_800..172_800 => format!("{hours}h"),
         _ => format!("{days}d"),
     }
 }

@@ -13,10 +13,31 @@ use crate::step::{cargo, root, run};
 const DENY: &str = "0.20.2";
 
 /// All checks.
-pub fn lint() -> Result<()> {
+pub(crate) fn lint() -> Result<()> {
     run("formatting", &mut cargo(&["fmt", "--all", "--check"]))?;
-    run("clippy", &mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
-    run("documentation", cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    run(
+        "clippy",
+        &mut cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "--deny",
+            "warnings",
+        ]),
+    )?;
+    run(
+        "documentation",
+        cargo(&[
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+            "--locked",
+        ])
+        .env("RUSTDOCFLAGS", "--deny warnings"),
+    )?;
     generate::run(true)?;
     links::check()?;
     deny()
@@ -25,13 +46,25 @@ pub fn lint() -> Result<()> {
 /// Licences, bans and sources always; advisories where their database can be had.
 fn deny() -> Result<()> {
     let program = deny_program()?;
-    run("cargo deny: bans, licences, sources", Command::new(&program).args(["--locked", "check", "bans", "licenses", "sources"]).current_dir(root()))?;
-    let advisories = Command::new(&program).args(["--locked", "check", "advisories"]).current_dir(root()).output()?;
+    run(
+        "cargo deny: bans, licences, sources",
+        Command::new(&program)
+            .args(["--locked", "check", "bans", "licenses", "sources"])
+            .current_dir(root()),
+    )?;
+    let advisories = Command::new(&program)
+        .args(["--locked", "check", "advisories"])
+        .current_dir(root())
+        .output()?;
     let said = String::from_utf8_lossy(&advisories.stderr);
     if advisories.status.success() {
         eprintln!("    cargo deny: advisories: none");
-    } else if said.contains("failed to fetch advisory database") || said.contains("failed to acquire advisory database") {
-        eprintln!("    cargo deny: advisories: NOT CHECKED, their database can't be had from this machine");
+    } else if said.contains("failed to fetch advisory database")
+        || said.contains("failed to acquire advisory database")
+    {
+        eprintln!(
+            "    cargo deny: advisories: NOT CHECKED, their database can't be had from this machine"
+        );
     } else {
         anyhow::bail!("cargo deny: advisories:\n{said}");
     }
@@ -50,7 +83,18 @@ fn deny_program() -> Result<PathBuf> {
         // Unoptimised: it runs for seconds, its build would take minutes.
         run(
             "install cargo-deny",
-            cargo(&["install", "cargo-deny", "--version", DENY, "--locked", "--debug", "--no-default-features", "--root"]).arg(&tools).env("CARGO_PROFILE_DEV_DEBUG", "0"),
+            cargo(&[
+                "install",
+                "cargo-deny",
+                "--version",
+                DENY,
+                "--locked",
+                "--debug",
+                "--no-default-features",
+                "--root",
+            ])
+            .arg(&tools)
+            .env("CARGO_PROFILE_DEV_DEBUG", "0"),
         )?;
     }
     Ok(program)

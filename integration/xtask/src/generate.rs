@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::pods;
 use crate::step::root;
 
 /// Writes the generated files, or says which are out of date.
-pub fn run(check: bool) -> Result<()> {
+pub(crate) fn run(check: bool) -> Result<()> {
     let mut stale = Vec::new();
     for (path, content) in files() {
         let path = root().join(path);
@@ -26,15 +27,24 @@ pub fn run(check: bool) -> Result<()> {
         eprintln!("wrote {}", path.display());
     }
     if !stale.is_empty() {
-        bail!("out of date: {}; run `cargo xtask generate`", stale.join(", "));
+        bail!(
+            "out of date: {}; run `cargo xtask generate`",
+            stale.join(", ")
+        );
     }
     Ok(())
 }
 
 /// All generated files with their content.
 fn files() -> Vec<(PathBuf, String)> {
-    let mut files: Vec<_> =
-        catamaran_api::crd::render().into_iter().map(|(name, yaml)| (PathBuf::from("crds/api/generated").join(name), yaml)).collect();
-    files.push(("docs/src/reference/support.md".into(), catamaran_spec::support::page()));
+    let mut files: Vec<_> = catamaran_api::crd::render()
+        .into_iter()
+        .map(|(name, yaml)| (PathBuf::from("crds/api/generated").join(name), yaml))
+        .collect();
+    files.push((
+        "docs/src/reference/support.md".into(),
+        catamaran_spec::support::page(),
+    ));
+    files.push(("docs/src/reference/pods.md".into(), pods::page()));
     files
 }

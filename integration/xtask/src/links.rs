@@ -16,13 +16,14 @@ const BOOK: &str = "docs/src";
 ///
 /// # Errors
 /// All links that lead nowhere and all pages that are not in the book.
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     eprintln!("==> links of the documentation");
     let files = files()?;
     let mut problems = Vec::new();
     let mut linked = BTreeSet::new();
     for file in &files {
-        let text = fs::read_to_string(root().join(file)).with_context(|| file.display().to_string())?;
+        let text =
+            fs::read_to_string(root().join(file)).with_context(|| file.display().to_string())?;
         for target in targets(&text) {
             let path = normal(&file.parent().unwrap_or(Path::new("")).join(&target));
             if !root().join(&path).exists() {
@@ -32,7 +33,10 @@ pub fn check() -> Result<()> {
             }
         }
     }
-    for page in files.iter().filter(|file| file.starts_with("docs") && !file.ends_with("SUMMARY.md")) {
+    for page in files
+        .iter()
+        .filter(|file| file.starts_with("docs") && !file.ends_with("SUMMARY.md"))
+    {
         if !linked.contains(&root().join(page).canonicalize()?) {
             problems.push(format!("{}: is not in {BOOK}/SUMMARY.md", page.display()));
         }
@@ -46,7 +50,15 @@ pub fn check() -> Result<()> {
 /// Markdown files, relative to the top folder. Links to folders of the book stand for the files behind them.
 fn files() -> Result<Vec<PathBuf>> {
     let output = Command::new("git")
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate", "*.md"])
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--deduplicate",
+            "*.md",
+        ])
         .current_dir(root())
         .output()
         .context("git ls-files")?;
@@ -54,7 +66,11 @@ fn files() -> Result<Vec<PathBuf>> {
         bail!("git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     }
     let names = String::from_utf8(output.stdout)?;
-    Ok(names.split_terminator('\0').map(PathBuf::from).filter(|file| root().join(file).exists()).collect())
+    Ok(names
+        .split_terminator('\0')
+        .map(PathBuf::from)
+        .filter(|file| root().join(file).exists())
+        .collect())
 }
 
 /// Relative targets of inline links, without their fragments. Code is no link.
@@ -104,7 +120,8 @@ mod tests {
 
     #[test]
     fn relative_targets_are_found_without_fragments() {
-        let text = "See [a](a.md#part), [b](../b.md \"title\") and [c](https://c.org/) or [d](#below).\n";
+        let text =
+            "See [a](a.md#part), [b](../b.md \"title\") and [c](https://c.org/) or [d](#below).\n";
         assert_eq!(targets(text), ["a.md", "../b.md"]);
     }
 
@@ -115,7 +132,10 @@ mod tests {
 
     #[test]
     fn paths_are_followed_as_a_browser_does() {
-        assert_eq!(normal(Path::new("docs/src/../decisions/./a.md")), PathBuf::from("docs/decisions/a.md"));
+        assert_eq!(
+            normal(Path::new("docs/src/../decisions/./a.md")),
+            PathBuf::from("docs/decisions/a.md")
+        );
     }
 
     #[test]

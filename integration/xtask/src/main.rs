@@ -3,6 +3,7 @@
 mod checks;
 mod generate;
 mod links;
+mod pods;
 mod step;
 mod tests;
 
@@ -11,7 +12,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "Checks, generators and tests of the repository")]
+#[command(
+    name = "cargo xtask",
+    about = "Checks, generators and tests of the repository"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

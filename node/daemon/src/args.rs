@@ -8,13 +8,30 @@ use clap::{Args, Parser, Subcommand};
 
 /// Virtual machines and containers on one machine, from Kubernetes manifests.
 #[derive(Debug, Parser)]
-#[command(name = "catamaran", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "catamaran",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub struct Cli {
     /// State folder of the daemon
-    #[arg(long, global = true, env = "CATAMARAN_STATE", default_value = "/var/lib/catamaran", value_name = "FOLDER")]
+    #[arg(
+        long,
+        global = true,
+        env = "CATAMARAN_STATE",
+        default_value = "/var/lib/catamaran",
+        value_name = "FOLDER"
+    )]
     pub state: PathBuf,
     /// Log filter, such as `debug` or `catamaran_node=debug`
-    #[arg(long, global = true, env = "CATAMARAN_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "CATAMARAN_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     pub log: String,
     /// What to do
     #[command(subcommand)]
@@ -339,7 +356,12 @@ pub struct Delete {
     #[arg(required_unless_present = "files")]
     pub names: Vec<String>,
     /// Delete the objects of these manifests
-    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "names")]
+    #[arg(
+        short,
+        long = "filename",
+        value_name = "FILE",
+        conflicts_with = "names"
+    )]
     pub files: Vec<PathBuf>,
     /// Namespace
     #[command(flatten)]

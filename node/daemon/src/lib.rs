@@ -22,7 +22,8 @@ pub fn run() -> ExitCode {
     let result = match &cli.command {
         // Before any runtime or thread: these children shed their privileges first.
         Command::ImageWorker { .. } => return catamaran_images::worker_main(),
-        Command::DnsServer => catamaran_network::dns::child_main().map_err(|error| anyhow::anyhow!(catamaran_client::chain(&error))),
+        Command::DnsServer => catamaran_network::dns::child_main()
+            .map_err(|error| anyhow::anyhow!(catamaran_client::chain(&error))),
         _ => runtime(&cli),
     };
     match result {
@@ -36,10 +37,23 @@ pub fn run() -> ExitCode {
 
 fn runtime(cli: &Cli) -> anyhow::Result<()> {
     let play = matches!(cli.command, Command::Play(_));
-    let filter = tracing_subscriber::EnvFilter::try_new(if play { cli.log.as_str() } else { "warn" })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
-    let mut builder = if play { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
-    let runtime = builder.worker_threads(2).thread_stack_size(1 << 20).enable_all().build()?;
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(if play { cli.log.as_str() } else { "warn" })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let mut builder = if play {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = builder
+        .worker_threads(2)
+        .thread_stack_size(1 << 20)
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(dispatch(cli));
     // A client may still wait for standard input in a thread; it is not waited for.
     runtime.shutdown_background();

@@ -37,13 +37,19 @@ impl Machines {
     /// The launcher of a machine that runs.
     #[must_use]
     pub fn launcher(&self, machine: &Key) -> Option<Launcher> {
-        self.lock().get(machine).filter(|launcher| launcher.connected()).cloned()
+        self.lock()
+            .get(machine)
+            .filter(|launcher| launcher.connected())
+            .cloned()
     }
 
     /// All of them.
     #[must_use]
     pub fn all(&self) -> Vec<(Key, Launcher)> {
-        self.lock().iter().map(|(key, launcher)| (key.clone(), launcher.clone())).collect()
+        self.lock()
+            .iter()
+            .map(|(key, launcher)| (key.clone(), launcher.clone()))
+            .collect()
     }
 
     fn set(&self, machine: &Key, launcher: Option<&Launcher>) {
@@ -54,7 +60,9 @@ impl Machines {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Launcher>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -67,7 +75,9 @@ pub async fn supervise(daemon: Arc<Daemon>) {
         changes.borrow_and_update();
         let down = stopping.borrow_and_update().is_some();
         for key in names(&daemon) {
-            let has_work = !down || daemon.layout.machine(&key).root().exists() || daemon.store.get(&key).is_some();
+            let has_work = !down
+                || daemon.layout.machine(&key).root().exists()
+                || daemon.store.get(&key).is_some();
             if has_work && running.insert(key.clone()) {
                 tasks.spawn(actor::run(daemon.clone(), key));
             }
@@ -90,11 +100,23 @@ pub async fn supervise(daemon: Arc<Daemon>) {
 
 /// Every name, as the key of its instance.
 fn names(daemon: &Daemon) -> BTreeSet<Key> {
-    let stored = [Kind::VirtualMachine, Kind::VirtualMachineInstance].into_iter().flat_map(|kind| daemon.store.list(kind));
-    let mut names: BTreeSet<Key> = stored.map(|(key, _)| key.with_kind(Kind::VirtualMachineInstance)).collect();
+    let stored = [Kind::VirtualMachine, Kind::VirtualMachineInstance]
+        .into_iter()
+        .flat_map(|kind| daemon.store.list(kind));
+    let mut names: BTreeSet<Key> = stored
+        .map(|(key, _)| key.with_kind(Kind::VirtualMachineInstance))
+        .collect();
     // Files of a machine whose objects are gone are its teardown that was cut off.
-    for entry in fs::read_dir(daemon.layout.root().join("vms")).into_iter().flatten().flatten() {
-        if let Some((namespace, name)) = entry.file_name().to_str().and_then(|name| name.split_once('_')) {
+    for entry in fs::read_dir(daemon.layout.root().join("vms"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if let Some((namespace, name)) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.split_once('_'))
+        {
             names.insert(Key::new(Kind::VirtualMachineInstance, namespace, name));
         }
     }
@@ -107,10 +129,25 @@ pub fn crash_log(layout: &MachineLayout) -> Option<String> {
     use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
     use std::io::Read as _;
     const LONGEST: u64 = 1 << 20;
-    let folder = rustix::fs::open(layout.state(), OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let folder = rustix::fs::open(
+        layout.state(),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = openat2(&folder, "crash.log", flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS).ok()?;
+    let file = openat2(
+        &folder,
+        "crash.log",
+        flags,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    )
+    .ok()?;
     let mut bytes = Vec::new();
-    fs::File::from(file).take(LONGEST).read_to_end(&mut bytes).ok()?;
+    fs::File::from(file)
+        .take(LONGEST)
+        .read_to_end(&mut bytes)
+        .ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -31,6 +31,8 @@ use crate::{agent, guest_log, prepare};
 const AGENT_EVERY: Duration = Duration::from_secs(30);
 /// How soon an agent that did not answer is asked again.
 const AGENT_RETRY: Duration = Duration::from_secs(5);
+/// How long after a start the hypervisor's library has given up what the start needed.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
 /// Free space that counts as "there is space again", bytes.
 const SPACE_ENOUGH: u64 = 64 << 20;
 
@@ -77,6 +79,8 @@ enum Done {
     Pressed(Press, Result<(), WireError>),
     Prepared(Result<bool, String>),
     Agent(Option<AgentInfo>),
+    /// What the start has used of memory is free by now.
+    Settled,
     Warnings(Vec<String>),
 }
 
@@ -248,8 +252,9 @@ impl Driver {
 
     fn process_gone(&mut self) -> Vec<Effect> {
         self.qemu = None;
-        let how = self.machine.pid.and_then(|pid| records::find_exit(&self.places.resolve(paths::EXITS), pid));
-        self.step(Input::ProcessGone(how.map_or_else(|| "exit status unknown".into(), |exit| exit.to_string())))
+        let (pid, record) = (self.machine.pid, self.places.resolve(paths::EXITS));
+        self.tasks.spawn(async move { Done::Input(Input::ProcessGone(exit_of(pid, &record).await)) });
+        Vec::new()
     }
 
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) -> Vec<Effect> {
@@ -289,6 +294,10 @@ impl Driver {
                 self.agent = info;
                 Vec::new()
             }
+            Done::Settled => {
+                catamaran_libvirt::trim_memory();
+                Vec::new()
+            }
             Done::Warnings(warnings) => {
                 self.warnings.extend(warnings);
                 Vec::new()
@@ -304,7 +313,11 @@ impl Driver {
             .and_then(|fd| AsyncFd::with_interest(fd, tokio::io::Interest::READABLE).ok());
     }
 
-    fn record_start(&self, pid: Option<i32>) {
+    fn record_start(&mut self, pid: Option<i32>) {
+        self.tasks.spawn(async {
+            tokio::time::sleep(SETTLED_AFTER).await;
+            Done::Settled
+        });
         let started = Started { pid, time_ms: records::now_ms() };
         if let Err(error) = records::store(&self.places.started(), &started) {
             tracing::error!(%error, "the start is not recorded");
@@ -353,10 +366,7 @@ impl Driver {
                 Some(started) => {
                     let (mut machine, _) =
                         Machine::adopted(generation, grace, started.pid, DomainState::Running, started.time_ms);
-                    let exit = started
-                        .pid
-                        .and_then(|pid| records::find_exit(&self.places.resolve(paths::EXITS), pid));
-                    let how = exit.map_or_else(|| "exit status unknown".into(), |exit| exit.to_string());
+                    let how = exit_of(started.pid, &self.places.resolve(paths::EXITS)).await;
                     let mut effects = machine.step(Input::ProcessGone(how), now);
                     effects.extend(machine.step(Input::Tick, u64::MAX / 2));
                     machine.since_ms = now;
@@ -532,6 +542,19 @@ impl Driver {
             let _ = answer.send(Err(WireError::new(ErrorKind::Denied, "the machine has ended meanwhile")));
         }
     }
+}
+
+/// How a process that is gone has ended. init writes that down within moments of the end.
+async fn exit_of(pid: Option<i32>, record: &std::path::Path) -> String {
+    let unknown = || "exit status unknown".to_owned();
+    let Some(pid) = pid else { return unknown() };
+    for _ in 0..50 {
+        if let Some(exit) = records::find_exit(record, pid) {
+            return exit.to_string();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    unknown()
 }
 
 async fn until(instant: Option<tokio::time::Instant>) {

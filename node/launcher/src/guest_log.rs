@@ -17,16 +17,19 @@ const CRASH_TAIL: usize = 64 << 10;
 ///
 /// # Errors
 /// When the guest is not a Linux that has booted, or its memory cannot be seen.
-pub async fn dmesg(pid: i32, machine: String, tail: Option<u64>, patient: bool) -> Result<String, WireError> {
+pub async fn dmesg(pid: i32, machine: String, tail: Option<u64>) -> Result<String, WireError> {
     let tail = tail.map_or(LOG_MAX, |tail| usize::try_from(tail).unwrap_or(LOG_MAX)).min(LOG_MAX);
     tokio::task::spawn_blocking(move || {
         let failed = |message: String| WireError::new(ErrorKind::Failed, message);
         let kind = Machine::from_name(&machine)
             .ok_or_else(|| WireError::new(ErrorKind::Unsupported, format!("the RAM of a {machine} is not known")))?;
         let ram = GuestRam::of_process(pid.unsigned_abs(), kind).map_err(|error| failed(error.to_string()))?;
-        let limits = if patient { Limits::patient() } else { Limits::default() };
-        let log = read(&ram, &limits).map_err(|error| WireError::new(ErrorKind::Unavailable, error.to_string()))?;
-        Ok(render_tail(&log, tail))
+        // Whoever asks waits, and the guest does not notice.
+        let log = read(&ram, &Limits::patient()).map_err(|error| WireError::new(ErrorKind::Unavailable, error.to_string()))?;
+        let text = render_tail(&log, tail);
+        drop(log);
+        catamaran_libvirt::trim_memory();
+        Ok(text)
     })
     .await
     .map_err(|error| WireError::new(ErrorKind::Failed, error.to_string()))?
@@ -37,7 +40,7 @@ pub async fn dmesg(pid: i32, machine: String, tail: Option<u64>, patient: bool) 
 /// # Errors
 /// When there is no log to be read, or the file cannot be written.
 pub async fn keep(pid: i32, machine: String, file: &Path) -> Result<(), WireError> {
-    let text = dmesg(pid, machine, Some(CRASH_TAIL as u64), true).await?;
+    let text = dmesg(pid, machine, Some(CRASH_TAIL as u64)).await?;
     std::fs::OpenOptions::new()
         .create(true)
         .truncate(true)

@@ -193,7 +193,7 @@ impl Server {
         let pid = pid.ok_or_else(|| WireError::new(ErrorKind::Denied, "the machine is not running"))?;
         let plan: Option<catamaran_plan::Plan> = records::load(&self.places.plan()).ok().flatten();
         let machine = plan.map(|plan| plan.hardware.machine).unwrap_or_default();
-        guest_log::dmesg(pid, machine, tail_bytes, false).await.map(Value::from)
+        guest_log::dmesg(pid, machine, tail_bytes).await.map(Value::from)
     }
 
     async fn serve_network(&self, serve: Vec<DhcpServe>, fds: Vec<OwnedFd>) -> Result<(), WireError> {

@@ -7,6 +7,7 @@
 mod config;
 mod process;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -264,6 +265,41 @@ impl Private {
             && let Ok(file) = std::fs::File::options().write(true).open(&log)
         {
             let _ = file.set_len(0);
+        }
+    }
+
+    /// Kills shims that hold nothing: containerd leaves one when its client dies in the middle of a start. `known` are the
+    /// ids of all sandboxes and containers; shims younger than `age` may be of a start that goes on.
+    pub(crate) fn sweep(&self, known: &BTreeSet<String>, age: Duration) {
+        let socket = self.socket();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
+                continue;
+            };
+            let Some(process) = Process::of(pid) else {
+                continue;
+            };
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words: Vec<_> = line.split(|byte| *byte == 0).collect();
+            let after = |flag: &[u8]| {
+                words
+                    .windows(2)
+                    .find(|pair| pair[0] == flag)
+                    .map(|pair| pair[1])
+            };
+            let is_shim = words[0].ends_with(b"containerd-shim-runc-v2");
+            let ours = after(b"-address") == Some(socket.as_os_str().as_encoded_bytes());
+            let id = after(b"-id")
+                .map(String::from_utf8_lossy)
+                .unwrap_or_default();
+            if is_shim && ours && !known.contains(&*id) && process.age() >= age {
+                warn!(pid, %id, "killing a shim that holds nothing");
+                process.kill();
+            }
         }
     }
 

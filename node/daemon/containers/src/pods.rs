@@ -142,10 +142,20 @@ impl Pods {
             other => other?,
         };
         shared.probe(pod, &observed);
-        let observed = shared.with_memory(&pod.key, observed);
+        let mut observed = shared.with_memory(&pod.key, observed);
         let now = Timestamp::now();
         shared.refresh_volumes(pod, &observed);
-        if !decide(pod, &observed, now).actions.is_empty() {
+        if decide(pod, &observed, now).actions.is_empty() {
+            // What failed has its time behind it, and nothing is left to do about it.
+            if observed
+                .pod_fault
+                .as_ref()
+                .is_some_and(|fault| fault.retry_at <= now)
+            {
+                observed.pod_fault = None;
+                shared.entry(&pod.key, |entry| entry.pod_fault = None);
+            }
+        } else {
             let turn = shared.entry(&pod.key, |entry| (entry.turn.clone(), entry.cancel.clone()));
             if let Ok(guard) = turn.0.try_lock_owned() {
                 self.spawn(worker::work(shared.clone(), pod.key.clone(), turn.1, guard));

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use k8s_cri::v1::{ContainerFilter, PodSandboxFilter};
 use tokio::sync::Mutex;
 use tracing::{debug, info};
 
@@ -12,6 +14,9 @@ use crate::cri::Cri;
 
 /// Sockets of runtimes that a host may run.
 pub const KNOWN_SOCKETS: &[&str] = &["/run/containerd/containerd.sock", "/run/crio/crio.sock"];
+
+/// Age of a shim without container: no start takes so long.
+const LOST: Duration = Duration::from_secs(300);
 
 /// How the runtime is found.
 #[derive(Clone, Debug)]
@@ -124,16 +129,30 @@ impl Runtime {
         }
     }
 
-    /// Keeps a private containerd's log small.
-    pub(crate) async fn trim_log(&self) {
+    /// Keeps a private containerd's log small, and ends what it has lost track of.
+    pub(crate) async fn tidy(&self) {
         if let Some(private) = &self.private {
             private.lock().await.trim_log();
+        }
+        self.sweep(LOST).await;
+    }
+
+    /// Ends shims of a private containerd that hold nothing and are older than `age`.
+    async fn sweep(&self, age: Duration) {
+        let Some(private) = &self.private else { return };
+        let sandboxes = self.cri.list_sandboxes(PodSandboxFilter::default()).await;
+        let containers = self.cri.list_containers(ContainerFilter::default()).await;
+        if let (Ok(sandboxes), Ok(containers)) = (sandboxes, containers) {
+            let sandboxes = sandboxes.into_iter().map(|sandbox| sandbox.id);
+            let known = sandboxes.chain(containers.into_iter().map(|container| container.id));
+            private.lock().await.sweep(&known.collect(), age);
         }
     }
 
     /// Ends a private containerd (a foreign runtime is left alone). Remove the Pods first: containers that still
     /// run keep running.
     pub async fn shutdown(&self) {
+        self.sweep(Duration::ZERO).await;
         if let Some(private) = &self.private {
             private.lock().await.stop().await;
         }

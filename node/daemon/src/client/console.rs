@@ -29,7 +29,9 @@ pub async fn console(client: &Client, args: &Console) -> Result<(), ClientError>
     let stream = loop {
         match client.upgrade(&path).await {
             // Not running (yet): the peer's clients retry for five minutes too.
-            Err(ClientError::Refused { code: 400, message, .. }) if Instant::now() < deadline => {
+            Err(ClientError::Refused {
+                code: 400, message, ..
+            }) if Instant::now() < deadline => {
                 eprintln!("{message}; waiting until it runs");
                 wait_running(client, namespace, name, deadline).await?;
             }
@@ -37,22 +39,40 @@ pub async fn console(client: &Client, args: &Console) -> Result<(), ClientError>
         }
     };
     eprintln!("Connected to {name}. Press Ctrl+] or Ctrl+5 to leave.\r");
-    match terminal::console(stream, false).await.map_err(ClientError::io("console"))? {
+    match terminal::console(stream, false)
+        .await
+        .map_err(ClientError::io("console"))?
+    {
         ConsoleEnd::Left | ConsoleEnd::EndOfInput => eprintln!("\r"),
-        ConsoleEnd::Closed => eprintln!("\r\nThe console was closed: the machine has ended, or the daemon was restarted (then connect again)."),
+        ConsoleEnd::Closed => eprintln!(
+            "\r\nThe console was closed: the machine has ended, or the daemon was restarted (then connect again)."
+        ),
     }
     Ok(())
 }
 
-async fn wait_running(client: &Client, namespace: &str, name: &str, deadline: Instant) -> Result<(), ClientError> {
+async fn wait_running(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    deadline: Instant,
+) -> Result<(), ClientError> {
     while Instant::now() < deadline {
-        let instance = client.json::<Value>(Method::GET, &path(Kind::VirtualMachineInstance, namespace, name), None).await;
+        let instance = client
+            .json::<Value>(
+                Method::GET,
+                &path(Kind::VirtualMachineInstance, namespace, name),
+                None,
+            )
+            .await;
         if instance.is_ok_and(|instance| instance["status"]["phase"] == "Running") {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    Err(ClientError::Usage(format!("{name} did not run in time; `catamaran describe {name}` says why")))
+    Err(ClientError::Usage(format!(
+        "{name} did not run in time; `catamaran describe {name}` says why"
+    )))
 }
 
 /// `vnc`: a local port for any viewer.
@@ -61,13 +81,27 @@ async fn wait_running(client: &Client, namespace: &str, name: &str, deadline: In
 /// When the port is in use or there is no such machine.
 pub async fn vnc(client: &Client, args: &Vnc) -> Result<(), ClientError> {
     let (namespace, name) = (&args.vm.namespace.namespace, &args.vm.name);
-    let instance: Value = client.json(Method::GET, &path(Kind::VirtualMachineInstance, namespace, name), None).await?;
+    let instance: Value = client
+        .json(
+            Method::GET,
+            &path(Kind::VirtualMachineInstance, namespace, name),
+            None,
+        )
+        .await?;
     if instance["status"]["phase"] != "Running" {
-        return Err(ClientError::Usage(format!("{name} is not running (phase {})", text(&instance["status"]["phase"]))));
+        return Err(ClientError::Usage(format!(
+            "{name} is not running (phase {})",
+            text(&instance["status"]["phase"])
+        )));
     }
     let (listener, bound) = forward::listen(args.address, args.port).await?;
     say(&format!("{bound}\n"))?;
     eprintln!("The screen of {name} is at vnc://{bound} until Ctrl+C.");
-    let path = format!("/v1/machines/{}/{}/vnc?readOnly={}", segment(namespace), segment(name), args.read_only);
+    let path = format!(
+        "/v1/machines/{}/{}/vnc?readOnly={}",
+        segment(namespace),
+        segment(name),
+        args.read_only
+    );
     forward::pass_on(listener, client.clone(), path).await
 }

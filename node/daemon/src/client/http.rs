@@ -21,7 +21,9 @@ pub const STREAM: &str = "catamaran-stream";
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no daemon answers on {path}; start one with `catamaran play`, or name its state folder with --state")]
+    #[error(
+        "no daemon answers on {path}; start one with `catamaran play`, or name its state folder with --state"
+    )]
     NoDaemon {
         /// Its socket.
         path: PathBuf,
@@ -78,32 +80,57 @@ impl Client {
     /// The daemon of that state folder.
     #[must_use]
     pub fn new(state: &Path) -> Self {
-        Self { socket: crate::serve::layout::Layout::new(state.to_owned()).socket() }
+        Self {
+            socket: crate::serve::layout::Layout::new(state.to_owned()).socket(),
+        }
     }
 
     /// A request with a JSON body and a JSON answer.
     ///
     /// # Errors
     /// When there is no daemon or it says no.
-    pub async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&Value>) -> Result<T, ClientError> {
+    pub async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, ClientError> {
         let bytes = self.bytes(method, path, body).await?;
-        Ok(serde_json::from_slice(if bytes.is_empty() { b"null" } else { &bytes })?)
+        Ok(serde_json::from_slice(if bytes.is_empty() {
+            b"null"
+        } else {
+            &bytes
+        })?)
     }
 
     /// A request whose answer is taken whole.
     ///
     /// # Errors
     /// As [`Self::json`].
-    pub async fn bytes(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Bytes, ClientError> {
+    pub async fn bytes(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Bytes, ClientError> {
         let response = self.send(method, path, body, false).await?;
-        Ok(accept(response).await?.into_body().collect().await?.to_bytes())
+        Ok(accept(response)
+            .await?
+            .into_body()
+            .collect()
+            .await?
+            .to_bytes())
     }
 
     /// A request whose answer comes piece by piece.
     ///
     /// # Errors
     /// When there is no daemon, it says no, or `each` fails.
-    pub async fn stream(&self, path: &str, each: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), ClientError> {
+    pub async fn stream(
+        &self,
+        path: &str,
+        each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), ClientError> {
         let response = self.send(Method::GET, path, None, false).await?;
         pieces(response, each).await
     }
@@ -112,7 +139,12 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::stream`].
-    pub async fn stream_post(&self, path: &str, body: &Value, each: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), ClientError> {
+    pub async fn stream_post(
+        &self,
+        path: &str,
+        body: &Value,
+        each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), ClientError> {
         let response = self.send(Method::POST, path, Some(body), false).await?;
         pieces(response, each).await
     }
@@ -125,19 +157,36 @@ impl Client {
         let response = self.send(Method::GET, path, None, true).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             accept(response).await?;
-            return Err(ClientError::Usage("the daemon answered without opening a stream".to_owned()));
+            return Err(ClientError::Usage(
+                "the daemon answered without opening a stream".to_owned(),
+            ));
         }
         Ok(TokioIo::new(hyper::upgrade::on(response).await?))
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>, upgrade: bool) -> Result<Response<hyper::body::Incoming>, ClientError> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|source| ClientError::NoDaemon { path: self.socket.clone(), source })?;
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        upgrade: bool,
+    ) -> Result<Response<hyper::body::Incoming>, ClientError> {
+        let stream =
+            UnixStream::connect(&self.socket)
+                .await
+                .map_err(|source| ClientError::NoDaemon {
+                    path: self.socket.clone(),
+                    source,
+                })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let mut request = Request::builder().method(method).uri(path).header("host", "catamaran");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "catamaran");
         if upgrade {
-            request = request.header(CONNECTION, "Upgrade").header(UPGRADE, STREAM);
+            request = request
+                .header(CONNECTION, "Upgrade")
+                .header(UPGRADE, STREAM);
         }
         let bytes = match body {
             Some(value) => {
@@ -153,7 +202,10 @@ impl Client {
     }
 }
 
-async fn pieces(response: Response<hyper::body::Incoming>, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), ClientError> {
+async fn pieces(
+    response: Response<hyper::body::Incoming>,
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), ClientError> {
     let mut body = accept(response).await?.into_body();
     while let Some(frame) = body.frame().await {
         if let Some(data) = frame?.data_ref() {
@@ -164,7 +216,9 @@ async fn pieces(response: Response<hyper::body::Incoming>, mut each: impl FnMut(
 }
 
 /// A refusal as an error.
-async fn accept(response: Response<hyper::body::Incoming>) -> Result<Response<hyper::body::Incoming>, ClientError> {
+async fn accept(
+    response: Response<hyper::body::Incoming>,
+) -> Result<Response<hyper::body::Incoming>, ClientError> {
     if response.status().is_success() {
         return Ok(response);
     }
@@ -173,10 +227,17 @@ async fn accept(response: Response<hyper::body::Incoming>) -> Result<Response<hy
     let status: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let word = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
     let message = match word("message") {
-        empty if empty.is_empty() => format!("the daemon answered {code}: {}", String::from_utf8_lossy(&bytes)),
+        empty if empty.is_empty() => format!(
+            "the daemon answered {code}: {}",
+            String::from_utf8_lossy(&bytes)
+        ),
         message => message,
     };
-    Err(ClientError::Refused { code, reason: word("reason"), message })
+    Err(ClientError::Refused {
+        code,
+        reason: word("reason"),
+        message,
+    })
 }
 
 /// A word as one segment of a path.
@@ -184,7 +245,9 @@ async fn accept(response: Response<hyper::body::Incoming>) -> Result<Response<hy
 pub fn segment(word: &str) -> String {
     word.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                char::from(byte).to_string()
+            }
             other => format!("%{other:02X}"),
         })
         .collect()

@@ -26,8 +26,14 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<Text>, ClientError> {
     for file in files {
         if file == Path::new("-") {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(ClientError::io("standard input"))?;
-            texts.push(Text { path: None, name: "standard input".to_owned(), text });
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(ClientError::io("standard input"))?;
+            texts.push(Text {
+                path: None,
+                name: "standard input".to_owned(),
+                text,
+            });
         } else if file.is_dir() {
             for path in in_folder(file).map_err(ClientError::io(file.display().to_string()))? {
                 texts.push(read_one(&path)?);
@@ -47,8 +53,12 @@ pub fn in_folder(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let manifest = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let manifest = path.extension().is_some_and(|extension| {
+            extension == "yaml" || extension == "yml" || extension == "json"
+        });
         if manifest && !hidden && path.is_file() {
             paths.push(path);
         }
@@ -65,5 +75,9 @@ pub fn read_one(file: &Path) -> Result<Text, ClientError> {
     let name = file.display().to_string();
     let path = file.canonicalize().map_err(ClientError::io(name.clone()))?;
     let text = fs::read_to_string(&path).map_err(ClientError::io(name.clone()))?;
-    Ok(Text { path: Some(path), name, text })
+    Ok(Text {
+        path: Some(path),
+        name,
+        text,
+    })
 }

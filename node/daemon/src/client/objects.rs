@@ -16,7 +16,12 @@ use crate::serve::time;
 /// Path of an object.
 #[must_use]
 pub fn path(kind: Kind, namespace: &str, name: &str) -> String {
-    format!("/v1/objects/{}/{}/{}", kind.as_str(), segment(namespace), segment(name))
+    format!(
+        "/v1/objects/{}/{}/{}",
+        kind.as_str(),
+        segment(namespace),
+        segment(name)
+    )
 }
 
 /// Reads `[KIND/]NAME`; without a kind a virtual machine is meant, else a pod of that name.
@@ -28,7 +33,9 @@ pub fn parse(word: &str) -> Result<(Option<Kind>, &str), ClientError> {
         None => Ok((None, word)),
         Some((kind, name)) => match Kind::parse(kind) {
             Some(kind) => Ok((Some(kind), name)),
-            None => Err(ClientError::Usage(format!("unknown kind {kind:?} in {word:?}: allowed are vm, vmi, pod, pvc, cm and secret"))),
+            None => Err(ClientError::Usage(format!(
+                "unknown kind {kind:?} in {word:?}: allowed are vm, vmi, pod, pvc, cm and secret"
+            ))),
         },
     }
 }
@@ -41,11 +48,22 @@ pub async fn find(client: &Client, object: &Object) -> Result<(Kind, Value), Cli
     let (kind, name) = parse(&object.name)?;
     let candidates: &[Kind] = match &kind {
         Some(kind) => std::slice::from_ref(kind),
-        None => &[Kind::VirtualMachine, Kind::VirtualMachineInstance, Kind::Pod],
+        None => &[
+            Kind::VirtualMachine,
+            Kind::VirtualMachineInstance,
+            Kind::Pod,
+        ],
     };
     let mut first_error = None;
     for kind in candidates {
-        match client.json(Method::GET, &path(*kind, &object.namespace.namespace, name), None).await {
+        match client
+            .json(
+                Method::GET,
+                &path(*kind, &object.namespace.namespace, name),
+                None,
+            )
+            .await
+        {
             Ok(value) => return Ok((*kind, value)),
             Err(error @ ClientError::Refused { code: 404, .. }) => {
                 first_error.get_or_insert(error);
@@ -62,18 +80,52 @@ pub async fn find(client: &Client, object: &Object) -> Result<(Kind, Value), Cli
 /// When there is no daemon.
 pub async fn ps(client: &Client, args: &Ps) -> Result<(), ClientError> {
     let mut all: Value = client.json(Method::GET, "/v1/objects", None).await?;
-    let mut items: Vec<Value> = all["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
-    items.retain(|item| args.namespace.as_deref().is_none_or(|wanted| item["metadata"]["namespace"] == wanted));
-    let owned_instance = |item: &Value| item["kind"] == "VirtualMachineInstance" && item["metadata"]["ownerReferences"].is_array();
-    items.retain(|item| ["VirtualMachine", "VirtualMachineInstance", "Pod"].contains(&item["kind"].as_str().unwrap_or_default()) && !owned_instance(item));
+    let mut items: Vec<Value> = all["items"]
+        .as_array_mut()
+        .map(std::mem::take)
+        .unwrap_or_default();
+    items.retain(|item| {
+        args.namespace
+            .as_deref()
+            .is_none_or(|wanted| item["metadata"]["namespace"] == wanted)
+    });
+    let owned_instance = |item: &Value| {
+        item["kind"] == "VirtualMachineInstance" && item["metadata"]["ownerReferences"].is_array()
+    };
+    items.retain(|item| {
+        ["VirtualMachine", "VirtualMachineInstance", "Pod"]
+            .contains(&item["kind"].as_str().unwrap_or_default())
+            && !owned_instance(item)
+    });
     let format = args.output.format.unwrap_or_default();
-    if let Some(text) = format.print(&json!({"apiVersion": "v1", "kind": "List", "items": items})).map_err(|error| ClientError::Usage(error.to_string()))? {
+    if let Some(text) = format
+        .print(&json!({"apiVersion": "v1", "kind": "List", "items": items}))
+        .map_err(|error| ClientError::Usage(error.to_string()))?
+    {
         return say(&text);
     }
     if format == Format::Name {
-        return say(&items.iter().map(|item| format!("{}/{}\n", item["kind"].as_str().unwrap_or_default().to_lowercase(), text(&item["metadata"]["name"]))).collect::<String>());
+        return say(&items
+            .iter()
+            .map(|item| {
+                format!(
+                    "{}/{}\n",
+                    item["kind"].as_str().unwrap_or_default().to_lowercase(),
+                    text(&item["metadata"]["name"])
+                )
+            })
+            .collect::<String>());
     }
-    let mut heads = vec!["KIND", "NAMESPACE", "NAME", "STATUS", "READY", "RESTARTS", "IP", "AGE"];
+    let mut heads = vec![
+        "KIND",
+        "NAMESPACE",
+        "NAME",
+        "STATUS",
+        "READY",
+        "RESTARTS",
+        "IP",
+        "AGE",
+    ];
     if format == Format::Wide {
         heads.extend(["STRATEGY", "CPUS", "MEMORY", "REASON"]);
     }
@@ -114,10 +166,21 @@ pub async fn ps(client: &Client, args: &Ps) -> Result<(), ClientError> {
 pub async fn get(client: &Client, args: &Get) -> Result<(), ClientError> {
     let (kind, object) = find(client, &args.object).await?;
     match args.output.format.unwrap_or(Format::Yaml) {
-        Format::Name => say(&format!("{}/{}\n", kind.as_str().to_lowercase(), text(&object["metadata"]["name"]))),
+        Format::Name => say(&format!(
+            "{}/{}\n",
+            kind.as_str().to_lowercase(),
+            text(&object["metadata"]["name"])
+        )),
         format => {
-            let format = if matches!(format, Format::Json) { Format::Json } else { Format::Yaml };
-            say(&format.print(&object).map_err(|error| ClientError::Usage(error.to_string()))?.unwrap_or_default())
+            let format = if matches!(format, Format::Json) {
+                Format::Json
+            } else {
+                Format::Yaml
+            };
+            say(&format
+                .print(&object)
+                .map_err(|error| ClientError::Usage(error.to_string()))?
+                .unwrap_or_default())
         }
     }
 }
@@ -128,43 +191,105 @@ pub async fn get(client: &Client, args: &Get) -> Result<(), ClientError> {
 /// When there is no such object.
 pub async fn describe(client: &Client, args: &Object) -> Result<(), ClientError> {
     let (kind, object) = find(client, args).await?;
-    let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
-    let mut out = format!("Name:       {name}\nNamespace:  {namespace}\nKind:       {}\n", kind.as_str());
+    let (namespace, name) = (
+        text(&object["metadata"]["namespace"]),
+        text(&object["metadata"]["name"]),
+    );
+    let mut out = format!(
+        "Name:       {name}\nNamespace:  {namespace}\nKind:       {}\n",
+        kind.as_str()
+    );
     for field in ["uid", "creationTimestamp"] {
-        out.push_str(&format!("{:<12}{}\n", format!("{}:", if field == "uid" { "UID" } else { "Created" }), text(&object["metadata"][field])));
+        out.push_str(&format!(
+            "{:<12}{}\n",
+            format!("{}:", if field == "uid" { "UID" } else { "Created" }),
+            text(&object["metadata"][field])
+        ));
     }
     let mut shown = vec![object.clone()];
     if kind == Kind::VirtualMachine
-        && let Ok(instance) = client.json::<Value>(Method::GET, &path(Kind::VirtualMachineInstance, &namespace, &name), None).await
+        && let Ok(instance) = client
+            .json::<Value>(
+                Method::GET,
+                &path(Kind::VirtualMachineInstance, &namespace, &name),
+                None,
+            )
+            .await
     {
         shown.push(instance);
     }
     for object in &shown {
         let status = &object["status"];
         out.push_str(&format!("\n{}\n", text(&object["kind"])));
-        for (label, field) in [("Status", "printableStatus"), ("Phase", "phase"), ("Message", "message"), ("Node", "nodeName"), ("Pod IP", "podIP")] {
+        for (label, field) in [
+            ("Status", "printableStatus"),
+            ("Phase", "phase"),
+            ("Message", "message"),
+            ("Node", "nodeName"),
+            ("Pod IP", "podIP"),
+        ] {
             if !status[field].is_null() {
-                out.push_str(&format!("  {:<12}{}\n", format!("{label}:"), text(&status[field])));
+                out.push_str(&format!(
+                    "  {:<12}{}\n",
+                    format!("{label}:"),
+                    text(&status[field])
+                ));
             }
         }
         for interface in status["interfaces"].as_array().into_iter().flatten() {
-            let addresses: Vec<_> = interface["ipAddresses"].as_array().into_iter().flatten().map(text).collect();
-            out.push_str(&format!("  Interface:  {} {} {}\n", text(&interface["name"]), text(&interface["mac"]), addresses.join(" ")));
+            let addresses: Vec<_> = interface["ipAddresses"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(text)
+                .collect();
+            out.push_str(&format!(
+                "  Interface:  {} {} {}\n",
+                text(&interface["name"]),
+                text(&interface["mac"]),
+                addresses.join(" ")
+            ));
         }
         let mut conditions = Table::new(&["  CONDITION", "STATUS", "REASON", "MESSAGE"]);
         for condition in status["conditions"].as_array().into_iter().flatten() {
-            conditions.row([format!("  {}", text(&condition["type"])), text(&condition["status"]), text(&condition["reason"]), text(&condition["message"])]);
+            conditions.row([
+                format!("  {}", text(&condition["type"])),
+                text(&condition["status"]),
+                text(&condition["reason"]),
+                text(&condition["message"]),
+            ]);
         }
         if !conditions.is_empty() {
             out.push_str(&conditions.to_string());
         }
     }
-    let events: Value = client.json(Method::GET, &format!("/v1/events/{}/{}/{}", kind.as_str(), segment(&namespace), segment(&name)), None).await?;
+    let events: Value = client
+        .json(
+            Method::GET,
+            &format!(
+                "/v1/events/{}/{}/{}",
+                kind.as_str(),
+                segment(&namespace),
+                segment(&name)
+            ),
+            None,
+        )
+        .await?;
     let mut table = Table::new(&["  AGE", "TYPE", "REASON", "COUNT", "MESSAGE"]);
     for event in events["items"].as_array().into_iter().flatten() {
-        table.row([format!("  {}", age_of(&event["last"])), text(&event["type"]), text(&event["reason"]), text(&event["count"]), text(&event["message"])]);
+        table.row([
+            format!("  {}", age_of(&event["last"])),
+            text(&event["type"]),
+            text(&event["reason"]),
+            text(&event["count"]),
+            text(&event["message"]),
+        ]);
     }
-    out.push_str(if table.is_empty() { "\nEvents:  <none>\n" } else { "\nEvents\n" });
+    out.push_str(if table.is_empty() {
+        "\nEvents:  <none>\n"
+    } else {
+        "\nEvents\n"
+    });
     if !table.is_empty() {
         out.push_str(&table.to_string());
     }
@@ -177,9 +302,18 @@ pub async fn describe(client: &Client, args: &Object) -> Result<(), ClientError>
 /// When there is no such object or it has no address yet.
 pub async fn ip(client: &Client, args: &Object) -> Result<(), ClientError> {
     let (_, object) = find(client, args).await?;
-    let addresses: Vec<String> = object["summary"]["ips"].as_array().into_iter().flatten().map(text).collect();
+    let addresses: Vec<String> = object["summary"]["ips"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(text)
+        .collect();
     if addresses.is_empty() {
-        return Err(ClientError::Usage(format!("{} has no address yet (status {})", args.name, text(&object["summary"]["status"]))));
+        return Err(ClientError::Usage(format!(
+            "{} has no address yet (status {})",
+            args.name,
+            text(&object["summary"]["status"])
+        )));
     }
     say(&(addresses.join("\n") + "\n"))
 }
@@ -191,11 +325,28 @@ pub async fn ip(client: &Client, args: &Object) -> Result<(), ClientError> {
 pub async fn delete(client: &Client, args: &Delete) -> Result<(), ClientError> {
     let mut wanted = Vec::new();
     for name in &args.names {
-        let (kind, object) = find(client, &Object { name: name.clone(), namespace: args.namespace.clone() }).await?;
-        wanted.push((kind, text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"])));
+        let (kind, object) = find(
+            client,
+            &Object {
+                name: name.clone(),
+                namespace: args.namespace.clone(),
+            },
+        )
+        .await?;
+        wanted.push((
+            kind,
+            text(&object["metadata"]["namespace"]),
+            text(&object["metadata"]["name"]),
+        ));
     }
     for manifest in manifests::read(&args.files)? {
-        let keys: Value = client.json(Method::POST, "/v1/keys", Some(&json!({"name": manifest.name, "text": manifest.text}))).await?;
+        let keys: Value = client
+            .json(
+                Method::POST,
+                "/v1/keys",
+                Some(&json!({"name": manifest.name, "text": manifest.text})),
+            )
+            .await?;
         for key in keys["items"].as_array().into_iter().flatten() {
             if let Some(kind) = key["kind"].as_str().and_then(Kind::parse) {
                 wanted.push((kind, text(&key["namespace"]), text(&key["name"])));
@@ -204,8 +355,18 @@ pub async fn delete(client: &Client, args: &Delete) -> Result<(), ClientError> {
     }
     let query = if args.volumes { "?volumes=true" } else { "" };
     for (kind, namespace, name) in &wanted {
-        match client.json::<Value>(Method::DELETE, &format!("{}{query}", path(*kind, namespace, name)), None).await {
-            Ok(_) => say(&format!("{}/{name} deleted\n", kind.as_str().to_lowercase()))?,
+        match client
+            .json::<Value>(
+                Method::DELETE,
+                &format!("{}{query}", path(*kind, namespace, name)),
+                None,
+            )
+            .await
+        {
+            Ok(_) => say(&format!(
+                "{}/{name} deleted\n",
+                kind.as_str().to_lowercase()
+            ))?,
             Err(ClientError::Refused { code: 404, .. }) if !args.files.is_empty() => {}
             Err(error) => return Err(error),
         }
@@ -221,7 +382,10 @@ pub async fn delete(client: &Client, args: &Delete) -> Result<(), ClientError> {
 /// Waits until an object is gone.
 async fn gone(client: &Client, kind: Kind, namespace: &str, name: &str) -> Result<(), ClientError> {
     loop {
-        match client.json::<Value>(Method::GET, &path(kind, namespace, name), None).await {
+        match client
+            .json::<Value>(Method::GET, &path(kind, namespace, name), None)
+            .await
+        {
             Ok(_) => tokio::time::sleep(Duration::from_millis(200)).await,
             Err(ClientError::Refused { code: 404, .. }) => return Ok(()),
             Err(error) => return Err(error),
@@ -252,7 +416,10 @@ pub fn text(value: &Value) -> String {
 }
 
 fn age_of(timestamp: &Value) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     match timestamp.as_str().and_then(time::parse) {
         Some(then) => age(now.saturating_sub(then)),
         None => String::new(),

@@ -19,15 +19,28 @@ use crate::serve::store::Kind;
 /// # Errors
 /// When a manifest is wrong: then nothing was applied.
 pub async fn apply(client: &Client, args: &Apply) -> Result<(), ClientError> {
-    let manifests: Vec<Value> =
-        manifests::read(&args.files)?.into_iter().map(|manifest| json!({"name": manifest.name, "text": manifest.text})).collect();
-    let answer: Value = client.json(Method::POST, "/v1/apply", Some(&json!({"manifests": manifests, "dryRun": args.dry_run}))).await?;
+    let manifests: Vec<Value> = manifests::read(&args.files)?
+        .into_iter()
+        .map(|manifest| json!({"name": manifest.name, "text": manifest.text}))
+        .collect();
+    let answer: Value = client
+        .json(
+            Method::POST,
+            "/v1/apply",
+            Some(&json!({"manifests": manifests, "dryRun": args.dry_run})),
+        )
+        .await?;
     for warning in answer["warnings"].as_array().into_iter().flatten() {
         eprintln!("Warning: {}", text(warning));
     }
     let note = if args.dry_run { " (dry run)" } else { "" };
     for result in answer["results"].as_array().into_iter().flatten() {
-        say(&format!("{}/{} {}{note}\n", text(&result["kind"]).to_lowercase(), text(&result["name"]), text(&result["outcome"])))?;
+        say(&format!(
+            "{}/{} {}{note}\n",
+            text(&result["kind"]).to_lowercase(),
+            text(&result["name"]),
+            text(&result["outcome"])
+        ))?;
     }
     Ok(())
 }
@@ -37,7 +50,11 @@ pub async fn apply(client: &Client, args: &Apply) -> Result<(), ClientError> {
 /// # Errors
 /// When the machine's state does not allow it.
 pub async fn verb(client: &Client, vm: &Name, verb: &str, body: Value) -> Result<(), ClientError> {
-    let path = format!("/v1/machines/{}/{}/{verb}", segment(&vm.namespace.namespace), segment(&vm.name));
+    let path = format!(
+        "/v1/machines/{}/{}/{verb}",
+        segment(&vm.namespace.namespace),
+        segment(&vm.name)
+    );
     let answer: Value = client.json(Method::PUT, &path, Some(&body)).await?;
     say(&format!("{}: {}\n", vm.name, text(&answer["message"])))
 }
@@ -55,7 +72,11 @@ pub async fn start(client: &Client, args: &Start) -> Result<(), ClientError> {
 /// # Errors
 /// As [`verb`].
 pub async fn stop(client: &Client, args: &Stop) -> Result<(), ClientError> {
-    let grace = if args.force { Some(0) } else { args.grace_period };
+    let grace = if args.force {
+        Some(0)
+    } else {
+        args.grace_period
+    };
     verb(client, &args.vm, "stop", json!({"gracePeriod": grace})).await
 }
 
@@ -64,10 +85,16 @@ pub async fn stop(client: &Client, args: &Stop) -> Result<(), ClientError> {
 /// # Errors
 /// When there is no screen or the file can't be written.
 pub async fn screenshot(client: &Client, args: &Screenshot) -> Result<(), ClientError> {
-    let path = format!("/v1/machines/{}/{}/screenshot", segment(&args.vm.namespace.namespace), segment(&args.vm.name));
+    let path = format!(
+        "/v1/machines/{}/{}/screenshot",
+        segment(&args.vm.namespace.namespace),
+        segment(&args.vm.name)
+    );
     let png = client.bytes(Method::GET, &path, None).await?;
     if args.file == Path::new("-") {
-        return std::io::stdout().write_all(&png).map_err(ClientError::io("standard output"));
+        return std::io::stdout()
+            .write_all(&png)
+            .map_err(ClientError::io("standard output"));
     }
     std::fs::write(&args.file, &png).map_err(ClientError::io(args.file.display().to_string()))
 }
@@ -77,9 +104,16 @@ pub async fn screenshot(client: &Client, args: &Screenshot) -> Result<(), Client
 /// # Errors
 /// When the guest's memory holds no kernel log.
 pub async fn dmesg(client: &Client, args: &Dmesg) -> Result<(), ClientError> {
-    let tail = args.tail.map(|bytes| format!("&tail={bytes}")).unwrap_or_default();
-    let path =
-        format!("/v1/machines/{}/{}/dmesg?previous={}{tail}", segment(&args.vm.namespace.namespace), segment(&args.vm.name), args.previous);
+    let tail = args
+        .tail
+        .map(|bytes| format!("&tail={bytes}"))
+        .unwrap_or_default();
+    let path = format!(
+        "/v1/machines/{}/{}/dmesg?previous={}{tail}",
+        segment(&args.vm.namespace.namespace),
+        segment(&args.vm.name),
+        args.previous
+    );
     let log = client.bytes(Method::GET, &path, None).await?;
     say(&String::from_utf8_lossy(&log))
 }
@@ -90,7 +124,11 @@ pub async fn dmesg(client: &Client, args: &Dmesg) -> Result<(), ClientError> {
 /// When there is no such object.
 pub async fn logs(client: &Client, args: &Logs) -> Result<(), ClientError> {
     let (kind, object) = find(client, &args.object).await?;
-    let group = if kind == Kind::Pod { "pods" } else { "machines" };
+    let group = if kind == Kind::Pod {
+        "pods"
+    } else {
+        "machines"
+    };
     let mut path = format!(
         "/v1/{group}/{}/{}/logs?follow={}&timestamps={}",
         segment(&text(&object["metadata"]["namespace"])),
@@ -105,7 +143,11 @@ pub async fn logs(client: &Client, args: &Logs) -> Result<(), ClientError> {
         path.push_str(&format!("&tail={tail}"));
     }
     let mut out = std::io::stdout();
-    client.stream(&path, |bytes| out.write_all(bytes).and_then(|()| out.flush())).await
+    client
+        .stream(&path, |bytes| {
+            out.write_all(bytes).and_then(|()| out.flush())
+        })
+        .await
 }
 
 /// `port-forward`: until Ctrl+C.
@@ -114,14 +156,30 @@ pub async fn logs(client: &Client, args: &Logs) -> Result<(), ClientError> {
 /// When a local port is in use or there is no such object.
 pub async fn port_forward(client: &Client, args: &PortForward) -> Result<(), ClientError> {
     let (kind, object) = find(client, &args.object).await?;
-    let group = if kind == Kind::Pod { "pods" } else { "machines" };
-    let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
-    let ports = args.ports.iter().map(|word| Port::parse(word)).collect::<Result<Vec<_>, _>>()?;
+    let group = if kind == Kind::Pod {
+        "pods"
+    } else {
+        "machines"
+    };
+    let (namespace, name) = (
+        text(&object["metadata"]["namespace"]),
+        text(&object["metadata"]["name"]),
+    );
+    let ports = args
+        .ports
+        .iter()
+        .map(|word| Port::parse(word))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut running = tokio::task::JoinSet::new();
     for port in ports {
         let (listener, bound) = forward::listen(args.address, port.local).await?;
         say(&format!("Forwarding from {bound} -> {}\n", port.target))?;
-        let path = format!("/v1/{group}/{}/{}/portforward/{}", segment(&namespace), segment(&name), port.target);
+        let path = format!(
+            "/v1/{group}/{}/{}/portforward/{}",
+            segment(&namespace),
+            segment(&name),
+            port.target
+        );
         running.spawn(forward::pass_on(listener, client.clone(), path));
     }
     while let Some(ended) = running.join_next().await {
@@ -140,13 +198,26 @@ pub async fn host(client: &Client, output: Output) -> Result<(), ClientError> {
         Err(ClientError::NoDaemon { .. }) => crate::serve::host::report(None),
         Err(error) => return Err(error),
     };
-    if let Some(text) = output.format.unwrap_or_default().print(&report).map_err(|error| ClientError::Usage(error.to_string()))? {
+    if let Some(text) = output
+        .format
+        .unwrap_or_default()
+        .print(&report)
+        .map_err(|error| ClientError::Usage(error.to_string()))?
+    {
         return say(&text);
     }
     let mut out = String::new();
     for line in report["lines"].as_array().into_iter().flatten() {
-        let mark = if line["ok"].as_bool().unwrap_or(false) { "yes" } else { "no " };
-        out.push_str(&format!("{mark}  {:<22} {}\n", text(&line["what"]), text(&line["why"])));
+        let mark = if line["ok"].as_bool().unwrap_or(false) {
+            "yes"
+        } else {
+            "no "
+        };
+        out.push_str(&format!(
+            "{mark}  {:<22} {}\n",
+            text(&line["what"]),
+            text(&line["why"])
+        ));
     }
     say(&out)
 }
@@ -157,13 +228,23 @@ pub async fn host(client: &Client, output: Output) -> Result<(), ClientError> {
 /// When there is no daemon.
 pub async fn down(client: &Client, args: &Down) -> Result<(), ClientError> {
     client
-        .stream_post("/v1/down", &json!({"delete": args.delete, "volumes": args.volumes}), |bytes| {
-            eprint!("{}", printable_lines(bytes));
-            Ok(())
-        })
+        .stream_post(
+            "/v1/down",
+            &json!({"delete": args.delete, "volumes": args.volumes}),
+            |bytes| {
+                eprint!("{}", printable_lines(bytes));
+                Ok(())
+            },
+        )
         .await
 }
 
 fn printable_lines(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).split_inclusive('\n').map(|line| line.strip_suffix('\n').map_or_else(|| printable(line), |line| printable(line) + "\n")).collect()
+    String::from_utf8_lossy(bytes)
+        .split_inclusive('\n')
+        .map(|line| {
+            line.strip_suffix('\n')
+                .map_or_else(|| printable(line), |line| printable(line) + "\n")
+        })
+        .collect()
 }

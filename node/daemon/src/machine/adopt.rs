@@ -28,13 +28,21 @@ pub enum Found {
 /// When the record is not readable or the group can't be looked at: nothing is started then.
 pub async fn look(actor: &Actor, vmi_uid: Option<&str>) -> Result<Found, StartError> {
     let layout = &actor.layout;
-    let written: Option<Record> = record::load(&layout.record()).map_err(StartError::io(layout.record().display().to_string()))?;
+    let written: Option<Record> = record::load(&layout.record())
+        .map_err(StartError::io(layout.record().display().to_string()))?;
     let plan = record::plan(layout).map_err(StartError::io(layout.plan().display().to_string()))?;
-    let started = written.as_ref().is_some_and(|written| written.stage == Stage::Started);
-    let wanted = written.as_ref().is_some_and(|written| vmi_uid == Some(written.vmi_uid.to_string().as_str()));
+    let started = written
+        .as_ref()
+        .is_some_and(|written| written.stage == Stage::Started);
+    let wanted = written
+        .as_ref()
+        .is_some_and(|written| vmi_uid == Some(written.vmi_uid.to_string().as_str()));
     if let Some(proof) = actor.cgroup.prove_dead()? {
         release(actor, &proof, plan.as_ref()).await?;
-        return Ok(Found::Dead { proof, was_started: started && wanted });
+        return Ok(Found::Dead {
+            proof,
+            was_started: started && wanted,
+        });
     }
     match plan {
         Some(plan) if started && wanted => {
@@ -44,7 +52,10 @@ pub async fn look(actor: &Actor, vmi_uid: Option<&str>) -> Result<Found, StartEr
         plan => {
             let proof = actor.cgroup.kill().await?;
             release(actor, &proof, plan.as_ref()).await?;
-            Ok(Found::Dead { proof, was_started: false })
+            Ok(Found::Dead {
+                proof,
+                was_started: false,
+            })
         }
     }
 }
@@ -56,7 +67,8 @@ pub async fn look(actor: &Actor, vmi_uid: Option<&str>) -> Result<Found, StartEr
 pub async fn release(actor: &Actor, proof: &Dead, plan: Option<&Plan>) -> Result<(), StartError> {
     let nics = plan.map(|plan| plan.nics.as_slice()).unwrap_or_default();
     network::detach(&actor.daemon, &actor.layout, &actor.machine, nics).await?;
-    record::clear(&actor.layout).map_err(StartError::io(actor.layout.root().display().to_string()))?;
+    record::clear(&actor.layout)
+        .map_err(StartError::io(actor.layout.root().display().to_string()))?;
     actor.daemon.claims.release(&actor.machine, proof);
     actor.daemon.images_in_use(&actor.machine, &[]);
     Ok(())
@@ -67,10 +79,16 @@ fn take_again(actor: &Actor, plan: &Plan) -> Result<(), StartError> {
     let cache = actor.daemon.layout.images();
     let mut images = Vec::new();
     for view in &plan.views {
-        let FileSource::HostFile(path) = &view.source else { continue };
+        let FileSource::HostFile(path) = &view.source else {
+            continue;
+        };
         let path = std::path::Path::new(path);
         if path.starts_with(&cache) {
-            images.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
+            images.extend(
+                path.file_stem()
+                    .and_then(|stem| stem.to_str())
+                    .map(str::to_owned),
+            );
         } else if view.writable {
             actor.daemon.claims.take(path, &actor.machine)?;
         }

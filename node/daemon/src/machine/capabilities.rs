@@ -22,7 +22,10 @@ pub async fn ensure(daemon: &Daemon) {
         return;
     }
     if let Err(error) = tokio::task::block_in_place(|| make(daemon, &wanted)) {
-        tracing::warn!(error = catamaran_client::chain(&error), "QEMU's abilities could not be cached; starts take seconds longer");
+        tracing::warn!(
+            error = catamaran_client::chain(&error),
+            "QEMU's abilities could not be cached; starts take seconds longer"
+        );
     }
 }
 
@@ -49,8 +52,18 @@ fn make(daemon: &Daemon, wanted: &str) -> Result<(), StartError> {
         limits: BTreeMap::new(),
         task: None,
     };
-    let command = ["/vm/code/current/catamaran-launcher", "capabilities", "--emulator", &facts.emulator, "--domain-type", domain_type];
-    sandbox.run_task(&daemon.settings.libexec.join("catamaran-init"), command.iter().map(ToString::to_string).collect())?;
+    let command = [
+        "/vm/code/current/catamaran-launcher",
+        "capabilities",
+        "--emulator",
+        &facts.emulator,
+        "--domain-type",
+        domain_type,
+    ];
+    sandbox.run_task(
+        &daemon.settings.libexec.join("catamaran-init"),
+        command.iter().map(ToString::to_string).collect(),
+    )?;
     ignore_missing(fs::remove_dir_all(&cache)).map_err(StartError::io("the cache"))?;
     let made = work.join("run/libvirt/cache/qemu/capabilities");
     fs::rename(&made, &cache).map_err(StartError::io(made.display().to_string()))?;
@@ -61,6 +74,14 @@ fn make(daemon: &Daemon, wanted: &str) -> Result<(), StartError> {
 /// What the cache depends on; libvirt checks the same and more itself.
 fn made_for(daemon: &Daemon) -> String {
     let facts = &daemon.host.facts;
-    let changed = fs::metadata(&facts.emulator).and_then(|metadata| metadata.modified()).ok();
-    format!("{:?} {:?} {:?} {:?} {changed:?}", facts.accelerator, facts.qemu_version, facts.libvirt_version, rustix::system::uname().release())
+    let changed = fs::metadata(&facts.emulator)
+        .and_then(|metadata| metadata.modified())
+        .ok();
+    format!(
+        "{:?} {:?} {:?} {:?} {changed:?}",
+        facts.accelerator,
+        facts.qemu_version,
+        facts.libvirt_version,
+        rustix::system::uname().release()
+    )
 }

@@ -29,7 +29,9 @@ pub struct Dead(());
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// Nothing is mounted.
-    #[error("no control group hierarchy is mounted below /sys/fs/cgroup; without one it can't be proved that a machine is dead")]
+    #[error(
+        "no control group hierarchy is mounted below /sys/fs/cgroup; without one it can't be proved that a machine is dead"
+    )]
     NoHierarchy,
     /// A file operation failed.
     #[error("control group {path}")]
@@ -49,9 +51,15 @@ impl Cgroup {
     /// # Errors
     /// When no hierarchy is mounted.
     pub fn of(state: &str, machine: &str) -> Result<Self, CgroupError> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|source| CgroupError::Io { path: "/proc/self/mountinfo".into(), source })?;
+        let mounts =
+            fs::read_to_string("/proc/self/mountinfo").map_err(|source| CgroupError::Io {
+                path: "/proc/self/mountinfo".into(),
+                source,
+            })?;
         let hierarchy = hierarchy(&mounts).ok_or(CgroupError::NoHierarchy)?;
-        Ok(Self { path: hierarchy.join("catamaran").join(state).join(machine) })
+        Ok(Self {
+            path: hierarchy.join("catamaran").join(state).join(machine),
+        })
     }
 
     /// Removes the groups above the machines' own where they are empty.
@@ -82,7 +90,10 @@ impl Cgroup {
     /// When the group is there but can't be read.
     pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
         match fs::read_to_string(self.path.join("cgroup.procs")) {
-            Ok(text) => Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect()),
+            Ok(text) => Ok(text
+                .lines()
+                .filter_map(|line| line.trim().parse().ok())
+                .collect()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(source) => Err(self.error(source)),
         }
@@ -96,7 +107,9 @@ impl Cgroup {
         match fs::remove_dir(&self.path) {
             Ok(()) => Ok(Some(Dead(()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Dead(()))),
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => Ok(None),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
+                Ok(None)
+            }
             Err(source) => Err(self.error(source)),
         }
     }
@@ -132,7 +145,10 @@ impl Cgroup {
     }
 
     fn error(&self, source: io::Error) -> CgroupError {
-        CgroupError::Io { path: self.path.clone(), source }
+        CgroupError::Io {
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -146,7 +162,9 @@ fn hierarchy(mountinfo: &str) -> Option<PathBuf> {
     for (kind, path) in mounts {
         match kind {
             "cgroup2" => return Some(path.to_owned()),
-            "cgroup" if path.ends_with("pids") || path.ends_with("freezer") => version1 = Some(path.to_owned()),
+            "cgroup" if path.ends_with("pids") || path.ends_with("freezer") => {
+                version1 = Some(path.to_owned());
+            }
             _ => {}
         }
     }
@@ -162,22 +180,35 @@ mod tests {
         let hybrid = "30 24 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n31 30 0:27 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
                       32 30 0:28 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw";
         assert_eq!(hierarchy(hybrid), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(hierarchy("31 30 0:27 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids"), Some("/sys/fs/cgroup/pids".into()));
+        assert_eq!(
+            hierarchy("31 30 0:27 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids"),
+            Some("/sys/fs/cgroup/pids".into())
+        );
         assert_eq!(hierarchy("31 30 0:27 / /proc rw - proc proc rw"), None);
     }
 
     #[tokio::test]
     async fn group_with_a_process_is_not_dead_and_without_one_it_is() {
-        let Ok(group) = Cgroup::of("test", &format!("unit-{}", std::process::id())) else { return };
-        let Ok(Some(nobody)) = group.prove_dead() else { unreachable!("nobody made this group") };
+        let Ok(group) = Cgroup::of("test", &format!("unit-{}", std::process::id())) else {
+            return;
+        };
+        let Ok(Some(nobody)) = group.prove_dead() else {
+            unreachable!("nobody made this group")
+        };
         let Ok(procs) = group.create(&nobody) else {
             eprintln!("skipped: needs root");
             return;
         };
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
         fs::write(procs, child.id().to_string()).unwrap();
         assert!(group.prove_dead().unwrap().is_none());
-        let (_, dead) = tokio::join!(async { tokio::task::spawn_blocking(move || child.wait()).await }, group.kill());
+        let (_, dead) = tokio::join!(
+            async { tokio::task::spawn_blocking(move || child.wait()).await },
+            group.kill()
+        );
         dead.unwrap();
         assert!(group.processes().unwrap().is_empty());
     }

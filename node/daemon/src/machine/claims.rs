@@ -36,7 +36,10 @@ impl Claims {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut taken = self.lock();
         match taken.get(&path) {
-            Some(owner) if owner != machine => Err(InUse { path, owner: owner.clone() }),
+            Some(owner) if owner != machine => Err(InUse {
+                path,
+                owner: owner.clone(),
+            }),
             _ => {
                 taken.insert(path, machine.clone());
                 Ok(())
@@ -57,6 +60,8 @@ impl Claims {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, Key>> {
-        self.taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.taken
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -41,10 +41,23 @@ pub enum ConfigError {
 /// # Errors
 /// When there is no such object or it has another shape.
 pub fn files(store: &Store, key: &Key) -> Result<BTreeMap<String, Vec<u8>>, ConfigError> {
-    let stored = store.get(key).ok_or_else(|| ConfigError::NotFound(key.clone()))?;
-    let shape = |error: serde_json::Error| ConfigError::Shape { key: key.clone(), why: error.to_string() };
-    let text = |map: Option<BTreeMap<String, String>>| map.unwrap_or_default().into_iter().map(|(name, text)| (name, text.into_bytes()));
-    let bytes = |map: Option<BTreeMap<String, ByteString>>| map.unwrap_or_default().into_iter().map(|(name, bytes)| (name, bytes.0));
+    let stored = store
+        .get(key)
+        .ok_or_else(|| ConfigError::NotFound(key.clone()))?;
+    let shape = |error: serde_json::Error| ConfigError::Shape {
+        key: key.clone(),
+        why: error.to_string(),
+    };
+    let text = |map: Option<BTreeMap<String, String>>| {
+        map.unwrap_or_default()
+            .into_iter()
+            .map(|(name, text)| (name, text.into_bytes()))
+    };
+    let bytes = |map: Option<BTreeMap<String, ByteString>>| {
+        map.unwrap_or_default()
+            .into_iter()
+            .map(|(name, bytes)| (name, bytes.0))
+    };
     Ok(match key.kind {
         Kind::Secret => {
             let secret: Secret = stored.typed().map_err(shape)?;
@@ -70,14 +83,26 @@ pub fn write(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), Con
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(folder)(error)),
         _ => {}
     }
-    fs::DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(failed(folder))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(folder)
+        .map_err(failed(folder))?;
     chown(folder, Some(0), Some(GID)).map_err(failed(folder))?;
     for (name, content) in files {
         let path = folder.join(name);
         if !is_file_name(name) {
-            return Err(failed(&path)(io::Error::new(io::ErrorKind::InvalidInput, format!("key {name:?} is no file name"))));
+            return Err(failed(&path)(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("key {name:?} is no file name"),
+            )));
         }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o440).open(&path).map_err(failed(&path))?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o440)
+            .open(&path)
+            .map_err(failed(&path))?;
         file.write_all(content).map_err(failed(&path))?;
         chown(&path, Some(0), Some(GID)).map_err(failed(&path))?;
     }
@@ -88,7 +113,11 @@ pub fn write(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), Con
 #[must_use]
 pub fn is_file_name(key: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    !key.is_empty() && key.len() <= 253 && key.bytes().all(allowed) && !key.starts_with("..") && key != "."
+    !key.is_empty()
+        && key.len() <= 253
+        && key.bytes().all(allowed)
+        && !key.starts_with("..")
+        && key != "."
 }
 
 #[cfg(test)]

@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use catamaran_plan::paths::UID;
-use catamaran_wire::{Connection, ErrorKind, FrameError, Hello, Incoming, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Request, Stream, Verb, VmReport, WireError};
+use catamaran_wire::{
+    Connection, ErrorKind, FrameError, Hello, Incoming, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Request,
+    Stream, Verb, VmReport, WireError,
+};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -35,7 +38,9 @@ pub enum LauncherError {
     #[error("launcher connection")]
     Frame(#[from] FrameError),
     /// No common protocol.
-    #[error("the launcher speaks protocols {min} to {max}, this daemon {PROTOCOL_MIN} to {PROTOCOL_MAX}")]
+    #[error(
+        "the launcher speaks protocols {min} to {max}, this daemon {PROTOCOL_MIN} to {PROTOCOL_MAX}"
+    )]
     Protocol {
         /// Oldest of the launcher.
         min: u32,
@@ -75,10 +80,20 @@ impl Launcher {
     ///
     /// # Errors
     /// As [`Self::ask`].
-    pub async fn ask_with_fds(&self, verb: Verb, fds: Vec<OwnedFd>) -> Result<Value, LauncherError> {
+    pub async fn ask_with_fds(
+        &self,
+        verb: Verb,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Value, LauncherError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send((verb, fds, answer)).await.map_err(|_| LauncherError::Gone)?;
-        let reply = tokio::time::timeout(ANSWER, answered).await.map_err(|_| LauncherError::Timeout)?.map_err(|_| LauncherError::Gone)?;
+        self.requests
+            .send((verb, fds, answer))
+            .await
+            .map_err(|_| LauncherError::Gone)?;
+        let reply = tokio::time::timeout(ANSWER, answered)
+            .await
+            .map_err(|_| LauncherError::Timeout)?
+            .map_err(|_| LauncherError::Gone)?;
         match reply.error {
             Some(error) => Err(error.into()),
             None => Ok(reply.ok),
@@ -102,7 +117,9 @@ impl Launcher {
 ///
 /// # Errors
 /// When there is no launcher, it is not to be trusted, or no protocol is common.
-pub async fn connect(run: &Path) -> Result<(Launcher, impl Future<Output = ()> + Send + use<>), LauncherError> {
+pub async fn connect(
+    run: &Path,
+) -> Result<(Launcher, impl Future<Output = ()> + Send + use<>), LauncherError> {
     let connection = dial(run).await?;
     let (requests, queue) = mpsc::channel(16);
     let (said, reports) = watch::channel(None);
@@ -116,9 +133,16 @@ pub async fn connect(run: &Path) -> Result<(Launcher, impl Future<Output = ()> +
 /// When the launcher refuses or can't be reached.
 pub async fn attach(run: &Path, stream: Stream) -> Result<(UnixStream, Vec<u8>), LauncherError> {
     let mut connection = dial(run).await?;
-    connection.send(&Request { id: 1, verb: Verb::Attach { stream } }).await?;
+    connection
+        .send(&Request {
+            id: 1,
+            verb: Verb::Attach { stream },
+        })
+        .await?;
     loop {
-        let (incoming, _) = tokio::time::timeout(ANSWER, connection.receive::<Incoming>()).await.map_err(|_| LauncherError::Timeout)??;
+        let (incoming, _) = tokio::time::timeout(ANSWER, connection.receive::<Incoming>())
+            .await
+            .map_err(|_| LauncherError::Timeout)??;
         if let Incoming::Reply(reply) = incoming {
             return match reply.error {
                 Some(error) => Err(error.into()),
@@ -130,9 +154,16 @@ pub async fn attach(run: &Path, stream: Stream) -> Result<(UnixStream, Vec<u8>),
 
 async fn dial(run: &Path) -> Result<Connection, LauncherError> {
     let path = run.join("launcher.sock");
-    let refused = |source: io::Error| LauncherError::Connect { path: path.clone(), source };
-    let folder = rustix::fs::open(run, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| refused(errno.into()))?;
+    let refused = |source: io::Error| LauncherError::Connect {
+        path: path.clone(),
+        source,
+    };
+    let folder = rustix::fs::open(
+        run,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| refused(errno.into()))?;
     let socket = openat2(
         &folder,
         "launcher.sock",
@@ -141,21 +172,43 @@ async fn dial(run: &Path) -> Result<Connection, LauncherError> {
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
     )
     .map_err(|errno| refused(errno.into()))?;
-    let kind = FileType::from_raw_mode(fstat(&socket).map_err(|errno| refused(errno.into()))?.st_mode);
+    let kind = FileType::from_raw_mode(
+        fstat(&socket)
+            .map_err(|errno| refused(errno.into()))?
+            .st_mode,
+    );
     if kind != FileType::Socket {
-        return Err(refused(io::Error::new(io::ErrorKind::InvalidData, format!("is a {kind:?}, not a socket"))));
+        return Err(refused(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("is a {kind:?}, not a socket"),
+        )));
     }
-    let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd())).await.map_err(refused)?;
+    let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd()))
+        .await
+        .map_err(refused)?;
     let peer = stream.peer_cred().map_err(refused)?.uid();
     if peer != UID {
-        return Err(refused(io::Error::new(io::ErrorKind::PermissionDenied, format!("is served by user {peer}, not by {UID}"))));
+        return Err(refused(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("is served by user {peer}, not by {UID}"),
+        )));
     }
     let mut connection = Connection::new(stream);
-    let hello = Hello { min: PROTOCOL_MIN, max: PROTOCOL_MAX, version: env!("CARGO_PKG_VERSION").to_owned(), features: Vec::new() };
+    let hello = Hello {
+        min: PROTOCOL_MIN,
+        max: PROTOCOL_MAX,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        features: Vec::new(),
+    };
     connection.send(&hello).await?;
-    let (theirs, _) = tokio::time::timeout(ANSWER, connection.receive::<Hello>()).await.map_err(|_| LauncherError::Timeout)??;
+    let (theirs, _) = tokio::time::timeout(ANSWER, connection.receive::<Hello>())
+        .await
+        .map_err(|_| LauncherError::Timeout)??;
     if theirs.min > PROTOCOL_MAX || theirs.max < PROTOCOL_MIN {
-        return Err(LauncherError::Protocol { min: theirs.min, max: theirs.max });
+        return Err(LauncherError::Protocol {
+            min: theirs.min,
+            max: theirs.max,
+        });
     }
     Ok(connection)
 }
@@ -166,9 +219,20 @@ async fn serve(
     said: watch::Sender<Option<VmReport>>,
 ) {
     let pending = Pending::default();
-    let lock = || pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let lock = || {
+        pending
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    };
     let mut id = 1;
-    if connection.send(&Request { id, verb: Verb::Watch }).await.is_err() {
+    if connection
+        .send(&Request {
+            id,
+            verb: Verb::Watch,
+        })
+        .await
+        .is_err()
+    {
         return;
     }
     loop {
@@ -192,11 +256,11 @@ async fn serve(
                 id += 1;
                 lock().insert(id, answer);
                 let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-                if let Err(error) = connection.send_with_fds(&Request { id, verb }, &borrowed).await {
-                    if let Some(waiting) = lock().remove(&id) {
-                        let error = Some(WireError::new(ErrorKind::Failed, error.to_string()));
-                        let _ = waiting.send(Reply { id, ok: Value::Null, error });
-                    }
+                if let Err(error) = connection.send_with_fds(&Request { id, verb }, &borrowed).await
+                    && let Some(waiting) = lock().remove(&id)
+                {
+                    let error = Some(WireError::new(ErrorKind::Failed, error.to_string()));
+                    let _ = waiting.send(Reply { id, ok: Value::Null, error });
                 }
             }
         }

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use catamaran_network::{Attachment, BindRequest, Binding, BoundNic, GuestPort, Protocol, bind, open_dhcp_sockets, unbind};
+use catamaran_network::{
+    Attachment, BindRequest, Binding, BoundNic, GuestPort, Protocol, bind, open_dhcp_sockets,
+    unbind,
+};
 use catamaran_plan::paths::UID;
 use catamaran_plan::{GivenNic, Identity, NicBinding, NicPlan};
 use catamaran_spec::MachineSpec;
@@ -27,17 +30,36 @@ pub async fn attach(daemon: &Daemon, machine: &Key) -> Result<Attachment, StartE
 
 /// What a plan must know of the interfaces.
 #[must_use]
-pub fn given(spec: &MachineSpec, identity: &Identity, attachment: &Attachment) -> BTreeMap<String, GivenNic> {
-    let addresses: Vec<IpAddr> = attachment.addresses.iter().map(ipnet::IpNet::addr).collect();
-    let nics = spec.interfaces.iter().enumerate().map(|(index, interface)| {
-        let mac = match interface.binding {
-            // The guest takes over the pod's address, and the pod's MAC address with it.
-            catamaran_spec::Binding::Bridge => attachment.mac.bytes(),
-            catamaran_spec::Binding::Masquerade { .. } => interface.mac.unwrap_or_else(|| identity.mac(&interface.name)),
-        };
-        let nic = GivenNic { tap: format!("tap{index}"), mac, mtu: attachment.mtu, addresses: addresses.clone() };
-        (interface.name.clone(), nic)
-    });
+pub fn given(
+    spec: &MachineSpec,
+    identity: &Identity,
+    attachment: &Attachment,
+) -> BTreeMap<String, GivenNic> {
+    let addresses: Vec<IpAddr> = attachment
+        .addresses
+        .iter()
+        .map(ipnet::IpNet::addr)
+        .collect();
+    let nics = spec
+        .interfaces
+        .iter()
+        .enumerate()
+        .map(|(index, interface)| {
+            let mac = match interface.binding {
+                // The guest takes over the pod's address, and the pod's MAC address with it.
+                catamaran_spec::Binding::Bridge => attachment.mac.bytes(),
+                catamaran_spec::Binding::Masquerade { .. } => interface
+                    .mac
+                    .unwrap_or_else(|| identity.mac(&interface.name)),
+            };
+            let nic = GivenNic {
+                tap: format!("tap{index}"),
+                mac,
+                mtu: attachment.mtu,
+                addresses: addresses.clone(),
+            };
+            (interface.name.clone(), nic)
+        });
     nics.collect()
 }
 
@@ -45,7 +67,14 @@ pub fn given(spec: &MachineSpec, identity: &Identity, attachment: &Attachment) -
 ///
 /// # Errors
 /// The kernel's refusal.
-pub async fn bind_all(daemon: &Daemon, layout: &MachineLayout, attachment: &Attachment, hostname: &str, namespace: &str, nics: &[NicPlan]) -> Result<Vec<BoundNic>, StartError> {
+pub async fn bind_all(
+    daemon: &Daemon,
+    layout: &MachineLayout,
+    attachment: &Attachment,
+    hostname: &str,
+    namespace: &str,
+    nics: &[NicPlan],
+) -> Result<Vec<BoundNic>, StartError> {
     let mut bound = Vec::new();
     for nic in nics {
         let request = BindRequest {
@@ -58,7 +87,10 @@ pub async fn bind_all(daemon: &Daemon, layout: &MachineLayout, attachment: &Atta
             guest_mac: Some(nic.mac.parse()?),
             multi_queue: nic.multi_queue,
             hostname: Some(hostname.to_owned()),
-            domain_search: vec![format!("{namespace}.{}", daemon.network.config().zone), daemon.network.config().zone.clone()],
+            domain_search: vec![
+                format!("{namespace}.{}", daemon.network.config().zone),
+                daemon.network.config().zone.clone(),
+            ],
             dns: daemon.network.config().gateways(),
             router: attachment.gateway_link_local,
             records: records(layout),
@@ -74,7 +106,11 @@ pub async fn bind_all(daemon: &Daemon, layout: &MachineLayout, attachment: &Atta
 ///
 /// # Errors
 /// The sockets can't be opened or the launcher refuses them.
-pub async fn serve(launcher: &Launcher, netns: &std::path::Path, bound: &[BoundNic]) -> Result<(), StartError> {
+pub async fn serve(
+    launcher: &Launcher,
+    netns: &std::path::Path,
+    bound: &[BoundNic],
+) -> Result<(), StartError> {
     let (mut serve, mut fds): (Vec<DhcpServe>, Vec<OwnedFd>) = (Vec::new(), Vec::new());
     for nic in bound {
         let config = &nic.dhcp;
@@ -97,19 +133,35 @@ pub async fn serve(launcher: &Launcher, netns: &std::path::Path, bound: &[BoundN
             v4: v4.map(|v4| (v4.address.addr(), v4.address.prefix_len())),
             v4_gateway: v4.and_then(|v4| v4.gateway),
             v4_server: v4.map(|v4| v4.server),
-            v4_routes: v4.map(|v4| v4.routes.iter().map(|(net, gateway)| (net.addr(), net.prefix_len(), *gateway)).collect()).unwrap_or_default(),
+            v4_routes: v4
+                .map(|v4| {
+                    v4.routes
+                        .iter()
+                        .map(|(net, gateway)| (net.addr(), net.prefix_len(), *gateway))
+                        .collect()
+                })
+                .unwrap_or_default(),
             v6: v6.map(|v6| (v6.address.addr(), v6.address.prefix_len())),
             v6_gateway: v6.and_then(|v6| v6.router),
             v6_gateway_is_ours: v6.is_some_and(|v6| v6.router_is_ours),
-            dns: config.dns_v4.iter().map(|address| IpAddr::V4(*address)).chain(config.dns_v6.iter().map(|address| IpAddr::V6(*address))).collect(),
+            dns: config
+                .dns_v4
+                .iter()
+                .map(|address| IpAddr::V4(*address))
+                .chain(config.dns_v6.iter().map(|address| IpAddr::V6(*address)))
+                .collect(),
             search: config.domain_search.clone(),
             hostname: config.hostname.clone().unwrap_or_default(),
             mtu: config.mtu,
-            lease_seconds: config.lease.map(|lease| u32::try_from(lease.as_secs()).unwrap_or(u32::MAX)),
+            lease_seconds: config
+                .lease
+                .map(|lease| u32::try_from(lease.as_secs()).unwrap_or(u32::MAX)),
         });
     }
     if !serve.is_empty() {
-        launcher.ask_with_fds(Verb::ServeNetwork { serve }, fds).await?;
+        launcher
+            .ask_with_fds(Verb::ServeNetwork { serve }, fds)
+            .await?;
     }
     Ok(())
 }
@@ -118,7 +170,12 @@ pub async fn serve(launcher: &Launcher, netns: &std::path::Path, bound: &[BoundN
 ///
 /// # Errors
 /// The kernel's refusal.
-pub async fn detach(daemon: &Daemon, layout: &MachineLayout, machine: &Key, nics: &[NicPlan]) -> Result<(), StartError> {
+pub async fn detach(
+    daemon: &Daemon,
+    layout: &MachineLayout,
+    machine: &Key,
+    nics: &[NicPlan],
+) -> Result<(), StartError> {
     let key = key(machine)?;
     for nic in nics {
         let netns = daemon.network.netns(&key);
@@ -138,7 +195,10 @@ pub async fn release(daemon: &Daemon, machine: &Key) -> Result<(), StartError> {
 }
 
 fn key(machine: &Key) -> Result<catamaran_network::Key, StartError> {
-    Ok(catamaran_network::Key::new(machine.namespace.as_str(), machine.name.as_str())?)
+    Ok(catamaran_network::Key::new(
+        machine.namespace.as_str(),
+        machine.name.as_str(),
+    )?)
 }
 
 fn records(layout: &MachineLayout) -> PathBuf {
@@ -146,12 +206,28 @@ fn records(layout: &MachineLayout) -> PathBuf {
 }
 
 fn binding(nic: &NicPlan) -> Result<Binding, StartError> {
-    let unreadable = |what: &str, text: &str| StartError::Plan(format!("interface {}: {what} {text:?} is not understood", nic.name));
+    let unreadable = |what: &str, text: &str| {
+        StartError::Plan(format!(
+            "interface {}: {what} {text:?} is not understood",
+            nic.name
+        ))
+    };
     Ok(match &nic.binding {
         NicBinding::Bridge => Binding::Bridge,
         NicBinding::Masquerade { v4, v6, ports } => {
-            let protocol = |word: &str| if word.eq_ignore_ascii_case("udp") { Protocol::Udp } else { Protocol::Tcp };
-            let ports = ports.iter().flat_map(|(word, first, last)| (*first..=*last).map(move |port| GuestPort { protocol: protocol(word), port }));
+            let protocol = |word: &str| {
+                if word.eq_ignore_ascii_case("udp") {
+                    Protocol::Udp
+                } else {
+                    Protocol::Tcp
+                }
+            };
+            let ports = ports.iter().flat_map(|(word, first, last)| {
+                (*first..=*last).map(move |port| GuestPort {
+                    protocol: protocol(word),
+                    port,
+                })
+            });
             Binding::Masquerade {
                 ports: ports.collect(),
                 v4: v4.parse().map_err(|_| unreadable("network", v4))?,

@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 
 use catamaran_plan::Plan;
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::serve::layout::{MachineLayout, write_atomically};
@@ -41,7 +41,9 @@ pub enum Stage {
 /// When the file can't be read or understood.
 pub fn load<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(io::Error::other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -52,7 +54,10 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 /// # Errors
 /// When it can't be written.
 pub fn save<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    write_atomically(path, &serde_json::to_vec_pretty(value).map_err(io::Error::other)?)
+    write_atomically(
+        path,
+        &serde_json::to_vec_pretty(value).map_err(io::Error::other)?,
+    )
 }
 
 /// The plan of the recorded run.

@@ -46,11 +46,22 @@ pub struct Start {
 ///
 /// # Errors
 /// The step that failed. What it left is found by the next try, or cleared by the teardown.
-pub async fn run(daemon: &Daemon, start: &Start, cgroup: &Cgroup, nobody: &Dead) -> Result<(), StartError> {
+pub async fn run(
+    daemon: &Daemon,
+    start: &Start,
+    cgroup: &Cgroup,
+    nobody: &Dead,
+) -> Result<(), StartError> {
     let layout = daemon.layout.machine(&start.machine);
     record::clear(&layout).map_err(StartError::io("the folder of the last run"))?;
-    layout.create().map_err(StartError::io(layout.root().display().to_string()))?;
-    let mut written = Record { vmi_uid: start.vmi_uid, counter: 1, stage: Stage::Preparing };
+    layout
+        .create()
+        .map_err(StartError::io(layout.root().display().to_string()))?;
+    let mut written = Record {
+        vmi_uid: start.vmi_uid,
+        counter: 1,
+        stage: Stage::Preparing,
+    };
     save(&layout, &written)?;
 
     let (plan, netns) = prepare(daemon, start, &layout, written.counter).await?;
@@ -71,7 +82,11 @@ pub async fn run(daemon: &Daemon, start: &Start, cgroup: &Cgroup, nobody: &Dead)
         network::serve(&launcher, &netns, &bound).await?;
         written.stage = Stage::Started;
         save(&layout, &written)?;
-        launcher.ask(Verb::Start { plan: Box::new(plan) }).await?;
+        launcher
+            .ask(Verb::Start {
+                plan: Box::new(plan),
+            })
+            .await?;
         Ok(())
     };
     tokio::select! {
@@ -84,18 +99,41 @@ pub async fn run(daemon: &Daemon, start: &Start, cgroup: &Cgroup, nobody: &Dead)
 ///
 /// # Errors
 /// The kernel's refusal.
-pub async fn rebind(daemon: &Daemon, layout: &MachineLayout, machine: &Key, plan: &Plan) -> Result<Vec<catamaran_network::BoundNic>, StartError> {
+pub async fn rebind(
+    daemon: &Daemon,
+    layout: &MachineLayout,
+    machine: &Key,
+    plan: &Plan,
+) -> Result<Vec<catamaran_network::BoundNic>, StartError> {
     let attachment = network::attach(daemon, machine).await?;
-    network::bind_all(daemon, layout, &attachment, &plan.hostname, &machine.namespace, &plan.nics).await
+    network::bind_all(
+        daemon,
+        layout,
+        &attachment,
+        &plan.hostname,
+        &machine.namespace,
+        &plan.nics,
+    )
+    .await
 }
 
-async fn prepare(daemon: &Daemon, start: &Start, layout: &MachineLayout, counter: u64) -> Result<(Plan, std::path::PathBuf), StartError> {
+async fn prepare(
+    daemon: &Daemon,
+    start: &Start,
+    layout: &MachineLayout,
+    counter: u64,
+) -> Result<(Plan, std::path::PathBuf), StartError> {
     let found = volumes::find(daemon, &start.machine, &start.spec).await?;
     daemon.images_in_use(&start.machine, &found.images);
     let attachment = network::attach(daemon, &start.machine).await?;
-    let hardware: Option<Hardware> = record::load(&layout.hardware()).map_err(StartError::io("the stored hardware"))?;
+    let hardware: Option<Hardware> =
+        record::load(&layout.hardware()).map_err(StartError::io("the stored hardware"))?;
     let given = Given {
-        generation: Generation { vmi_uid: start.vmi_uid, counter, spec_digest: start.digest.clone() },
+        generation: Generation {
+            vmi_uid: start.vmi_uid,
+            counter,
+            spec_digest: start.digest.clone(),
+        },
         identity: start.identity.clone(),
         nics: network::given(&start.spec, &start.identity, &attachment),
         disks: found.disks,
@@ -105,10 +143,26 @@ async fn prepare(daemon: &Daemon, start: &Start, layout: &MachineLayout, counter
         hardware,
         overlay_limit: daemon.settings.overlay_limit,
     };
-    let plan = catamaran_plan::plan(&start.spec, &daemon.host.facts, &given)
-        .map_err(|errors| StartError::Plan(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
-    record::save(&layout.hardware(), &plan.hardware).map_err(StartError::io("the resolved hardware"))?;
-    network::bind_all(daemon, layout, &attachment, &plan.hostname, &start.machine.namespace, &plan.nics).await?;
+    let plan = catamaran_plan::plan(&start.spec, &daemon.host.facts, &given).map_err(|errors| {
+        StartError::Plan(
+            errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; "),
+        )
+    })?;
+    record::save(&layout.hardware(), &plan.hardware)
+        .map_err(StartError::io("the resolved hardware"))?;
+    network::bind_all(
+        daemon,
+        layout,
+        &attachment,
+        &plan.hostname,
+        &start.machine.namespace,
+        &plan.nics,
+    )
+    .await?;
     Ok((plan, attachment.netns))
 }
 
@@ -116,7 +170,12 @@ async fn prepare(daemon: &Daemon, start: &Start, layout: &MachineLayout, counter
 fn config_keys(daemon: &Daemon, namespace: &str) -> BTreeMap<String, Vec<String>> {
     let mut keys = BTreeMap::new();
     for (kind, word) in [(Kind::Secret, "secret"), (Kind::ConfigMap, "configmap")] {
-        for (key, _) in daemon.store.list(kind).into_iter().filter(|(key, _)| key.namespace == namespace) {
+        for (key, _) in daemon
+            .store
+            .list(kind)
+            .into_iter()
+            .filter(|(key, _)| key.namespace == namespace)
+        {
             if let Ok(files) = config::files(&daemon.store, &key) {
                 keys.insert(format!("{word}/{}", key.name), files.into_keys().collect());
             }
@@ -137,10 +196,22 @@ fn sandbox(
     for view in &plan.views {
         let host = match &view.source {
             FileSource::HostFile(path) => path.into(),
-            FileSource::Secret(name) => shown(daemon, layout, &Key::new(Kind::Secret, &start.machine.namespace, name))?,
-            FileSource::ConfigMap(name) => shown(daemon, layout, &Key::new(Kind::ConfigMap, &start.machine.namespace, name))?,
+            FileSource::Secret(name) => shown(
+                daemon,
+                layout,
+                &Key::new(Kind::Secret, &start.machine.namespace, name),
+            )?,
+            FileSource::ConfigMap(name) => shown(
+                daemon,
+                layout,
+                &Key::new(Kind::ConfigMap, &start.machine.namespace, name),
+            )?,
         };
-        binds.push(Bind { host, inside: view.inside.clone().into(), writable: view.writable });
+        binds.push(Bind {
+            host,
+            inside: view.inside.clone().into(),
+            writable: view.writable,
+        });
     }
     let mut devices = vec!["/dev/net/tun".into()];
     if plan.accelerator == Accelerator::Kvm {
@@ -164,14 +235,22 @@ fn sandbox(
 }
 
 /// Writes a Secret's or ConfigMap's files where the sandbox shows them.
-fn shown(daemon: &Daemon, layout: &MachineLayout, key: &Key) -> Result<std::path::PathBuf, StartError> {
-    let folder = layout.config().join(format!("{}-{}", key.kind.as_str().to_lowercase(), key.name));
+fn shown(
+    daemon: &Daemon,
+    layout: &MachineLayout,
+    key: &Key,
+) -> Result<std::path::PathBuf, StartError> {
+    let folder = layout
+        .config()
+        .join(format!("{}-{}", key.kind.as_str().to_lowercase(), key.name));
     config::write(&folder, &config::files(&daemon.store, key)?)?;
     Ok(folder)
 }
 
 /// Connects to a launcher that is being started.
-async fn dial(layout: &MachineLayout) -> Result<(Launcher, impl Future<Output = ()> + Send + use<>), StartError> {
+async fn dial(
+    layout: &MachineLayout,
+) -> Result<(Launcher, impl Future<Output = ()> + Send + use<>), StartError> {
     let deadline = Instant::now() + LAUNCHER_DEADLINE;
     loop {
         match launcher::connect(&layout.run()).await {

@@ -3,9 +3,13 @@
 use std::net::IpAddr;
 
 use catamaran_api::{
-    VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceNetworkInterface, VirtualMachineInstancePhaseTransitionTimestamp, VirtualMachineInstanceStatus,
+    VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceNetworkInterface,
+    VirtualMachineInstancePhaseTransitionTimestamp, VirtualMachineInstanceStatus,
 };
-use catamaran_lifecycle::{ConditionStatus, Decision, Phase, Seconds, StatusInput, VmView, instance_ready, machine_status, set_instance_condition, to_time};
+use catamaran_lifecycle::{
+    ConditionStatus, Decision, Phase, Seconds, StatusInput, VmView, instance_ready, machine_status,
+    set_instance_condition, to_time,
+};
 use catamaran_plan::{Accelerator, Plan};
 use catamaran_wire::{PauseReason, VmReport, VmState};
 use serde_json::Value;
@@ -35,24 +39,52 @@ pub struct VmStatus<'a> {
 ///
 /// # Errors
 /// When the store can't be written.
-pub fn write_vm(store: &Store, key: &Key, input: &VmStatus<'_>, now: Seconds) -> Result<bool, StartError> {
-    let failure = input.vmi.and_then(|vmi| vmi.status.as_ref()).and_then(|status| status.conditions.iter().find(|c| c.type_ == "Synchronized" && c.status == "False"));
-    let failure = failure.map(|condition| (condition.reason.clone().unwrap_or_default(), condition.message.clone().unwrap_or_default()));
-    let made_from = input.vmi.and_then(|vmi| vmi.metadata.annotations.as_ref()?.get("kubevirt.io/vm-generation")?.parse().ok());
+pub fn write_vm(
+    store: &Store,
+    key: &Key,
+    input: &VmStatus<'_>,
+    now: Seconds,
+) -> Result<bool, StartError> {
+    let failure = input
+        .vmi
+        .and_then(|vmi| vmi.status.as_ref())
+        .and_then(|status| {
+            status
+                .conditions
+                .iter()
+                .find(|c| c.type_ == "Synchronized" && c.status == "False")
+        });
+    let failure = failure.map(|condition| {
+        (
+            condition.reason.clone().unwrap_or_default(),
+            condition.message.clone().unwrap_or_default(),
+        )
+    });
+    let made_from = input.vmi.and_then(|vmi| {
+        vmi.metadata
+            .annotations
+            .as_ref()?
+            .get("kubevirt.io/vm-generation")?
+            .parse()
+            .ok()
+    });
     let status = machine_status(
         &StatusInput {
             vm: input.vm,
             view: input.view,
             vmi: input.vmi,
             decision: input.decision,
-            failure: failure.as_ref().map(|(reason, message)| (reason.as_str(), message.as_str())),
+            failure: failure
+                .as_ref()
+                .map(|(reason, message)| (reason.as_str(), message.as_str())),
             volumes: None,
             restart_required: restart_required(input),
             observed_generation: made_from,
         },
         now,
     );
-    let status = serde_json::to_value(status).map_err(|error| StartError::Plan(error.to_string()))?;
+    let status =
+        serde_json::to_value(status).map_err(|error| StartError::Plan(error.to_string()))?;
     let mut rewritten = false;
     store
         .edit(key, |object| {
@@ -70,8 +102,13 @@ pub fn write_vm(store: &Store, key: &Key, input: &VmStatus<'_>, now: Seconds) ->
 
 /// Writes `spec.runStrategy` and `spec.running` and nothing else.
 pub fn set_strategy(object: &mut Value, spec: &catamaran_api::VirtualMachineSpec) {
-    let Some(map) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    for (field, value) in [("runStrategy", spec.run_strategy.clone().map(Value::from)), ("running", spec.running.map(Value::from))] {
+    let Some(map) = object.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (field, value) in [
+        ("runStrategy", spec.run_strategy.clone().map(Value::from)),
+        ("running", spec.running.map(Value::from)),
+    ] {
         match value {
             Some(value) => map.insert(field.to_owned(), value),
             None => map.remove(field),
@@ -82,7 +119,12 @@ pub fn set_strategy(object: &mut Value, spec: &catamaran_api::VirtualMachineSpec
 /// Whether the instance runs with an older template.
 fn restart_required(input: &VmStatus<'_>) -> bool {
     let Some(vmi) = input.vmi else { return false };
-    let (Ok(mut running), Ok(wanted)) = (serde_json::to_value(&vmi.spec), serde_json::to_value(&input.vm.spec.template.spec)) else { return false };
+    let (Ok(mut running), Ok(wanted)) = (
+        serde_json::to_value(&vmi.spec),
+        serde_json::to_value(&input.vm.spec.template.spec),
+    ) else {
+        return false;
+    };
     // What the start itself, or a stop with another grace period, puts into an instance is no difference.
     for field in ["startStrategy", "terminationGracePeriodSeconds"] {
         match wanted.get(field) {
@@ -114,7 +156,9 @@ pub fn ended(store: &Store, key: &Key, phase: Phase, words: &str) -> Result<(), 
         enter(status, phase);
         status.reason = Some(words.to_owned());
         status.interfaces.clear();
-        status.conditions.retain(|condition| !["Paused", "AgentConnected"].contains(&condition.type_.as_str()));
+        status
+            .conditions
+            .retain(|condition| !["Paused", "AgentConnected"].contains(&condition.type_.as_str()));
     })
 }
 
@@ -122,10 +166,28 @@ pub fn ended(store: &Store, key: &Key, phase: Phase, words: &str) -> Result<(), 
 ///
 /// # Errors
 /// When the store can't be written.
-pub fn synchronized(store: &Store, key: &Key, failure: Option<(&str, &str)>) -> Result<(), StartError> {
+pub fn synchronized(
+    store: &Store,
+    key: &Key,
+    failure: Option<(&str, &str)>,
+) -> Result<(), StartError> {
     edit(store, key, |status| match failure {
-        None => set_instance_condition(&mut status.conditions, "Synchronized", ConditionStatus::True, "", "", seconds()),
-        Some((reason, message)) => set_instance_condition(&mut status.conditions, "Synchronized", ConditionStatus::False, reason, message, seconds()),
+        None => set_instance_condition(
+            &mut status.conditions,
+            "Synchronized",
+            ConditionStatus::True,
+            "",
+            "",
+            seconds(),
+        ),
+        Some((reason, message)) => set_instance_condition(
+            &mut status.conditions,
+            "Synchronized",
+            ConditionStatus::False,
+            reason,
+            message,
+            seconds(),
+        ),
     })
 }
 
@@ -134,15 +196,37 @@ pub fn synchronized(store: &Store, key: &Key, failure: Option<(&str, &str)>) -> 
 /// # Errors
 /// When the store can't be written.
 pub fn hardware(daemon: &Daemon, key: &Key, plan: &Plan) -> Result<(), StartError> {
-    let addresses: Vec<String> = pod_addresses(daemon, key).iter().map(ToString::to_string).collect();
+    let addresses: Vec<String> = pod_addresses(daemon, key)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     edit(&daemon.store, key, |status| {
         status.runtime_user = Some(i64::from(catamaran_plan::paths::UID));
-        status.node_name = Some(rustix::system::uname().nodename().to_string_lossy().into_owned());
-        status.machine = Some(catamaran_api::Machine { type_: Some(plan.hardware.machine.clone()), ..Default::default() });
+        status.node_name = Some(
+            rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+        );
+        status.machine = Some(catamaran_api::Machine {
+            type_: Some(plan.hardware.machine.clone()),
+            ..Default::default()
+        });
         if plan.accelerator == Accelerator::Tcg {
-            set_instance_condition(&mut status.conditions, "SoftwareEmulation", ConditionStatus::True, "NoUsableKVM", "KVM does not work on this machine, so the guest is emulated", seconds());
+            set_instance_condition(
+                &mut status.conditions,
+                "SoftwareEmulation",
+                ConditionStatus::True,
+                "NoUsableKVM",
+                "KVM does not work on this machine, so the guest is emulated",
+                seconds(),
+            );
         }
-        status.interfaces = plan.nics.iter().map(|nic| interface(&nic.name, &nic.mac, &addresses, "domain")).collect();
+        status.interfaces = plan
+            .nics
+            .iter()
+            .map(|nic| interface(&nic.name, &nic.mac, &addresses, "domain"))
+            .collect();
     })
 }
 
@@ -154,7 +238,9 @@ pub fn report(daemon: &Daemon, key: &Key, report: &VmReport) -> Result<(), Start
     let (phase, paused) = match &report.state {
         VmState::Running | VmState::Stopping => (Some(Phase::Running), None),
         VmState::Paused { reason } => (Some(Phase::Running), Some(*reason)),
-        VmState::Idle | VmState::Preparing | VmState::Starting | VmState::Ended { .. } => (None, None),
+        VmState::Idle | VmState::Preparing | VmState::Starting | VmState::Ended { .. } => {
+            (None, None)
+        }
     };
     let mut entered = false;
     edit(&daemon.store, key, |status| {
@@ -163,27 +249,66 @@ pub fn report(daemon: &Daemon, key: &Key, report: &VmReport) -> Result<(), Start
             enter(status, phase);
         }
         match paused.map(pause_words) {
-            Some((reason, message)) => set_instance_condition(&mut status.conditions, "Paused", ConditionStatus::True, reason, message, seconds()),
-            None => status.conditions.retain(|condition| condition.type_ != "Paused"),
+            Some((reason, message)) => set_instance_condition(
+                &mut status.conditions,
+                "Paused",
+                ConditionStatus::True,
+                reason,
+                message,
+                seconds(),
+            ),
+            None => status
+                .conditions
+                .retain(|condition| condition.type_ != "Paused"),
         }
         match &report.agent {
             Some(agent) => {
-                set_instance_condition(&mut status.conditions, "AgentConnected", ConditionStatus::True, "", "", seconds());
+                set_instance_condition(
+                    &mut status.conditions,
+                    "AgentConnected",
+                    ConditionStatus::True,
+                    "",
+                    "",
+                    seconds(),
+                );
                 for guest in &agent.interfaces {
-                    if let Some(known) = status.interfaces.iter_mut().find(|known| known.mac.as_deref() == Some(guest.mac.as_str())) {
+                    if let Some(known) = status
+                        .interfaces
+                        .iter_mut()
+                        .find(|known| known.mac.as_deref() == Some(guest.mac.as_str()))
+                    {
                         known.interface_name = Some(guest.name.clone());
                         known.info_source = Some("domain, guest-agent".to_owned());
                     }
                 }
             }
-            None => status.conditions.retain(|condition| condition.type_ != "AgentConnected"),
+            None => status
+                .conditions
+                .retain(|condition| condition.type_ != "AgentConnected"),
         }
-        let ready = status.conditions.iter().find(|condition| condition.type_ == "ProbeReady").map(|condition| condition.status == "True");
-        let (holds, reason, message) = instance_ready(Phase::parse(status.phase.as_deref()), paused.is_some(), ready);
-        set_instance_condition(&mut status.conditions, "Ready", holds, reason, message, seconds());
+        let ready = status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == "ProbeReady")
+            .map(|condition| condition.status == "True");
+        let (holds, reason, message) = instance_ready(
+            Phase::parse(status.phase.as_deref()),
+            paused.is_some(),
+            ready,
+        );
+        set_instance_condition(
+            &mut status.conditions,
+            "Ready",
+            holds,
+            reason,
+            message,
+            seconds(),
+        );
     })?;
     if entered {
-        daemon.events.normal(key, "Started", "VirtualMachineInstance started.");
+        daemon
+            .events
+            .normal(key, "Started", "VirtualMachineInstance started.");
     }
     if let Some(PauseReason::Panicked) = paused {
         daemon.events.warning(key, "GuestPanicked", report.message.clone().unwrap_or_else(|| "The guest's kernel has panicked; `catamaran dmesg --previous` shows its last words".to_owned()));
@@ -199,19 +324,46 @@ pub fn report(daemon: &Daemon, key: &Key, report: &VmReport) -> Result<(), Start
 /// When the store can't be written.
 pub fn probe_ready(store: &Store, key: &Key, ready: bool) -> Result<(), StartError> {
     edit(store, key, |status| {
-        set_instance_condition(&mut status.conditions, "ProbeReady", ConditionStatus::of(ready), "", "", seconds());
-        let paused = status.conditions.iter().any(|condition| condition.type_ == "Paused" && condition.status == "True");
-        let (holds, reason, message) = instance_ready(Phase::parse(status.phase.as_deref()), paused, Some(ready));
-        set_instance_condition(&mut status.conditions, "Ready", holds, reason, message, seconds());
+        set_instance_condition(
+            &mut status.conditions,
+            "ProbeReady",
+            ConditionStatus::of(ready),
+            "",
+            "",
+            seconds(),
+        );
+        let paused = status
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == "Paused" && condition.status == "True");
+        let (holds, reason, message) =
+            instance_ready(Phase::parse(status.phase.as_deref()), paused, Some(ready));
+        set_instance_condition(
+            &mut status.conditions,
+            "Ready",
+            holds,
+            reason,
+            message,
+            seconds(),
+        );
     })
 }
 
 fn pause_words(reason: PauseReason) -> (&'static str, &'static str) {
     match reason {
         PauseReason::User => ("PausedByUser", "VMI was paused by user"),
-        PauseReason::NoSpace => ("PausedIOError", "VMI was paused: a disk of the host is full; it goes on when there is space"),
-        PauseReason::IoError => ("PausedIOError", "VMI was paused, low-level IO error detected"),
-        PauseReason::Panicked => ("PausedByPanic", "VMI was paused: the guest's kernel has panicked"),
+        PauseReason::NoSpace => (
+            "PausedIOError",
+            "VMI was paused: a disk of the host is full; it goes on when there is space",
+        ),
+        PauseReason::IoError => (
+            "PausedIOError",
+            "VMI was paused, low-level IO error detected",
+        ),
+        PauseReason::Panicked => (
+            "PausedByPanic",
+            "VMI was paused: the guest's kernel has panicked",
+        ),
         PauseReason::Other => ("Paused", "VMI is paused"),
     }
 }
@@ -222,17 +374,33 @@ fn enter(status: &mut VirtualMachineInstanceStatus, phase: Phase) {
     }
     status.phase = Some(phase.as_str().to_owned());
     let now = Some(to_time(seconds()));
-    status.phase_transition_timestamps.push(VirtualMachineInstancePhaseTransitionTimestamp {
-        phase: Some(phase.as_str().to_owned()),
-        phase_transition_timestamp: now,
-        ..Default::default()
-    });
-    let paused = status.conditions.iter().any(|condition| condition.type_ == "Paused");
+    status
+        .phase_transition_timestamps
+        .push(VirtualMachineInstancePhaseTransitionTimestamp {
+            phase: Some(phase.as_str().to_owned()),
+            phase_transition_timestamp: now,
+        });
+    let paused = status
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == "Paused");
     let (holds, reason, message) = instance_ready(phase, paused, None);
-    set_instance_condition(&mut status.conditions, "Ready", holds, reason, message, seconds());
+    set_instance_condition(
+        &mut status.conditions,
+        "Ready",
+        holds,
+        reason,
+        message,
+        seconds(),
+    );
 }
 
-fn interface(name: &str, mac: &str, addresses: &[String], source: &str) -> VirtualMachineInstanceNetworkInterface {
+fn interface(
+    name: &str,
+    mac: &str,
+    addresses: &[String],
+    source: &str,
+) -> VirtualMachineInstanceNetworkInterface {
     VirtualMachineInstanceNetworkInterface {
         name: Some(name.to_owned()),
         mac: Some(mac.to_owned()),
@@ -248,15 +416,25 @@ fn interface(name: &str, mac: &str, addresses: &[String], source: &str) -> Virtu
 #[must_use]
 pub fn pod_addresses(daemon: &Daemon, key: &Key) -> Vec<IpAddr> {
     let leases = daemon.network.leases().unwrap_or_default();
-    let lease = leases.into_iter().find(|lease| lease.key.namespace() == key.namespace && lease.key.name() == key.name);
+    let lease = leases
+        .into_iter()
+        .find(|lease| lease.key.namespace() == key.namespace && lease.key.name() == key.name);
     lease.map(|lease| lease.addresses()).unwrap_or_default()
 }
 
-fn edit(store: &Store, key: &Key, change: impl FnOnce(&mut VirtualMachineInstanceStatus)) -> Result<(), StartError> {
+fn edit(
+    store: &Store,
+    key: &Key,
+    change: impl FnOnce(&mut VirtualMachineInstanceStatus),
+) -> Result<(), StartError> {
     let mut problem = None;
     let edited = store.edit(key, |object| {
         let status = object.get("status").cloned().unwrap_or_default();
-        let parsed = if status.is_null() { Ok(VirtualMachineInstanceStatus::default()) } else { serde_json::from_value(status) };
+        let parsed = if status.is_null() {
+            Ok(VirtualMachineInstanceStatus::default())
+        } else {
+            serde_json::from_value(status)
+        };
         match parsed {
             Ok(mut status) => {
                 change(&mut status);
@@ -269,7 +447,10 @@ fn edit(store: &Store, key: &Key, change: impl FnOnce(&mut VirtualMachineInstanc
         }
     });
     if let Some(error) = problem {
-        return Err(StartError::Plan(format!("the stored status of {} is not readable: {error}", word_of(key))));
+        return Err(StartError::Plan(format!(
+            "the stored status of {} is not readable: {error}",
+            word_of(key)
+        )));
     }
     match edited {
         // The instance went away meanwhile: there is no status to keep.

@@ -32,28 +32,68 @@ pub struct Options {
 ///
 /// # Errors
 /// When there is no such machine or verb, or its state does not allow it.
-pub async fn run(daemon: &Arc<Daemon>, namespace: &str, name: &str, verb: &str, options: &Options) -> Result<String, Refusal> {
-    let (vm_key, vmi_key) = (Key::new(Kind::VirtualMachine, namespace, name), Key::new(Kind::VirtualMachineInstance, namespace, name));
-    let vm = daemon.store.get(&vm_key).filter(|stored| !stored.deleting());
+pub async fn run(
+    daemon: &Arc<Daemon>,
+    namespace: &str,
+    name: &str,
+    verb: &str,
+    options: &Options,
+) -> Result<String, Refusal> {
+    let (vm_key, vmi_key) = (
+        Key::new(Kind::VirtualMachine, namespace, name),
+        Key::new(Kind::VirtualMachineInstance, namespace, name),
+    );
+    let vm = daemon
+        .store
+        .get(&vm_key)
+        .filter(|stored| !stored.deleting());
     let vmi = daemon.store.get(&vmi_key);
-    let vmi_view = vmi.as_ref().map(|stored| typed::<VirtualMachineInstance>(stored).map(|vmi| VmiView::of(&vmi))).transpose()?;
+    let vmi_view = vmi
+        .as_ref()
+        .map(|stored| typed::<VirtualMachineInstance>(stored).map(|vmi| VmiView::of(&vmi)))
+        .transpose()?;
     let vm_view = || -> Result<VmView, Refusal> {
         let stored = vm.as_ref().ok_or_else(|| match &vmi {
             Some(_) => Refusal::conflict(format!("{name} is an instance without a virtual machine: it can't be started, stopped or restarted; delete it instead")),
             None => Refusal::not_found(format!("{vm_key} not found")),
         })?;
-        VmView::of(&typed::<VirtualMachine>(stored)?, "", BackOff::default()).map_err(|error| Refusal::failed(error.to_string()))
+        VmView::of(&typed::<VirtualMachine>(stored)?, "", BackOff::default())
+            .map_err(|error| Refusal::failed(error.to_string()))
     };
-    let instance = || vmi_view.as_ref().ok_or_else(|| Refusal::not_found(format!("{vmi_key} not found: the machine does not run")));
+    let instance = || {
+        vmi_view.as_ref().ok_or_else(|| {
+            Refusal::not_found(format!("{vmi_key} not found: the machine does not run"))
+        })
+    };
     let (verdict, done) = match verb {
-        "start" => (catamaran_lifecycle::start(&vm_view()?, vmi_view.as_ref(), options.paused), "is being started"),
-        "stop" => (catamaran_lifecycle::stop(&vm_view()?, vmi_view.as_ref(), options.grace_period), "is being stopped"),
-        "restart" => (catamaran_lifecycle::restart(&vm_view()?, vmi_view.as_ref(), options.grace_period_seconds), "is being restarted"),
+        "start" => (
+            catamaran_lifecycle::start(&vm_view()?, vmi_view.as_ref(), options.paused),
+            "is being started",
+        ),
+        "stop" => (
+            catamaran_lifecycle::stop(&vm_view()?, vmi_view.as_ref(), options.grace_period),
+            "is being stopped",
+        ),
+        "restart" => (
+            catamaran_lifecycle::restart(
+                &vm_view()?,
+                vmi_view.as_ref(),
+                options.grace_period_seconds,
+            ),
+            "is being restarted",
+        ),
         "pause" => (catamaran_lifecycle::pause(instance()?), "is paused"),
         "unpause" => (catamaran_lifecycle::unpause(instance()?), "goes on"),
         "reset" => (catamaran_lifecycle::reset(instance()?), "was reset"),
-        "soft-reboot" => (catamaran_lifecycle::soft_reboot(instance()?), "was asked to reboot"),
-        other => return Err(Refusal::not_found(format!("verb {other:?} is not known: allowed are start, stop, restart, pause, unpause, reset and soft-reboot"))),
+        "soft-reboot" => (
+            catamaran_lifecycle::soft_reboot(instance()?),
+            "was asked to reboot",
+        ),
+        other => {
+            return Err(Refusal::not_found(format!(
+                "verb {other:?} is not known: allowed are start, stop, restart, pause, unpause, reset and soft-reboot"
+            )));
+        }
     };
     match verdict {
         Verdict::Ignored(words) => Ok(words),
@@ -67,23 +107,38 @@ pub async fn run(daemon: &Arc<Daemon>, namespace: &str, name: &str, verb: &str, 
     }
 }
 
-async fn carry_out(daemon: &Arc<Daemon>, vm: &Key, vmi: &Key, change: Change) -> Result<(), Refusal> {
+async fn carry_out(
+    daemon: &Arc<Daemon>,
+    vm: &Key,
+    vmi: &Key,
+    change: Change,
+) -> Result<(), Refusal> {
     let verb = match change {
         Change::RunStrategy(strategy) => {
-            let stored = daemon.store.get(vm).ok_or_else(|| Refusal::not_found(format!("{vm} not found")))?;
+            let stored = daemon
+                .store
+                .get(vm)
+                .ok_or_else(|| Refusal::not_found(format!("{vm} not found")))?;
             let mut spec = typed::<VirtualMachine>(&stored)?.spec;
             strategy.write(&mut spec);
-            daemon.store.edit(vm, |object| status::set_strategy(object, &spec))?;
+            daemon
+                .store
+                .edit(vm, |object| status::set_strategy(object, &spec))?;
             return Ok(());
         }
         Change::Requests(requests) => {
             let requests: Vec<_> = requests.iter().map(StateChangeRequest::to_wire).collect();
-            let requests = serde_json::to_value(requests).map_err(|error| Refusal::failed(error.to_string()))?;
-            daemon.store.edit(vm, |object| object["status"]["stateChangeRequests"] = requests)?;
+            let requests = serde_json::to_value(requests)
+                .map_err(|error| Refusal::failed(error.to_string()))?;
+            daemon.store.edit(vm, |object| {
+                object["status"]["stateChangeRequests"] = requests;
+            })?;
             return Ok(());
         }
         Change::GracePeriod(seconds) => {
-            daemon.store.edit(vmi, |object| object["spec"]["terminationGracePeriodSeconds"] = seconds.into())?;
+            daemon.store.edit(vmi, |object| {
+                object["spec"]["terminationGracePeriodSeconds"] = seconds.into();
+            })?;
             return Ok(());
         }
         // The machine's task clears it: the changed run strategy is a changed machine.
@@ -100,16 +155,27 @@ async fn carry_out(daemon: &Arc<Daemon>, vm: &Key, vmi: &Key, change: Change) ->
 }
 
 fn agent(command: &str) -> Verb {
-    Verb::Agent { command: serde_json::from_str(command).unwrap_or_default(), timeout_seconds: 10 }
+    Verb::Agent {
+        command: serde_json::from_str(command).unwrap_or_default(),
+        timeout_seconds: 10,
+    }
 }
 
 /// Asks the launcher of a running machine.
 ///
 /// # Errors
 /// When it does not run or the launcher refuses.
-pub async fn ask(daemon: &Arc<Daemon>, namespace: &str, name: &str, verb: Verb) -> Result<Value, Refusal> {
+pub async fn ask(
+    daemon: &Arc<Daemon>,
+    namespace: &str,
+    name: &str,
+    verb: Verb,
+) -> Result<Value, Refusal> {
     let key = Key::new(Kind::VirtualMachineInstance, namespace, name);
-    let launcher = daemon.machines.launcher(&key).ok_or_else(|| not_running(daemon, &key))?;
+    let launcher = daemon
+        .machines
+        .launcher(&key)
+        .ok_or_else(|| not_running(daemon, &key))?;
     launcher.ask(verb).await.map_err(|error| match error {
         LauncherError::Refused(refused) => Refusal::conflict(refused.message),
         other => Refusal::failed(catamaran_client::chain(&other)),
@@ -123,7 +189,11 @@ pub async fn ask(daemon: &Arc<Daemon>, namespace: &str, name: &str, verb: Verb) 
 pub fn running(daemon: &Arc<Daemon>, namespace: &str, name: &str) -> Result<PathBuf, Refusal> {
     let key = Key::new(Kind::VirtualMachineInstance, namespace, name);
     match daemon.machines.launcher(&key) {
-        Some(_) if daemon.store.get(&key).is_some_and(|stored| status::phase_of(&stored.object) == catamaran_lifecycle::Phase::Running) => {
+        Some(_)
+            if daemon.store.get(&key).is_some_and(|stored| {
+                status::phase_of(&stored.object) == catamaran_lifecycle::Phase::Running
+            }) =>
+        {
             Ok(daemon.layout.machine(&key).run())
         }
         _ => Err(not_running(daemon, &key)),
@@ -132,12 +202,27 @@ pub fn running(daemon: &Arc<Daemon>, namespace: &str, name: &str) -> Result<Path
 
 fn not_running(daemon: &Daemon, key: &Key) -> Refusal {
     match daemon.store.get(key) {
-        Some(stored) => Refusal::bad_request(format!("{} is not running (phase {})", key.name, status::phase_of(&stored.object))),
-        None if daemon.store.get(&key.with_kind(Kind::VirtualMachine)).is_some() => Refusal::bad_request(format!("{} is not running", key.name)),
-        None => Refusal::not_found(format!("virtual machine {}/{} not found", key.namespace, key.name)),
+        Some(stored) => Refusal::bad_request(format!(
+            "{} is not running (phase {})",
+            key.name,
+            status::phase_of(&stored.object)
+        )),
+        None if daemon
+            .store
+            .get(&key.with_kind(Kind::VirtualMachine))
+            .is_some() =>
+        {
+            Refusal::bad_request(format!("{} is not running", key.name))
+        }
+        None => Refusal::not_found(format!(
+            "virtual machine {}/{} not found",
+            key.namespace, key.name
+        )),
     }
 }
 
 fn typed<T: serde::de::DeserializeOwned>(stored: &Stored) -> Result<T, Refusal> {
-    stored.typed().map_err(|error| Refusal::failed(format!("the stored object is not readable: {error}")))
+    stored
+        .typed()
+        .map_err(|error| Refusal::failed(format!("the stored object is not readable: {error}")))
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use catamaran_images::{DiskFile, DiskImage, ImagePath, ImageReference, ImageRequest, PullAuth, ensure_raw, open_disk};
+use catamaran_images::{
+    DiskFile, DiskImage, ImagePath, ImageReference, ImageRequest, PullAuth, ensure_raw, open_disk,
+};
 use catamaran_plan::paths::{GID, UID};
 use catamaran_plan::{Format, GivenBoot, GivenDisk};
 use catamaran_spec::{HostDiskKind, MachineSpec, PullPolicy, VolumeSource};
@@ -42,14 +44,31 @@ pub async fn find(daemon: &Daemon, machine: &Key, spec: &MachineSpec) -> Result<
     for volume in &spec.volumes {
         let name = &volume.name;
         match &volume.source {
-            VolumeSource::ContainerDisk { image, path, pull_policy, pull_secret } => {
-                let disk = container_disk(daemon, machine, name, image, path.as_deref(), *pull_policy, pull_secret.as_deref()).await?;
+            VolumeSource::ContainerDisk {
+                image,
+                path,
+                pull_policy,
+                pull_secret,
+            } => {
+                let disk = container_disk(
+                    daemon,
+                    machine,
+                    name,
+                    image,
+                    path.as_deref(),
+                    *pull_policy,
+                    pull_secret.as_deref(),
+                )
+                .await?;
                 found.images.push(disk.id);
                 let format = match disk.format {
                     catamaran_images::Format::Raw => Format::Raw,
                     catamaran_images::Format::Qcow2 => Format::Qcow2,
                 };
-                found.disks.insert(name.clone(), given(&disk.path, format, disk.virtual_size, true));
+                found.disks.insert(
+                    name.clone(),
+                    given(&disk.path, format, disk.virtual_size, true),
+                );
             }
             VolumeSource::PersistentVolumeClaim { claim, read_only } => {
                 let file = claimed(daemon, name, &machine.namespace, claim)?;
@@ -61,34 +80,82 @@ pub async fn find(daemon: &Daemon, machine: &Key, spec: &MachineSpec) -> Result<
             // The claim itself is only read, below an overlay; nobody may write to it meanwhile.
             VolumeSource::Ephemeral { claim, .. } => {
                 let file = claimed(daemon, name, &machine.namespace, claim)?;
-                if let Some(owner) = daemon.claims.owner(&file.path).filter(|owner| owner != machine) {
-                    return Err(crate::machine::claims::InUse { path: file.path, owner }.into());
+                if let Some(owner) = daemon
+                    .claims
+                    .owner(&file.path)
+                    .filter(|owner| owner != machine)
+                {
+                    return Err(crate::machine::claims::InUse {
+                        path: file.path,
+                        owner,
+                    }
+                    .into());
                 }
                 found.disks.insert(name.clone(), raw(&file));
             }
-            VolumeSource::HostDisk { path, kind, capacity, shared } => {
+            VolumeSource::HostDisk {
+                path,
+                kind,
+                capacity,
+                shared,
+            } => {
                 let file = host_disk(name, Path::new(path), *kind, *capacity)?;
-                let readonly = spec.disks.iter().any(|disk| disk.name == *name && disk.target.readonly());
-                file.check_access(UID, GID, !readonly).map_err(|source| StartError::Disk { volume: name.clone(), source })?;
+                let readonly = spec
+                    .disks
+                    .iter()
+                    .any(|disk| disk.name == *name && disk.target.readonly());
+                file.check_access(UID, GID, !readonly)
+                    .map_err(|source| StartError::Disk {
+                        volume: name.clone(),
+                        source,
+                    })?;
                 if !shared && !readonly {
                     daemon.claims.take(&file.path, machine)?;
                 }
                 found.disks.insert(name.clone(), raw(&file));
             }
-            VolumeSource::ConfigMap { name: object, optional, .. } => {
-                needs(daemon, &Key::new(Kind::ConfigMap, &machine.namespace, object), *optional, name, &mut found)?;
+            VolumeSource::ConfigMap {
+                name: object,
+                optional,
+                ..
+            } => {
+                needs(
+                    daemon,
+                    &Key::new(Kind::ConfigMap, &machine.namespace, object),
+                    *optional,
+                    name,
+                    &mut found,
+                )?;
             }
-            VolumeSource::Secret { name: object, optional, .. } => {
-                needs(daemon, &Key::new(Kind::Secret, &machine.namespace, object), *optional, name, &mut found)?;
+            VolumeSource::Secret {
+                name: object,
+                optional,
+                ..
+            } => {
+                needs(
+                    daemon,
+                    &Key::new(Kind::Secret, &machine.namespace, object),
+                    *optional,
+                    name,
+                    &mut found,
+                )?;
             }
-            VolumeSource::CloudInit(_) | VolumeSource::EmptyDisk { .. } | VolumeSource::DownwardApi { .. } => {}
+            VolumeSource::CloudInit(_)
+            | VolumeSource::EmptyDisk { .. }
+            | VolumeSource::DownwardApi { .. } => {}
         }
     }
     found.boot = kernel(daemon, machine, spec, &mut found.images).await?;
     Ok(found)
 }
 
-fn needs(daemon: &Daemon, key: &Key, optional: bool, volume: &str, found: &mut Found) -> Result<(), StartError> {
+fn needs(
+    daemon: &Daemon,
+    key: &Key,
+    optional: bool,
+    volume: &str,
+    found: &mut Found,
+) -> Result<(), StartError> {
     if daemon.store.get(key).is_some() {
         return Ok(());
     }
@@ -108,33 +175,91 @@ async fn container_disk(
     policy: PullPolicy,
     secret: Option<&str>,
 ) -> Result<DiskImage, StartError> {
-    let wrong = |error: String| StartError::Volume { volume: volume.to_owned(), message: error };
+    let wrong = |error: String| StartError::Volume {
+        volume: volume.to_owned(),
+        message: error,
+    };
     let request = ImageRequest {
-        reference: image.parse::<ImageReference>().map_err(|error| wrong(error.to_string()))?,
-        path: path.map(str::parse::<ImagePath>).transpose().map_err(|error| wrong(error.to_string()))?,
+        reference: image
+            .parse::<ImageReference>()
+            .map_err(|error| wrong(error.to_string()))?,
+        path: path
+            .map(str::parse::<ImagePath>)
+            .transpose()
+            .map_err(|error| wrong(error.to_string()))?,
         policy: pull_policy(policy),
         auth: auth(daemon, &machine.namespace, secret)?,
     };
     let progress = Progress::show(daemon, machine, image);
-    let disk = daemon.images.resolve(request, Some(progress.sender())).await;
-    disk.map_err(|source| StartError::Image { volume: volume.to_owned(), source })
+    let disk = daemon
+        .images
+        .resolve(request, Some(progress.sender()))
+        .await;
+    disk.map_err(|source| StartError::Image {
+        volume: volume.to_owned(),
+        source,
+    })
 }
 
-async fn kernel(daemon: &Daemon, machine: &Key, spec: &MachineSpec, images: &mut Vec<String>) -> Result<Option<GivenBoot>, StartError> {
-    let Some(boot) = &spec.firmware.kernel_boot else { return Ok(None) };
+async fn kernel(
+    daemon: &Daemon,
+    machine: &Key,
+    spec: &MachineSpec,
+    images: &mut Vec<String>,
+) -> Result<Option<GivenBoot>, StartError> {
+    let Some(boot) = &spec.firmware.kernel_boot else {
+        return Ok(None);
+    };
     let volume = "kernelBoot";
-    let wrong = |error: String| StartError::Volume { volume: volume.to_owned(), message: error };
-    let reference = boot.image.parse::<ImageReference>().map_err(|error| wrong(error.to_string()))?;
-    let path = |path: &Option<String>| path.as_deref().map(str::parse::<ImagePath>).transpose().map_err(|error| wrong(error.to_string()));
+    let wrong = |error: String| StartError::Volume {
+        volume: volume.to_owned(),
+        message: error,
+    };
+    let reference = boot
+        .image
+        .parse::<ImageReference>()
+        .map_err(|error| wrong(error.to_string()))?;
+    let path = |path: &Option<String>| {
+        path.as_deref()
+            .map(str::parse::<ImagePath>)
+            .transpose()
+            .map_err(|error| wrong(error.to_string()))
+    };
     let (kernel, initrd) = (path(&boot.kernel_path)?, path(&boot.initrd_path)?);
     let auth = auth(daemon, &machine.namespace, boot.pull_secret.as_deref())?;
     let progress = Progress::show(daemon, machine, &boot.image);
-    let image = daemon.images.resolve_kernel((reference, pull_policy(boot.pull_policy), auth), kernel, initrd, Some(progress.sender())).await;
-    let image = image.map_err(|source| StartError::Image { volume: volume.to_owned(), source })?;
-    images.extend([&image.kernel, &image.initrd].into_iter().flatten().map(|(id, _)| id.clone()));
-    let size = |file: &Option<(String, PathBuf)>| file.as_ref().and_then(|(_, path)| path.metadata().ok()).map_or(0, |metadata| metadata.len());
-    let text = |file: &Option<(String, PathBuf)>| file.as_ref().map(|(_, path)| path.display().to_string());
-    Ok(Some(GivenBoot { kernel: text(&image.kernel), initrd: text(&image.initrd), size: size(&image.kernel) + size(&image.initrd) }))
+    let image = daemon
+        .images
+        .resolve_kernel(
+            (reference, pull_policy(boot.pull_policy), auth),
+            kernel,
+            initrd,
+            Some(progress.sender()),
+        )
+        .await;
+    let image = image.map_err(|source| StartError::Image {
+        volume: volume.to_owned(),
+        source,
+    })?;
+    images.extend(
+        [&image.kernel, &image.initrd]
+            .into_iter()
+            .flatten()
+            .map(|(id, _)| id.clone()),
+    );
+    let size = |file: &Option<(String, PathBuf)>| {
+        file.as_ref()
+            .and_then(|(_, path)| path.metadata().ok())
+            .map_or(0, |metadata| metadata.len())
+    };
+    let text = |file: &Option<(String, PathBuf)>| {
+        file.as_ref().map(|(_, path)| path.display().to_string())
+    };
+    Ok(Some(GivenBoot {
+        kernel: text(&image.kernel),
+        initrd: text(&image.initrd),
+        size: size(&image.kernel) + size(&image.initrd),
+    }))
 }
 
 fn pull_policy(policy: PullPolicy) -> catamaran_images::PullPolicy {
@@ -146,50 +271,105 @@ fn pull_policy(policy: PullPolicy) -> catamaran_images::PullPolicy {
 }
 
 fn auth(daemon: &Daemon, namespace: &str, secret: Option<&str>) -> Result<PullAuth, StartError> {
-    let Some(name) = secret else { return Ok(PullAuth::none()) };
+    let Some(name) = secret else {
+        return Ok(PullAuth::none());
+    };
     let key = Key::new(Kind::Secret, namespace, name);
     let files = config::files(&daemon.store, &key)?;
-    let content = files.get(".dockerconfigjson").or_else(|| files.get(".dockercfg"));
-    let content = content.ok_or_else(|| config::ConfigError::Shape { key: key.clone(), why: "an image pull secret needs the key .dockerconfigjson".to_owned() })?;
-    PullAuth::none().with_secret(name, content).map_err(|why| config::ConfigError::Shape { key, why }.into())
+    let content = files
+        .get(".dockerconfigjson")
+        .or_else(|| files.get(".dockercfg"));
+    let content = content.ok_or_else(|| config::ConfigError::Shape {
+        key: key.clone(),
+        why: "an image pull secret needs the key .dockerconfigjson".to_owned(),
+    })?;
+    PullAuth::none()
+        .with_secret(name, content)
+        .map_err(|why| config::ConfigError::Shape { key, why }.into())
 }
 
 /// The disk of a claim, made at its first use with the size that the claim asks for.
-fn claimed(daemon: &Daemon, volume: &str, namespace: &str, claim: &str) -> Result<DiskFile, StartError> {
+fn claimed(
+    daemon: &Daemon,
+    volume: &str,
+    namespace: &str,
+    claim: &str,
+) -> Result<DiskFile, StartError> {
     let key = Key::new(Kind::PersistentVolumeClaim, namespace, claim);
-    let stored = daemon.store.get(&key).ok_or_else(|| StartError::ClaimNotFound(format!("{namespace}/{claim}")))?;
-    let object: PersistentVolumeClaim = stored.typed().map_err(|error| StartError::Volume { volume: volume.to_owned(), message: error.to_string() })?;
+    let stored = daemon
+        .store
+        .get(&key)
+        .ok_or_else(|| StartError::ClaimNotFound(format!("{namespace}/{claim}")))?;
+    let object: PersistentVolumeClaim = stored.typed().map_err(|error| StartError::Volume {
+        volume: volume.to_owned(),
+        message: error.to_string(),
+    })?;
     let size = requested(&object).ok_or_else(|| StartError::Volume {
         volume: volume.to_owned(),
         message: format!("claim {claim}: spec.resources.requests.storage: Required value"),
     })?;
     let folder = daemon.layout.claim(namespace, claim);
-    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(&folder).map_err(StartError::io(folder.display().to_string()))?;
-    ensure_raw(&folder, CLAIM_FILE, size, (UID, GID)).map_err(|source| StartError::Disk { volume: volume.to_owned(), source })
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(&folder)
+        .map_err(StartError::io(folder.display().to_string()))?;
+    ensure_raw(&folder, CLAIM_FILE, size, (UID, GID)).map_err(|source| StartError::Disk {
+        volume: volume.to_owned(),
+        source,
+    })
 }
 
 /// Bytes that a claim asks for.
 #[must_use]
 pub fn requested(claim: &PersistentVolumeClaim) -> Option<u64> {
-    let Quantity(text) = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?.get("storage")?;
+    let Quantity(text) = claim
+        .spec
+        .as_ref()?
+        .resources
+        .as_ref()?
+        .requests
+        .as_ref()?
+        .get("storage")?;
     catamaran_spec::quantity::units(text)
 }
 
-fn host_disk(volume: &str, path: &Path, kind: HostDiskKind, capacity: Option<u64>) -> Result<DiskFile, StartError> {
-    let wrong = |message: &str| StartError::Volume { volume: volume.to_owned(), message: format!("{}: {message}", path.display()) };
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+fn host_disk(
+    volume: &str,
+    path: &Path,
+    kind: HostDiskKind,
+    capacity: Option<u64>,
+) -> Result<DiskFile, StartError> {
+    let wrong = |message: &str| StartError::Volume {
+        volume: volume.to_owned(),
+        message: format!("{}: {message}", path.display()),
+    };
+    let (Some(folder), Some(name)) = (
+        path.parent(),
+        path.file_name().and_then(|name| name.to_str()),
+    ) else {
         return Err(wrong("is no path of a file"));
     };
     let file = match (kind, capacity) {
         (HostDiskKind::Disk, _) => open_disk(folder, name),
         (HostDiskKind::DiskOrCreate, Some(size)) => ensure_raw(folder, name, size, (UID, GID)),
-        (HostDiskKind::DiskOrCreate, None) => return Err(wrong("capacity: Required value for DiskOrCreate")),
+        (HostDiskKind::DiskOrCreate, None) => {
+            return Err(wrong("capacity: Required value for DiskOrCreate"));
+        }
     };
-    file.map_err(|source| StartError::Disk { volume: volume.to_owned(), source })
+    file.map_err(|source| StartError::Disk {
+        volume: volume.to_owned(),
+        source,
+    })
 }
 
 fn given(path: &Path, format: Format, virtual_size: u64, direct_io: bool) -> GivenDisk {
-    GivenDisk { host_path: path.display().to_string(), format, virtual_size, direct_io }
+    GivenDisk {
+        host_path: path.display().to_string(),
+        format,
+        virtual_size,
+        direct_io,
+    }
 }
 
 /// A disk that a guest writes is raw, whatever its bytes say.
@@ -199,6 +379,7 @@ fn raw(file: &DiskFile) -> GivenDisk {
 
 /// Whether the file system takes `O_DIRECT`.
 fn direct_io(path: &Path) -> bool {
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::CLOEXEC;
+    let flags =
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::CLOEXEC;
     rustix::fs::open(path, flags, rustix::fs::Mode::empty()).is_ok()
 }

@@ -28,18 +28,39 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/apply", post(objects::apply))
         .route("/v1/keys", post(objects::keys))
         .route("/v1/objects", get(objects::list))
-        .route("/v1/objects/{kind}/{namespace}/{name}", get(objects::get).delete(objects::delete))
+        .route(
+            "/v1/objects/{kind}/{namespace}/{name}",
+            get(objects::get).delete(objects::delete),
+        )
         .route("/v1/events/{kind}/{namespace}/{name}", get(objects::events))
         .route("/v1/host", get(objects::host))
         .route("/v1/down", post(objects::down))
-        .route("/v1/machines/{namespace}/{name}/console", get(streams::console))
+        .route(
+            "/v1/machines/{namespace}/{name}/console",
+            get(streams::console),
+        )
         .route("/v1/machines/{namespace}/{name}/vnc", get(streams::vnc))
-        .route("/v1/machines/{namespace}/{name}/portforward/{port}", get(streams::machine_port))
-        .route("/v1/machines/{namespace}/{name}/screenshot", get(machines::screenshot))
-        .route("/v1/machines/{namespace}/{name}/dmesg", get(machines::dmesg))
+        .route(
+            "/v1/machines/{namespace}/{name}/portforward/{port}",
+            get(streams::machine_port),
+        )
+        .route(
+            "/v1/machines/{namespace}/{name}/screenshot",
+            get(machines::screenshot),
+        )
+        .route(
+            "/v1/machines/{namespace}/{name}/dmesg",
+            get(machines::dmesg),
+        )
         .route("/v1/machines/{namespace}/{name}/logs", get(machines::logs))
-        .route("/v1/machines/{namespace}/{name}/{verb}", put(machines::verb))
-        .route("/v1/pods/{namespace}/{name}/portforward/{port}", get(streams::pod_port))
+        .route(
+            "/v1/machines/{namespace}/{name}/{verb}",
+            put(machines::verb),
+        )
+        .route(
+            "/v1/pods/{namespace}/{name}/portforward/{port}",
+            get(streams::pod_port),
+        )
         .route("/v1/pods/{namespace}/{name}/logs", get(pods::logs))
         .fallback(answer::no_route)
         .with_state(daemon)
@@ -52,14 +73,26 @@ fn router(daemon: Arc<Daemon>) -> Router {
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     match fs::symlink_metadata(path) {
         Ok(there) if there.file_type().is_socket() => fs::remove_file(path)?,
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "is there and is no socket")),
+        Ok(_) => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "is there and is no socket",
+            ));
+        }
         Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
     // The folder above lets anybody pass; this decides who may connect.
     let group = nix::unistd::Group::from_name("catamaran").ok().flatten();
-    chown(path, Some(0), group.as_ref().map(|group| group.gid.as_raw()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(if group.is_some() { 0o660 } else { 0o600 }))?;
+    chown(
+        path,
+        Some(0),
+        group.as_ref().map(|group| group.gid.as_raw()),
+    )?;
+    fs::set_permissions(
+        path,
+        fs::Permissions::from_mode(if group.is_some() { 0o660 } else { 0o600 }),
+    )?;
     Ok(listener)
 }
 
@@ -78,7 +111,10 @@ pub async fn serve(daemon: Arc<Daemon>, listener: UnixListener, cancel: Cancella
                 let service = TowerToHyperService::new(router.clone());
                 connections.spawn(async move {
                     let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    if let Err(error) = server.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+                    if let Err(error) = server
+                        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                        .await
+                    {
                         tracing::debug!(error, "client connection ended");
                     }
                 });
@@ -95,11 +131,17 @@ pub async fn serve(daemon: Arc<Daemon>, listener: UnixListener, cancel: Cancella
 
 /// Root, and members of the group `catamaran`.
 fn allowed(stream: &UnixStream) -> bool {
-    let Ok(peer) = stream.peer_cred() else { return false };
+    let Ok(peer) = stream.peer_cred() else {
+        return false;
+    };
     if peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw() {
         return true;
     }
-    let Ok(Some(group)) = nix::unistd::Group::from_name("catamaran") else { return false };
-    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(peer.uid())).ok().flatten();
+    let Ok(Some(group)) = nix::unistd::Group::from_name("catamaran") else {
+        return false;
+    };
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(peer.uid()))
+        .ok()
+        .flatten();
     peer.gid() == group.gid.as_raw() || user.is_some_and(|user| group.mem.contains(&user.name))
 }

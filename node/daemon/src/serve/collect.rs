@@ -15,10 +15,14 @@ pub async fn supervise(daemon: Arc<Daemon>) {
     loop {
         tokio::time::sleep(PERIOD).await;
         let in_use = daemon.used_images().into_iter().collect();
-        let collected = tokio::task::block_in_place(|| daemon.images.gc(&in_use, SystemTime::now(), KEEP));
+        let collected =
+            tokio::task::block_in_place(|| daemon.images.gc(&in_use, SystemTime::now(), KEEP));
         match collected {
             Ok(report) => tracing::debug!(?report, "unused images removed"),
-            Err(error) => tracing::warn!(error = catamaran_client::chain(&error), "unused images were not removed"),
+            Err(error) => tracing::warn!(
+                error = catamaran_client::chain(&error),
+                "unused images were not removed"
+            ),
         }
     }
 }

@@ -88,7 +88,10 @@ pub struct Streams(Mutex<JoinSet<()>>);
 impl Streams {
     /// Starts one.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        let mut tasks = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut tasks = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task)
     }
@@ -121,7 +124,17 @@ impl Daemon {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { layout, settings, store, host, images, network, pods, code, identity } = parts;
+        let Parts {
+            layout,
+            settings,
+            store,
+            host,
+            images,
+            network,
+            pods,
+            code,
+            identity,
+        } = parts;
         Self {
             layout,
             settings,
@@ -150,11 +163,22 @@ impl Daemon {
     pub fn apply(&self, documents: &[Document]) -> Result<Vec<Value>, StoreError> {
         let now = time::now();
         let apply = |document: &Document| {
-            let outcome = self.store.apply(&document.key, document.object.clone(), document.path.as_deref(), &now)?;
-            Ok(json!({"kind": document.key.kind, "namespace": document.key.namespace, "name": document.key.name, "outcome": outcome}))
+            let outcome = self.store.apply(
+                &document.key,
+                document.object.clone(),
+                document.path.as_deref(),
+                &now,
+            )?;
+            Ok(
+                json!({"kind": document.key.kind, "namespace": document.key.namespace, "name": document.key.name, "outcome": outcome}),
+            )
         };
         // What is on its way out is found before anything is written.
-        if let Some(gone) = documents.iter().find(|document| self.store.get(&document.key).is_some_and(|stored| stored.deleting())) {
+        if let Some(gone) = documents.iter().find(|document| {
+            self.store
+                .get(&document.key)
+                .is_some_and(|stored| stored.deleting())
+        }) {
             return Err(StoreError::Deleting(gone.key.clone()));
         }
         documents.iter().map(apply).collect()
@@ -165,20 +189,38 @@ impl Daemon {
     /// # Errors
     /// When there is none, or its file is still watched.
     pub fn delete(&self, key: &Key, volumes: bool) -> Result<(), StoreError> {
-        let stored = self.store.get(key).ok_or_else(|| StoreError::NotFound(key.clone()))?;
+        let stored = self
+            .store
+            .get(key)
+            .ok_or_else(|| StoreError::NotFound(key.clone()))?;
         if let Some(file) = stored.source.filter(|file| file.exists()) {
-            return Err(StoreError::Watched { key: key.clone(), file });
+            return Err(StoreError::Watched {
+                key: key.clone(),
+                file,
+            });
         }
         match key.kind {
-            Kind::VirtualMachine | Kind::VirtualMachineInstance | Kind::Pod => self.store.mark_deleted(key, &time::now()),
+            Kind::VirtualMachine | Kind::VirtualMachineInstance | Kind::Pod => {
+                self.store.mark_deleted(key, &time::now())
+            }
             Kind::ConfigMap | Kind::Secret => self.store.remove(key),
             Kind::PersistentVolumeClaim => {
                 let folder = self.layout.claim(&key.namespace, &key.name);
-                if let Some(owner) = self.claims.owner(&folder.join(crate::machine::volumes::CLAIM_FILE)) {
-                    return Err(StoreError::InUse { key: key.clone(), owner });
+                if let Some(owner) = self
+                    .claims
+                    .owner(&folder.join(crate::machine::volumes::CLAIM_FILE))
+                {
+                    return Err(StoreError::InUse {
+                        key: key.clone(),
+                        owner,
+                    });
                 }
                 if volumes {
-                    crate::machine::record::ignore_missing(std::fs::remove_dir_all(&folder)).map_err(|source| StoreError::Io { path: folder, source })?;
+                    crate::machine::record::ignore_missing(std::fs::remove_dir_all(&folder))
+                        .map_err(|source| StoreError::Io {
+                            path: folder,
+                            source,
+                        })?;
                 }
                 self.store.remove(key)
             }
@@ -187,7 +229,10 @@ impl Daemon {
 
     /// Remembers which images a machine uses, so that they are not collected.
     pub fn images_in_use(&self, machine: &Key, images: &[String]) {
-        let mut in_use = self.images_in_use.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut in_use = self
+            .images_in_use
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if images.is_empty() {
             in_use.remove(machine);
         } else {
@@ -198,7 +243,13 @@ impl Daemon {
     /// Images that some machine uses.
     #[must_use]
     pub fn used_images(&self) -> Vec<String> {
-        self.images_in_use.lock().unwrap_or_else(std::sync::PoisonError::into_inner).values().flatten().cloned().collect()
+        self.images_in_use
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .values()
+            .flatten()
+            .cloned()
+            .collect()
     }
 
     /// libvirt's capabilities cache, made once for all machines.
@@ -210,7 +261,10 @@ impl Daemon {
     /// Asks everything to stop; the words come line by line, and end with the daemon.
     pub fn shut_down(&self, how: Shutdown) -> mpsc::Receiver<String> {
         let (words, lines) = mpsc::channel(64);
-        *self.shutdown_words.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(words);
+        *self
+            .shutdown_words
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(words);
         self.shutdown.send_replace(Some(how));
         lines
     }
@@ -223,7 +277,10 @@ impl Daemon {
 
     /// A line for whoever asked for the shutdown.
     pub fn tell_shutdown(&self, line: String) {
-        let words = self.shutdown_words.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let words = self
+            .shutdown_words
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(words) = words.as_ref() {
             // A reader that has gone or sleeps does not hold up the shutdown.
             let _ = words.try_send(line);
@@ -232,6 +289,9 @@ impl Daemon {
 
     /// Ends the answer of whoever asked for the shutdown.
     pub fn end_shutdown_words(&self) {
-        self.shutdown_words.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        self.shutdown_words
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
     }
 }

@@ -39,21 +39,36 @@ impl Events {
     /// Something routine happened.
     pub fn normal(&self, key: &Key, reason: &str, message: impl Into<String>) {
         let message = message.into();
-        tracing::info!(kind = key.kind.as_str(), vm.namespace = key.namespace, vm.name = key.name, reason, "{message}");
+        tracing::info!(
+            kind = key.kind.as_str(),
+            vm.namespace = key.namespace,
+            vm.name = key.name,
+            reason,
+            "{message}"
+        );
         self.record(key, "Normal", reason, message);
     }
 
     /// Something is wrong.
     pub fn warning(&self, key: &Key, reason: &str, message: impl Into<String>) {
         let message = message.into();
-        tracing::warn!(kind = key.kind.as_str(), vm.namespace = key.namespace, vm.name = key.name, reason, "{message}");
+        tracing::warn!(
+            kind = key.kind.as_str(),
+            vm.namespace = key.namespace,
+            vm.name = key.name,
+            reason,
+            "{message}"
+        );
         self.record(key, "Warning", reason, message);
     }
 
     /// Events of an object, oldest first.
     #[must_use]
     pub fn of(&self, key: &Key) -> Vec<Event> {
-        self.lock().get(key).map(|events| events.iter().cloned().collect()).unwrap_or_default()
+        self.lock()
+            .get(key)
+            .map(|events| events.iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Forgets an object's events.
@@ -62,7 +77,9 @@ impl Events {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, VecDeque<Event>>> {
-        self.by_object.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.by_object
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn record(&self, key: &Key, kind: &'static str, reason: &str, message: String) {
@@ -81,6 +98,13 @@ impl Events {
         if events.len() == KEPT {
             events.pop_front();
         }
-        events.push_back(Event { kind, reason: reason.to_owned(), message, count: 1, first: now.clone(), last: now });
+        events.push_back(Event {
+            kind,
+            reason: reason.to_owned(),
+            message,
+            count: 1,
+            first: now.clone(),
+            last: now,
+        });
     }
 }

@@ -65,11 +65,33 @@ pub struct Host {
 /// When QEMU is missing or not understood.
 pub fn find(emulation: bool) -> Result<Host, HostError> {
     let kvm = kvm_probe::probe(Path::new("/dev/kvm"));
-    let accelerator = if kvm.is_usable() && !emulation { Accelerator::Kvm } else { Accelerator::Tcg };
-    let said = output(EMULATOR, &["--version"], "running virtual machines", "qemu-system-x86")?;
-    let qemu_version = version(&said).ok_or_else(|| HostError::Unexpected { program: EMULATOR.to_owned(), said: said.clone() })?;
-    let machines = output(EMULATOR, &["-machine", "help"], "running virtual machines", "qemu-system-x86")?;
-    let models = cpu_models(&output(EMULATOR, &["-cpu", "help"], "running virtual machines", "qemu-system-x86")?);
+    let accelerator = if kvm.is_usable() && !emulation {
+        Accelerator::Kvm
+    } else {
+        Accelerator::Tcg
+    };
+    let said = output(
+        EMULATOR,
+        &["--version"],
+        "running virtual machines",
+        "qemu-system-x86",
+    )?;
+    let qemu_version = version(&said).ok_or_else(|| HostError::Unexpected {
+        program: EMULATOR.to_owned(),
+        said: said.clone(),
+    })?;
+    let machines = output(
+        EMULATOR,
+        &["-machine", "help"],
+        "running virtual machines",
+        "qemu-system-x86",
+    )?;
+    let models = cpu_models(&output(
+        EMULATOR,
+        &["-cpu", "help"],
+        "running virtual machines",
+        "qemu-system-x86",
+    )?);
     let facts = HostFacts {
         accelerator,
         emulator: EMULATOR.to_owned(),
@@ -99,7 +121,8 @@ pub fn report(host: Option<&Host>) -> Value {
         },
     };
     let mut lines = Vec::new();
-    let mut line = |what: &str, ok: bool, why: String| lines.push(json!({"what": what, "ok": ok, "why": why}));
+    let mut line =
+        |what: &str, ok: bool, why: String| lines.push(json!({"what": what, "ok": ok, "why": why}));
     if let Some(error) = error {
         line("virtual machines", false, error.to_string());
     }
@@ -109,36 +132,119 @@ pub fn report(host: Option<&Host>) -> Value {
             Accelerator::Kvm => "guests run under KVM",
             Accelerator::Tcg => "guests are emulated (TCG): correct, and about ten times slower",
         };
-        line("virtual machines", true, format!("QEMU {major}.{minor}.{micro}; {runs_by}"));
+        line(
+            "virtual machines",
+            true,
+            format!("QEMU {major}.{minor}.{micro}; {runs_by}"),
+        );
         line("kvm", kvm.is_usable(), kvm.to_string());
-        line("machine type", !facts.machine_types.is_empty(), facts.machine_types.first().cloned().unwrap_or_else(|| "no q35 machine type".to_owned()));
-        let found = |file: &Option<String>| file.clone().unwrap_or_else(|| "no firmware with enrolled keys (Debian package ovmf)".to_owned());
+        line(
+            "machine type",
+            !facts.machine_types.is_empty(),
+            facts
+                .machine_types
+                .first()
+                .cloned()
+                .unwrap_or_else(|| "no q35 machine type".to_owned()),
+        );
+        let found = |file: &Option<String>| {
+            file.clone().unwrap_or_else(|| {
+                "no firmware with enrolled keys (Debian package ovmf)".to_owned()
+            })
+        };
         match &facts.ovmf {
             Some(ovmf) => {
                 line("uefi", true, ovmf.code.clone());
-                line("secure boot", ovmf.secure_code.is_some() && ovmf.secure_vars.is_some(), found(&ovmf.secure_vars));
+                line(
+                    "secure boot",
+                    ovmf.secure_code.is_some() && ovmf.secure_vars.is_some(),
+                    found(&ovmf.secure_vars),
+                );
             }
-            None => line("uefi", false, "no OVMF firmware (Debian package ovmf)".to_owned()),
+            None => line(
+                "uefi",
+                false,
+                "no OVMF firmware (Debian package ovmf)".to_owned(),
+            ),
         }
-        line("tpm", facts.swtpm, if facts.swtpm { "swtpm".to_owned() } else { "swtpm is not installed (Debian packages swtpm, swtpm-tools)".to_owned() });
-        let pages: Vec<_> = facts.hugepages.iter().filter(|(_, free)| *free > 0).map(|(size, free)| format!("{free} free of {} KiB", size / 1024)).collect();
-        line("hugepages", !pages.is_empty(), if pages.is_empty() { "none reserved".to_owned() } else { pages.join(", ") });
-        line("vhost-net", facts.vhost_net, if facts.vhost_net { "/dev/vhost-net".to_owned() } else { "/dev/vhost-net is not there; QEMU moves packets itself".to_owned() });
+        line(
+            "tpm",
+            facts.swtpm,
+            if facts.swtpm {
+                "swtpm".to_owned()
+            } else {
+                "swtpm is not installed (Debian packages swtpm, swtpm-tools)".to_owned()
+            },
+        );
+        let pages: Vec<_> = facts
+            .hugepages
+            .iter()
+            .filter(|(_, free)| *free > 0)
+            .map(|(size, free)| format!("{free} free of {} KiB", size / 1024))
+            .collect();
+        line(
+            "hugepages",
+            !pages.is_empty(),
+            if pages.is_empty() {
+                "none reserved".to_owned()
+            } else {
+                pages.join(", ")
+            },
+        );
+        line(
+            "vhost-net",
+            facts.vhost_net,
+            if facts.vhost_net {
+                "/dev/vhost-net".to_owned()
+            } else {
+                "/dev/vhost-net is not there; QEMU moves packets itself".to_owned()
+            },
+        );
     }
-    let shmem = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled").unwrap_or_default();
-    let chosen = shmem.split(['[', ']']).nth(1).unwrap_or("not offered by this kernel").to_owned();
-    line("huge guest memory", ["always", "advise", "within_size"].contains(&chosen.as_str()), format!("transparent_hugepage/shmem_enabled is {chosen}; `advise` is recommended"));
-    for (what, program, package) in [("containers", "containerd", "containerd"), ("containers' starter", "runc", "runc"), ("firewall", "nft", "nftables"), ("seeds", "xorriso", "xorriso")] {
+    let shmem =
+        fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled").unwrap_or_default();
+    let chosen = shmem
+        .split(['[', ']'])
+        .nth(1)
+        .unwrap_or("not offered by this kernel")
+        .to_owned();
+    line(
+        "huge guest memory",
+        ["always", "advise", "within_size"].contains(&chosen.as_str()),
+        format!("transparent_hugepage/shmem_enabled is {chosen}; `advise` is recommended"),
+    );
+    for (what, program, package) in [
+        ("containers", "containerd", "containerd"),
+        ("containers' starter", "runc", "runc"),
+        ("firewall", "nft", "nftables"),
+        ("seeds", "xorriso", "xorriso"),
+    ] {
         let found = which(program);
-        line(what, found.is_some(), found.map_or_else(|| format!("{program} is not installed (Debian package {package})"), |path| path.display().to_string()));
+        line(
+            what,
+            found.is_some(),
+            found.map_or_else(
+                || format!("{program} is not installed (Debian package {package})"),
+                |path| path.display().to_string(),
+            ),
+        );
     }
     json!({"lines": lines, "facts": host.as_ref().map(|host| &host.facts), "kvm": host.as_ref().map(|host| &host.kvm)})
 }
 
-fn output(program: &str, arguments: &[&str], what: &'static str, package: &'static str) -> Result<String, HostError> {
+fn output(
+    program: &str,
+    arguments: &[&str],
+    what: &'static str,
+    package: &'static str,
+) -> Result<String, HostError> {
     match Command::new(program).args(arguments).output() {
         Ok(output) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        Err(_) => Err(HostError::Missing { program: program.to_owned(), what, package }),
+        Err(_) => Err(HostError::Missing {
+            program: program.to_owned(),
+            what,
+            package,
+        }),
     }
 }
 
@@ -146,20 +252,35 @@ fn output(program: &str, arguments: &[&str], what: &'static str, package: &'stat
 #[must_use]
 pub fn which(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into(), "/usr/bin".into()]).map(|folder| folder.join(program)).find(|path| path.is_file())
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into(), "/usr/bin".into()])
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
 }
 
 /// `QEMU emulator version 10.0.2 (…)`.
 fn version(said: &str) -> Option<(u32, u32, u32)> {
-    let word = said.split_once("version ")?.1.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
+    let word = said
+        .split_once("version ")?
+        .1
+        .split(|c: char| !c.is_ascii_digit() && c != '.')
+        .next()?;
     let mut numbers = word.split('.').map(|number| number.parse().ok());
-    Some((numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
+    Some((
+        numbers.next()??,
+        numbers.next()??,
+        numbers.next().flatten().unwrap_or(0),
+    ))
 }
 
 /// The libvirt that launchers will load, by the name of its library file.
 fn libvirt_version() -> (u32, u32, u32) {
     let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"];
-    let files = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+    let files = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .flatten();
     // libvirt.so.0.<1000 * major + minor>.<micro>
     files
         .filter_map(|file| {
@@ -177,7 +298,15 @@ fn machine_types(help: &str) -> Vec<String> {
     let mut types: Vec<(Vec<u32>, String)> = help
         .lines()
         .filter_map(|line| line.split_whitespace().next())
-        .filter_map(|name| Some((name.strip_prefix("pc-q35-")?.split('.').map(|part| part.parse().unwrap_or(0)).collect(), name.to_owned())))
+        .filter_map(|name| {
+            Some((
+                name.strip_prefix("pc-q35-")?
+                    .split('.')
+                    .map(|part| part.parse().unwrap_or(0))
+                    .collect(),
+                name.to_owned(),
+            ))
+        })
         .collect();
     types.sort();
     types.into_iter().rev().map(|(_, name)| name).collect()
@@ -185,9 +314,21 @@ fn machine_types(help: &str) -> Vec<String> {
 
 /// Named models of QEMU.
 fn cpu_models(help: &str) -> Vec<String> {
-    let models = help.lines().skip_while(|line| !line.starts_with("Available CPUs")).skip(1).take_while(|line| !line.trim().is_empty());
-    let mut models: Vec<String> =
-        models.filter_map(|line| line.trim().strip_prefix("x86 ").unwrap_or(line.trim()).split_whitespace().next()).map(str::to_owned).collect();
+    let models = help
+        .lines()
+        .skip_while(|line| !line.starts_with("Available CPUs"))
+        .skip(1)
+        .take_while(|line| !line.trim().is_empty());
+    let mut models: Vec<String> = models
+        .filter_map(|line| {
+            line.trim()
+                .strip_prefix("x86 ")
+                .unwrap_or(line.trim())
+                .split_whitespace()
+                .next()
+        })
+        .map(str::to_owned)
+        .collect();
     models.sort();
     models.dedup();
     models
@@ -197,13 +338,20 @@ fn cpu_models(help: &str) -> Vec<String> {
 fn host_cpu_model(accelerator: Accelerator) -> String {
     match accelerator {
         Accelerator::Tcg => "maximum".to_owned(),
-        Accelerator::Kvm => generation(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()).to_owned(),
+        Accelerator::Kvm => {
+            generation(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()).to_owned()
+        }
     }
 }
 
 /// Newest named QEMU model whose features this processor has.
 fn generation(cpuinfo: &str) -> &'static str {
-    let flags: Vec<&str> = cpuinfo.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default().split_whitespace().collect();
+    let flags: Vec<&str> = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("flags"))
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
     let has = |wanted: &[&str]| wanted.iter().all(|flag| flags.contains(flag));
     let amd = cpuinfo.contains("AuthenticAMD");
     let avx2 = has(&["avx", "avx2", "bmi1", "bmi2", "fma", "movbe"]);
@@ -219,9 +367,15 @@ fn generation(cpuinfo: &str) -> &'static str {
 
 fn ovmf() -> Option<OvmfFiles> {
     let there = |path: &str| Path::new(path).exists().then(|| path.to_owned());
-    OVMF.iter().find_map(|(code, vars, secure_code, secure_vars)| {
-        Some(OvmfFiles { code: there(code)?, vars: there(vars)?, secure_code: there(secure_code), secure_vars: there(secure_vars) })
-    })
+    OVMF.iter()
+        .find_map(|(code, vars, secure_code, secure_vars)| {
+            Some(OvmfFiles {
+                code: there(code)?,
+                vars: there(vars)?,
+                secure_code: there(secure_code),
+                secure_vars: there(secure_vars),
+            })
+        })
 }
 
 fn hugepages(folder: &Path) -> Vec<(u64, u64)> {
@@ -230,8 +384,18 @@ fn hugepages(folder: &Path) -> Vec<(u64, u64)> {
         .flatten()
         .flatten()
         .filter_map(|entry| {
-            let kib: u64 = entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-            let free = fs::read_to_string(entry.path().join("free_hugepages")).ok()?.trim().parse().ok()?;
+            let kib: u64 = entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("hugepages-")?
+                .strip_suffix("kB")?
+                .parse()
+                .ok()?;
+            let free = fs::read_to_string(entry.path().join("free_hugepages"))
+                .ok()?
+                .trim()
+                .parse()
+                .ok()?;
             Some((kib * 1024, free))
         })
         .collect();
@@ -245,7 +409,10 @@ mod tests {
 
     #[test]
     fn versions_of_qemu_are_read() {
-        assert_eq!(version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright"), Some((10, 0, 2)));
+        assert_eq!(
+            version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright"),
+            Some((10, 0, 2))
+        );
         assert_eq!(version("QEMU emulator version 7.2.17"), Some((7, 2, 17)));
         assert_eq!(version("sh: not found"), None);
     }
@@ -264,7 +431,13 @@ mod tests {
 
     #[test]
     fn model_of_a_host_is_one_whose_features_it_has() {
-        assert_eq!(generation("vendor_id : GenuineIntel\nflags : sse4_2 avx"), "Westmere");
-        assert_eq!(generation("flags : avx avx2 bmi1 bmi2 fma movbe"), "Haswell-noTSX");
+        assert_eq!(
+            generation("vendor_id : GenuineIntel\nflags : sse4_2 avx"),
+            "Westmere"
+        );
+        assert_eq!(
+            generation("flags : avx avx2 bmi1 bmi2 fma movbe"),
+            "Haswell-noTSX"
+        );
     }
 }

@@ -79,7 +79,12 @@ impl Layout {
     /// Folder of one machine.
     #[must_use]
     pub fn machine(&self, key: &Key) -> MachineLayout {
-        MachineLayout { root: self.root.join("vms").join(format!("{}_{}", key.namespace, key.name)) }
+        MachineLayout {
+            root: self
+                .root
+                .join("vms")
+                .join(format!("{}_{}", key.namespace, key.name)),
+        }
     }
 
     /// Makes the folders that the daemon itself needs.
@@ -87,9 +92,20 @@ impl Layout {
     /// # Errors
     /// When a folder can't be made.
     pub fn create(&self) -> io::Result<()> {
-        for folder in [self.root.clone(), self.objects(), self.root.join("vms"), self.host(), self.network(), self.containers(), self.images()] {
+        for folder in [
+            self.root.clone(),
+            self.objects(),
+            self.root.join("vms"),
+            self.host(),
+            self.network(),
+            self.containers(),
+            self.images(),
+        ] {
             // Others may pass through (uid 107 reads images and run folders), but not list.
-            fs::DirBuilder::new().recursive(true).mode(0o711).create(&folder)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o711)
+                .create(&folder)?;
         }
         Ok(())
     }
@@ -149,9 +165,15 @@ impl MachineLayout {
     /// # Errors
     /// When a folder can't be made.
     pub fn create(&self) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(&self.root)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&self.root)?;
         for folder in [self.run(), self.state()] {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&folder)?;
             chown(&folder, Some(UID), Some(GID))?;
         }
         Ok(())
@@ -168,7 +190,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;

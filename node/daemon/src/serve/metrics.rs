@@ -28,12 +28,16 @@ const MACHINE: [&str; 3] = ["node", "namespace", "name"];
 /// # Errors
 /// When the address is in use.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("metrics address {address} (--metrics names another)"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("metrics address {address} (--metrics names another)"))
 }
 
 /// Serves for ever.
 pub async fn serve(daemon: Arc<Daemon>, listener: TcpListener) {
-    let router = Router::new().route("/metrics", get(scrape)).with_state(daemon);
+    let router = Router::new()
+        .route("/metrics", get(scrape))
+        .with_state(daemon);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(error = %error, "metrics are not served any more");
     }
@@ -42,31 +46,64 @@ pub async fn serve(daemon: Arc<Daemon>, listener: TcpListener) {
 async fn scrape(State(daemon): State<Arc<Daemon>>) -> Response {
     match text(&daemon).await {
         Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
-        Err(error) => (axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(error) => (
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            error.to_string(),
+        )
+            .into_response(),
     }
 }
 
 /// One page, made anew at each scrape: counters are the guests' own, and a machine that is gone leaves nothing behind.
 async fn text(daemon: &Daemon) -> Result<Vec<u8>, prometheus::Error> {
     let page = Page::new()?;
-    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let info = page.family("kubevirt_info", "Version information.", &["goversion", "kubeversion"])?;
-    info.with_label_values(&["", concat!("catamaran-v", env!("CARGO_PKG_VERSION"))]).set(1.0);
-    let phases = page.family("kubevirt_vmi_phase_count", "Sum of VMIs per phase and node.", &["node", "phase"])?;
-    let infos = page.family("kubevirt_vmi_info", "Information about VirtualMachineInstances.", &["node", "namespace", "name", "phase"])?;
+    let node = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let info = page.family(
+        "kubevirt_info",
+        "Version information.",
+        &["goversion", "kubeversion"],
+    )?;
+    info.with_label_values(&["", concat!("catamaran-v", env!("CARGO_PKG_VERSION"))])
+        .set(1.0);
+    let phases = page.family(
+        "kubevirt_vmi_phase_count",
+        "Sum of VMIs per phase and node.",
+        &["node", "phase"],
+    )?;
+    let infos = page.family(
+        "kubevirt_vmi_info",
+        "Information about VirtualMachineInstances.",
+        &["node", "namespace", "name", "phase"],
+    )?;
     for (key, stored) in daemon.store.list(Kind::VirtualMachineInstance) {
         let phase = phase_of(&stored.object).as_str().to_lowercase();
         phases.with_label_values(&[node.as_str(), &phase]).inc();
-        infos.with_label_values(&[node.as_str(), &key.namespace, &key.name, &phase]).set(1.0);
+        infos
+            .with_label_values(&[node.as_str(), &key.namespace, &key.name, &phase])
+            .set(1.0);
     }
-    let machines = page.family("kubevirt_number_of_vms", "The number of VMs by namespace.", &["namespace"])?;
+    let machines = page.family(
+        "kubevirt_number_of_vms",
+        "The number of VMs by namespace.",
+        &["namespace"],
+    )?;
     for (key, _) in daemon.store.list(Kind::VirtualMachine) {
         machines.with_label_values(&[key.namespace.as_str()]).inc();
     }
-    let asked = daemon.machines.all().into_iter().map(|(key, launcher)| async move {
-        let answer = tokio::time::timeout(ANSWER, launcher.ask(Verb::Statistics)).await.ok()?.ok()?;
-        Some((key, serde_json::from_value::<Statistics>(answer).ok()?))
-    });
+    let asked = daemon
+        .machines
+        .all()
+        .into_iter()
+        .map(|(key, launcher)| async move {
+            let answer = tokio::time::timeout(ANSWER, launcher.ask(Verb::Statistics))
+                .await
+                .ok()?
+                .ok()?;
+            Some((key, serde_json::from_value::<Statistics>(answer).ok()?))
+        });
     for (key, statistics) in futures::future::join_all(asked).await.into_iter().flatten() {
         page.machine(&[node.as_str(), &key.namespace, &key.name], &statistics)?;
     }
@@ -83,11 +120,22 @@ struct Page {
 
 impl Page {
     fn new() -> Result<Self, prometheus::Error> {
-        Ok(Self { registry: Registry::new(), families: std::sync::Mutex::default() })
+        Ok(Self {
+            registry: Registry::new(),
+            families: std::sync::Mutex::default(),
+        })
     }
 
-    fn family(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
-        let mut families = self.families.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn family(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<GaugeVec, prometheus::Error> {
+        let mut families = self
+            .families
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(family) = families.get(name) {
             return Ok(family.clone());
         }
@@ -97,14 +145,35 @@ impl Page {
         Ok(family)
     }
 
-    fn set(&self, name: &str, help: &str, machine: &[&str; 3], more: &[(&str, &str)], value: f64) -> Result<(), prometheus::Error> {
-        let labels: Vec<&str> = MACHINE.iter().copied().chain(more.iter().map(|(label, _)| *label)).collect();
-        let values: Vec<&str> = machine.iter().copied().chain(more.iter().map(|(_, value)| *value)).collect();
-        self.family(name, help, &labels)?.with_label_values(&values).set(value);
+    fn set(
+        &self,
+        name: &str,
+        help: &str,
+        machine: &[&str; 3],
+        more: &[(&str, &str)],
+        value: f64,
+    ) -> Result<(), prometheus::Error> {
+        let labels: Vec<&str> = MACHINE
+            .iter()
+            .copied()
+            .chain(more.iter().map(|(label, _)| *label))
+            .collect();
+        let values: Vec<&str> = machine
+            .iter()
+            .copied()
+            .chain(more.iter().map(|(_, value)| *value))
+            .collect();
+        self.family(name, help, &labels)?
+            .with_label_values(&values)
+            .set(value);
         Ok(())
     }
 
-    fn machine(&self, machine: &[&str; 3], statistics: &Statistics) -> Result<(), prometheus::Error> {
+    fn machine(
+        &self,
+        machine: &[&str; 3],
+        statistics: &Statistics,
+    ) -> Result<(), prometheus::Error> {
         self.cpu(machine, statistics)?;
         self.memory(machine, statistics)?;
         self.network(machine, statistics)?;
@@ -112,35 +181,126 @@ impl Page {
     }
 
     fn cpu(&self, machine: &[&str; 3], statistics: &Statistics) -> Result<(), prometheus::Error> {
-        self.set("kubevirt_vmi_cpu_usage_seconds_total", "Total CPU time spent in all modes (sum of both vcpu and hypervisor usage).", machine, &[], statistics.cpu_seconds)?;
-        self.set("kubevirt_vmi_cpu_user_usage_seconds_total", "Total CPU time spent in user mode.", machine, &[], statistics.cpu_user_seconds)?;
-        self.set("kubevirt_vmi_cpu_system_usage_seconds_total", "Total CPU time spent in system mode.", machine, &[], statistics.cpu_system_seconds)?;
+        self.set(
+            "kubevirt_vmi_cpu_usage_seconds_total",
+            "Total CPU time spent in all modes (sum of both vcpu and hypervisor usage).",
+            machine,
+            &[],
+            statistics.cpu_seconds,
+        )?;
+        self.set(
+            "kubevirt_vmi_cpu_user_usage_seconds_total",
+            "Total CPU time spent in user mode.",
+            machine,
+            &[],
+            statistics.cpu_user_seconds,
+        )?;
+        self.set(
+            "kubevirt_vmi_cpu_system_usage_seconds_total",
+            "Total CPU time spent in system mode.",
+            machine,
+            &[],
+            statistics.cpu_system_seconds,
+        )?;
         for vcpu in &statistics.vcpus {
             let id = vcpu.id.to_string();
             let label = [("id", id.as_str())];
-            self.set("kubevirt_vmi_vcpu_seconds_total", "Total amount of time spent by the vcpu.", machine, &label, vcpu.seconds)?;
-            self.set("kubevirt_vmi_vcpu_wait_seconds_total", "Amount of time spent by each vcpu while waiting on I/O.", machine, &label, vcpu.wait_seconds)?;
-            self.set("kubevirt_vmi_vcpu_delay_seconds_total", "Amount of time spent by each vcpu waiting in the queue instead of running.", machine, &label, vcpu.delay_seconds)?;
+            self.set(
+                "kubevirt_vmi_vcpu_seconds_total",
+                "Total amount of time spent by the vcpu.",
+                machine,
+                &label,
+                vcpu.seconds,
+            )?;
+            self.set(
+                "kubevirt_vmi_vcpu_wait_seconds_total",
+                "Amount of time spent by each vcpu while waiting on I/O.",
+                machine,
+                &label,
+                vcpu.wait_seconds,
+            )?;
+            self.set(
+                "kubevirt_vmi_vcpu_delay_seconds_total",
+                "Amount of time spent by each vcpu waiting in the queue instead of running.",
+                machine,
+                &label,
+                vcpu.delay_seconds,
+            )?;
         }
         Ok(())
     }
 
-    fn memory(&self, machine: &[&str; 3], statistics: &Statistics) -> Result<(), prometheus::Error> {
+    fn memory(
+        &self,
+        machine: &[&str; 3],
+        statistics: &Statistics,
+    ) -> Result<(), prometheus::Error> {
         let memory = &statistics.memory;
-        let used = memory.available.zip(memory.unused).map(|(available, unused)| available.saturating_sub(unused));
+        let used = memory
+            .available
+            .zip(memory.unused)
+            .map(|(available, unused)| available.saturating_sub(unused));
         let figures = [
-            ("kubevirt_vmi_memory_actual_balloon_bytes", "Current balloon size in bytes.", memory.actual),
-            ("kubevirt_vmi_memory_available_bytes", "Amount of usable memory as seen by the domain.", memory.available),
-            ("kubevirt_vmi_memory_unused_bytes", "The amount of memory left completely unused by the system.", memory.unused),
-            ("kubevirt_vmi_memory_usable_bytes", "The amount of memory which can be reclaimed by balloon without pushing the guest system to swap.", memory.usable),
-            ("kubevirt_vmi_memory_used_bytes", "Amount of used memory as seen by the domain.", used),
-            ("kubevirt_vmi_memory_resident_bytes", "Resident set size of the process running the domain.", memory.resident),
-            ("kubevirt_vmi_memory_domain_bytes", "The amount of memory in bytes allocated to the domain.", memory.domain),
-            ("kubevirt_vmi_memory_cached_bytes", "The amount of memory that is being used to cache I/O and is available to be reclaimed.", memory.cached),
-            ("kubevirt_vmi_memory_swap_in_traffic_bytes", "The total amount of data read from swap space of the guest.", memory.swap_in),
-            ("kubevirt_vmi_memory_swap_out_traffic_bytes", "The total amount of memory written out to swap space of the guest.", memory.swap_out),
-            ("kubevirt_vmi_memory_pgmajfault_total", "The number of page faults when disk IO was required.", memory.major_faults),
-            ("kubevirt_vmi_memory_pgminfault_total", "The number of other page faults, when disk IO was not required.", memory.minor_faults),
+            (
+                "kubevirt_vmi_memory_actual_balloon_bytes",
+                "Current balloon size in bytes.",
+                memory.actual,
+            ),
+            (
+                "kubevirt_vmi_memory_available_bytes",
+                "Amount of usable memory as seen by the domain.",
+                memory.available,
+            ),
+            (
+                "kubevirt_vmi_memory_unused_bytes",
+                "The amount of memory left completely unused by the system.",
+                memory.unused,
+            ),
+            (
+                "kubevirt_vmi_memory_usable_bytes",
+                "The amount of memory which can be reclaimed by balloon without pushing the guest system to swap.",
+                memory.usable,
+            ),
+            (
+                "kubevirt_vmi_memory_used_bytes",
+                "Amount of used memory as seen by the domain.",
+                used,
+            ),
+            (
+                "kubevirt_vmi_memory_resident_bytes",
+                "Resident set size of the process running the domain.",
+                memory.resident,
+            ),
+            (
+                "kubevirt_vmi_memory_domain_bytes",
+                "The amount of memory in bytes allocated to the domain.",
+                memory.domain,
+            ),
+            (
+                "kubevirt_vmi_memory_cached_bytes",
+                "The amount of memory that is being used to cache I/O and is available to be reclaimed.",
+                memory.cached,
+            ),
+            (
+                "kubevirt_vmi_memory_swap_in_traffic_bytes",
+                "The total amount of data read from swap space of the guest.",
+                memory.swap_in,
+            ),
+            (
+                "kubevirt_vmi_memory_swap_out_traffic_bytes",
+                "The total amount of memory written out to swap space of the guest.",
+                memory.swap_out,
+            ),
+            (
+                "kubevirt_vmi_memory_pgmajfault_total",
+                "The number of page faults when disk IO was required.",
+                memory.major_faults,
+            ),
+            (
+                "kubevirt_vmi_memory_pgminfault_total",
+                "The number of other page faults, when disk IO was not required.",
+                memory.minor_faults,
+            ),
         ];
         for (name, help, value) in figures {
             if let Some(value) = value {
@@ -150,30 +310,95 @@ impl Page {
         Ok(())
     }
 
-    fn network(&self, machine: &[&str; 3], statistics: &Statistics) -> Result<(), prometheus::Error> {
+    fn network(
+        &self,
+        machine: &[&str; 3],
+        statistics: &Statistics,
+    ) -> Result<(), prometheus::Error> {
         for network in &statistics.networks {
-            let label = [("interface", if network.name.is_empty() { network.device.as_str() } else { network.name.as_str() })];
-            for (direction, counters) in [("receive", network.receive), ("transmit", network.transmit)] {
-                for (what, value) in ["bytes", "packets", "errors", "packets_dropped"].into_iter().zip(counters) {
+            let label = [(
+                "interface",
+                if network.name.is_empty() {
+                    network.device.as_str()
+                } else {
+                    network.name.as_str()
+                },
+            )];
+            for (direction, counters) in
+                [("receive", network.receive), ("transmit", network.transmit)]
+            {
+                for (what, value) in ["bytes", "packets", "errors", "packets_dropped"]
+                    .into_iter()
+                    .zip(counters)
+                {
                     let name = format!("kubevirt_vmi_network_{direction}_{what}_total");
-                    self.set(&name, &format!("Total network {direction} {what}."), machine, &label, float(value))?;
+                    self.set(
+                        &name,
+                        &format!("Total network {direction} {what}."),
+                        machine,
+                        &label,
+                        float(value),
+                    )?;
                 }
             }
         }
         Ok(())
     }
 
-    fn storage(&self, machine: &[&str; 3], statistics: &Statistics) -> Result<(), prometheus::Error> {
+    fn storage(
+        &self,
+        machine: &[&str; 3],
+        statistics: &Statistics,
+    ) -> Result<(), prometheus::Error> {
         const NANOSECONDS: f64 = 1e9;
         for disk in &statistics.disks {
-            let label = [("drive", if disk.name.is_empty() { disk.target.as_str() } else { disk.name.as_str() })];
-            for (direction, [requests, bytes, nanoseconds]) in [("read", disk.read), ("write", disk.write)] {
-                self.set(&format!("kubevirt_vmi_storage_iops_{direction}_total"), &format!("Total number of I/O {direction} operations."), machine, &label, float(requests))?;
-                self.set(&format!("kubevirt_vmi_storage_{direction}_traffic_bytes_total"), &format!("Total number of bytes of {direction} operations."), machine, &label, float(bytes))?;
-                self.set(&format!("kubevirt_vmi_storage_{direction}_times_seconds_total"), &format!("Total time spent on {direction} operations."), machine, &label, float(nanoseconds) / NANOSECONDS)?;
+            let label = [(
+                "drive",
+                if disk.name.is_empty() {
+                    disk.target.as_str()
+                } else {
+                    disk.name.as_str()
+                },
+            )];
+            for (direction, [requests, bytes, nanoseconds]) in
+                [("read", disk.read), ("write", disk.write)]
+            {
+                self.set(
+                    &format!("kubevirt_vmi_storage_iops_{direction}_total"),
+                    &format!("Total number of I/O {direction} operations."),
+                    machine,
+                    &label,
+                    float(requests),
+                )?;
+                self.set(
+                    &format!("kubevirt_vmi_storage_{direction}_traffic_bytes_total"),
+                    &format!("Total number of bytes of {direction} operations."),
+                    machine,
+                    &label,
+                    float(bytes),
+                )?;
+                self.set(
+                    &format!("kubevirt_vmi_storage_{direction}_times_seconds_total"),
+                    &format!("Total time spent on {direction} operations."),
+                    machine,
+                    &label,
+                    float(nanoseconds) / NANOSECONDS,
+                )?;
             }
-            self.set("kubevirt_vmi_storage_flush_requests_total", "Total storage flush requests.", machine, &label, float(disk.flush[0]))?;
-            self.set("kubevirt_vmi_storage_flush_times_seconds_total", "Total time spent on cache flushing.", machine, &label, float(disk.flush[1]) / NANOSECONDS)?;
+            self.set(
+                "kubevirt_vmi_storage_flush_requests_total",
+                "Total storage flush requests.",
+                machine,
+                &label,
+                float(disk.flush[0]),
+            )?;
+            self.set(
+                "kubevirt_vmi_storage_flush_times_seconds_total",
+                "Total time spent on cache flushing.",
+                machine,
+                &label,
+                float(disk.flush[1]) / NANOSECONDS,
+            )?;
         }
         Ok(())
     }

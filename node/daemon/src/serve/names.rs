@@ -24,11 +24,23 @@ pub async fn supervise(daemon: Arc<Daemon>) {
         if told.as_ref() != Some(&records) {
             match publish(daemon.network.config(), records.clone()) {
                 Ok(()) => told = Some(records),
-                Err(error) => tracing::warn!(error = catamaran_client::chain(&error), "names could not be published"),
+                Err(error) => tracing::warn!(
+                    error = catamaran_client::chain(&error),
+                    "names could not be published"
+                ),
             }
         }
-        if let Err(error) = DnsServer::spawn(daemon.network.config(), Path::new("/proc/self/exe"), &["dns-server"]).await {
-            tracing::warn!(error = catamaran_client::chain(&error), "the DNS server does not run");
+        if let Err(error) = DnsServer::spawn(
+            daemon.network.config(),
+            Path::new("/proc/self/exe"),
+            &["dns-server"],
+        )
+        .await
+        {
+            tracing::warn!(
+                error = catamaran_client::chain(&error),
+                "the DNS server does not run"
+            );
         }
         tokio::select! {
             _ = changes.changed() => {}
@@ -41,12 +53,20 @@ fn records(daemon: &Daemon) -> Vec<NameRecord> {
     let mut records: Vec<NameRecord> = Vec::new();
     for lease in daemon.network.leases().unwrap_or_default() {
         let addresses = lease.addresses();
-        records.push(NameRecord { namespace: lease.key.namespace().to_owned(), name: lease.key.name().to_owned(), addresses });
+        records.push(NameRecord {
+            namespace: lease.key.namespace().to_owned(),
+            name: lease.key.name().to_owned(),
+            addresses,
+        });
     }
     for (key, stored) in daemon.store.list(Kind::Pod) {
         let addresses: Vec<IpAddr> = pods::addresses(&stored.object);
         if !addresses.is_empty() {
-            records.push(NameRecord { namespace: key.namespace, name: key.name, addresses });
+            records.push(NameRecord {
+                namespace: key.namespace,
+                name: key.name,
+                addresses,
+            });
         }
     }
     records

@@ -31,16 +31,25 @@ use crate::serve::{api, collect, host, manifest, metrics, names, watch};
 /// When a part can't be started; nothing was changed on the machine then, or it is put back by the next start.
 pub async fn run(state: &Path, args: &Play) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("catamaran play must be run by root: it makes network namespaces, mounts and control groups");
+        bail!(
+            "catamaran play must be run by root: it makes network namespaces, mounts and control groups"
+        );
     }
     fs::create_dir_all(state).with_context(|| state.display().to_string())?;
-    let layout = Layout::new(state.canonicalize().with_context(|| state.display().to_string())?);
-    layout.create().with_context(|| layout.root().display().to_string())?;
+    let layout = Layout::new(
+        state
+            .canonicalize()
+            .with_context(|| state.display().to_string())?,
+    );
+    layout
+        .create()
+        .with_context(|| layout.root().display().to_string())?;
     let _lock = lock(&layout)?;
     // Wrong manifests are told before anything is started.
     let inputs = inputs(&args.files)?;
     let daemon = Arc::new(build(&layout, args).await?);
-    let listener = api::bind(&layout.socket()).with_context(|| layout.socket().display().to_string())?;
+    let listener =
+        api::bind(&layout.socket()).with_context(|| layout.socket().display().to_string())?;
     if let Err(problems) = manifest::parse(&inputs).map(|documents| apply(&daemon, &documents)) {
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         bail!("manifests were not applied:\n{}", text.join("\n"));
@@ -51,7 +60,10 @@ pub async fn run(state: &Path, args: &Play) -> Result<()> {
 /// Texts of all files and of standard input.
 fn inputs(files: &[PathBuf]) -> Result<Vec<(String, Option<PathBuf>, String)>> {
     let texts = manifests::read(files)?;
-    let inputs: Vec<_> = texts.into_iter().map(|text| (text.name, text.path, text.text)).collect();
+    let inputs: Vec<_> = texts
+        .into_iter()
+        .map(|text| (text.name, text.path, text.text))
+        .collect();
     if let Err(problems) = manifest::parse(&inputs) {
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         bail!("{}", text.join("\n"));
@@ -66,7 +78,12 @@ fn apply(daemon: &Daemon, documents: &[manifest::Document]) {
     match daemon.apply(documents) {
         Ok(results) => {
             for result in results {
-                tracing::info!("{} {} {}", result["kind"].as_str().unwrap_or_default(), result["name"].as_str().unwrap_or_default(), result["outcome"].as_str().unwrap_or_default());
+                tracing::info!(
+                    "{} {} {}",
+                    result["kind"].as_str().unwrap_or_default(),
+                    result["name"].as_str().unwrap_or_default(),
+                    result["outcome"].as_str().unwrap_or_default()
+                );
             }
         }
         Err(error) => tracing::error!(error = catamaran_client::chain(&error), "not applied"),
@@ -78,16 +95,31 @@ async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &P
     let mut tasks = JoinSet::new();
     tasks.spawn(api::serve(daemon.clone(), listener, cancel.clone()));
     tasks.spawn(names::supervise(daemon.clone()));
-    tasks.spawn(metrics::serve(daemon.clone(), metrics::bind(args.metrics).await?));
-    tasks.spawn(watch::supervise(daemon.clone(), args.files.iter().filter(|file| *file != Path::new("-")).cloned().collect()));
+    tasks.spawn(metrics::serve(
+        daemon.clone(),
+        metrics::bind(args.metrics).await?,
+    ));
+    tasks.spawn(watch::supervise(
+        daemon.clone(),
+        args.files
+            .iter()
+            .filter(|file| *file != Path::new("-"))
+            .cloned()
+            .collect(),
+    ));
     tasks.spawn(collect::supervise(daemon.clone()));
     let (mut machines, mut containers) = (JoinSet::new(), JoinSet::new());
     machines.spawn(machine::supervise(daemon.clone()));
     containers.spawn(pods::supervise(daemon.clone()));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(state = %daemon.layout.root().display(), "ready");
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut watchdog = tokio::time::interval(sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |period| period / 2));
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    let mut watchdog = tokio::time::interval(
+        sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |period| period / 2),
+    );
     let down = loop {
         tokio::select! {
             _ = interrupt.recv() => break None,
@@ -105,7 +137,9 @@ async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &P
     if let Some(how) = down {
         clear(&daemon, how).await?;
     } else {
-        eprintln!("The daemon ends; guests and containers go on. `catamaran play` takes them up again, `catamaran down` (while it runs) stops them.");
+        eprintln!(
+            "The daemon ends; guests and containers go on. `catamaran play` takes them up again, `catamaran down` (while it runs) stops them."
+        );
     }
     cancel.cancel();
     daemon.end_shutdown_words();
@@ -117,8 +151,12 @@ async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &P
 
 /// After everything was stopped: the network goes too.
 async fn clear(daemon: &Daemon, how: Shutdown) -> Result<()> {
-    DnsServer::stop(daemon.network.config()).await.context("DNS server")?;
-    HostNetwork::remove(daemon.network.config()).await.context("network")?;
+    DnsServer::stop(daemon.network.config())
+        .await
+        .context("DNS server")?;
+    HostNetwork::remove(daemon.network.config())
+        .await
+        .context("network")?;
     machine::cgroup::Cgroup::forget(&daemon.identity)?;
     if how.delete {
         for kind in crate::serve::store::Kind::ALL {
@@ -135,27 +173,48 @@ async fn clear(daemon: &Daemon, how: Shutdown) -> Result<()> {
 }
 
 async fn build(layout: &Layout, args: &Play) -> Result<Daemon> {
-    let identity = hex(&Sha256::digest(layout.root().as_os_str().as_encoded_bytes()))[..12].to_owned();
+    let identity = hex(&Sha256::digest(
+        layout.root().as_os_str().as_encoded_bytes(),
+    ))[..12]
+        .to_owned();
     machine::cgroup::Cgroup::of(&identity, "any")?;
     let host = host::find(args.emulation)?;
     tracing::info!(kvm = %host.kvm, "this machine");
     let settings = Settings {
         libexec: libexec(args)?,
-        lease: args.lease.map(|seconds| Duration::from_secs(seconds.into())),
+        lease: args
+            .lease
+            .map(|seconds| Duration::from_secs(seconds.into())),
         overlay_limit: args.overlay_limit.as_deref().map(bytes).transpose()?,
         bars: true,
     };
     let code = install_code(layout, &settings.libexec).context("programs of the machines")?;
     let config = network_config(layout, args)?;
-    let network = HostNetwork::ensure(&config).await.map_err(|error| anyhow::anyhow!(catamaran_client::chain(&error))).context("network")?;
+    let network = HostNetwork::ensure(&config)
+        .await
+        .map_err(|error| anyhow::anyhow!(catamaran_client::chain(&error)))
+        .context("network")?;
     let store = Arc::new(Store::open(&layout.objects())?);
-    let containers = ContainerSettings { socket: args.runtime.clone(), layouts: args.images.clone() };
+    let containers = ContainerSettings {
+        socket: args.runtime.clone(),
+        layouts: args.images.clone(),
+    };
     let pods = pods::connect(layout, &containers, &network, store.clone()).await;
     if let Err(reason) = &pods {
         tracing::warn!(reason, "pods can't run");
     }
     let images = ImageStore::open(&layout.images(), image_config(args)).context("image cache")?;
-    let daemon = Daemon::new(Parts { layout: layout.clone(), settings, store, host, images, network, pods, code, identity });
+    let daemon = Daemon::new(Parts {
+        layout: layout.clone(),
+        settings,
+        store,
+        host,
+        images,
+        network,
+        pods,
+        code,
+        identity,
+    });
     machine::capabilities::ensure(&daemon).await;
     Ok(daemon)
 }
@@ -163,38 +222,66 @@ async fn build(layout: &Layout, args: &Play) -> Result<Daemon> {
 fn network_config(layout: &Layout, args: &Play) -> Result<NetworkConfig> {
     let mut config = NetworkConfig::new(layout.network());
     config.bridge.clone_from(&args.bridge);
-    config.table = format!("catamaran_{}", args.bridge.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
-    config.subnet_v4 = args.subnet.parse().with_context(|| format!("--subnet {:?} is no IPv4 network such as 10.88.0.0/16", args.subnet))?;
+    config.table = format!(
+        "catamaran_{}",
+        args.bridge
+            .replace(|c: char| !c.is_ascii_alphanumeric(), "_")
+    );
+    config.subnet_v4 = args.subnet.parse().with_context(|| {
+        format!(
+            "--subnet {:?} is no IPv4 network such as 10.88.0.0/16",
+            args.subnet
+        )
+    })?;
     config.subnet_v6 = match args.subnet6.as_str() {
         "" | "none" => None,
-        net => Some(net.parse().with_context(|| format!("--subnet6 {net:?} is no IPv6 network such as fd88:ca7a::/64"))?),
+        net => Some(net.parse().with_context(|| {
+            format!("--subnet6 {net:?} is no IPv6 network such as fd88:ca7a::/64")
+        })?),
     };
     if !args.dns.is_empty() {
-        config.dns_upstreams = args.dns.iter().map(|address| (*address, 53).into()).collect();
+        config.dns_upstreams = args
+            .dns
+            .iter()
+            .map(|address| (*address, 53).into())
+            .collect();
     }
     Ok(config)
 }
 
 fn image_config(args: &Play) -> StoreConfig {
-    let mut registry = RegistryConfig { plain_http: args.plain_http.clone(), ..RegistryConfig::default() };
+    let mut registry = RegistryConfig {
+        plain_http: args.plain_http.clone(),
+        ..RegistryConfig::default()
+    };
     registry.ca_folders.extend(args.certificates.clone());
     StoreConfig {
         limits: Limits::default(),
         registry,
-        worker: WorkerConfig { program: "/proc/self/exe".into(), arguments: vec!["image-worker".into()], ..WorkerConfig::default() },
+        worker: WorkerConfig {
+            program: "/proc/self/exe".into(),
+            arguments: vec!["image-worker".into()],
+            ..WorkerConfig::default()
+        },
         local_layouts: args.images.clone(),
         local_references: true,
     }
 }
 
 fn bytes(text: &str) -> Result<u64> {
-    catamaran_spec::quantity::units(text).with_context(|| format!("--overlay-limit {text:?} is no number of bytes such as 2Gi"))
+    catamaran_spec::quantity::units(text)
+        .with_context(|| format!("--overlay-limit {text:?} is no number of bytes such as 2Gi"))
 }
 
 /// One daemon on a state folder: two would start every machine twice.
 fn lock(layout: &Layout) -> Result<File> {
     let path = layout.lock();
-    let file = File::options().create(true).truncate(false).write(true).open(&path).with_context(|| path.display().to_string())?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| path.display().to_string())?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!(
             "another daemon runs on {}: apply manifests to it with `catamaran apply -f FILE`, or name another folder with --state",
@@ -205,16 +292,27 @@ fn lock(layout: &Layout) -> Result<File> {
 }
 
 fn libexec(args: &Play) -> Result<PathBuf> {
-    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
-    let candidates = args.libexec.clone().into_iter().chain(beside).chain(["/usr/libexec/catamaran".into(), "/usr/local/libexec/catamaran".into()]);
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| exe.parent().map(Path::to_owned));
+    let candidates = args.libexec.clone().into_iter().chain(beside).chain([
+        "/usr/libexec/catamaran".into(),
+        "/usr/local/libexec/catamaran".into(),
+    ]);
     let mut looked = Vec::new();
     for folder in candidates {
-        if ["catamaran-init", "catamaran-launcher"].iter().all(|program| folder.join(program).is_file()) {
+        if ["catamaran-init", "catamaran-launcher"]
+            .iter()
+            .all(|program| folder.join(program).is_file())
+        {
             return Ok(folder);
         }
         looked.push(folder.display().to_string());
     }
-    bail!("catamaran-init and catamaran-launcher are not in {}; name their folder with --libexec", looked.join(" or "))
+    bail!(
+        "catamaran-init and catamaran-launcher are not in {}; name their folder with --libexec",
+        looked.join(" or ")
+    )
 }
 
 /// Copies the programs that machines run into a folder named after their content; `current` is what new launchers run. A running launcher keeps

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_containers::{ImageSources, NodeDns, Objects, PodKey, PodSpec, PodStatusSummary, PodsOptions, PrivateOptions, Runtime, RuntimeOptions};
+use catamaran_containers::{
+    ImageSources, NodeDns, Objects, PodKey, PodSpec, PodStatusSummary, PodsOptions, PrivateOptions,
+    Runtime, RuntimeOptions,
+};
 use catamaran_network::{HostNetwork, HostPort, PortTarget, Protocol, cni};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::Value;
@@ -47,11 +50,17 @@ struct Stores(Arc<Store>);
 
 impl Objects for Stores {
     fn config_map(&self, namespace: &str, name: &str) -> Option<ConfigMap> {
-        self.0.get(&Key::new(Kind::ConfigMap, namespace, name))?.typed().ok()
+        self.0
+            .get(&Key::new(Kind::ConfigMap, namespace, name))?
+            .typed()
+            .ok()
     }
 
     fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
-        self.0.get(&Key::new(Kind::Secret, namespace, name))?.typed().ok()
+        self.0
+            .get(&Key::new(Kind::Secret, namespace, name))?
+            .typed()
+            .ok()
     }
 }
 
@@ -59,28 +68,51 @@ impl Objects for Stores {
 ///
 /// # Errors
 /// A sentence for people: virtual machines run without one.
-pub async fn connect(layout: &Layout, settings: &ContainerSettings, network: &HostNetwork, store: Arc<Store>) -> Result<Pods, String> {
+pub async fn connect(
+    layout: &Layout,
+    settings: &ContainerSettings,
+    network: &HostNetwork,
+    store: Arc<Store>,
+) -> Result<Pods, String> {
     let cni_conf = layout.network().join("cni.d");
-    cni::write_conflist(network.config(), &cni_conf).map_err(|error| catamaran_client::chain(&error))?;
-    let mut options = RuntimeOptions::new(PrivateOptions::new(layout.containers().join("runtime"), cni_conf));
+    cni::write_conflist(network.config(), &cni_conf)
+        .map_err(|error| catamaran_client::chain(&error))?;
+    let mut options = RuntimeOptions::new(PrivateOptions::new(
+        layout.containers().join("runtime"),
+        cni_conf,
+    ));
     match &settings.socket {
         // A runtime that serves others may have no network set up, or one that machines are not on.
         Some(word) if word.as_os_str() == "private" => options.known.clear(),
         other => options.socket.clone_from(other),
     }
     // A private one is tried only where none is named: two runtimes on one machine would both be ours to keep.
-    let runtime = Runtime::connect(options).await.map_err(|error| error.chain())?;
-    let images = ImageSources { layouts: settings.layouts.clone(), auth_files: catamaran_images::AuthFiles::from_environment().paths().to_vec() };
+    let runtime = Runtime::connect(options)
+        .await
+        .map_err(|error| error.chain())?;
+    let images = ImageSources {
+        layouts: settings.layouts.clone(),
+        auth_files: catamaran_images::AuthFiles::from_environment()
+            .paths()
+            .to_vec(),
+    };
     let gateways = network.config().gateways();
     let options = PodsOptions {
         folder: layout.containers().join("pods"),
         images,
-        dns: NodeDns { servers: gateways.clone(), zone: network.config().zone.clone() },
-        node_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        dns: NodeDns {
+            servers: gateways.clone(),
+            zone: network.config().zone.clone(),
+        },
+        node_name: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
         host_ips: gateways,
         port_mappings: false,
     };
-    let runtime = catamaran_containers::Pods::new(runtime, options, Arc::new(Stores(store))).map_err(|error| error.chain())?;
+    let runtime = catamaran_containers::Pods::new(runtime, options, Arc::new(Stores(store)))
+        .map_err(|error| error.chain())?;
     Ok(Pods { runtime })
 }
 
@@ -101,12 +133,23 @@ pub async fn supervise(daemon: Arc<Daemon>) {
         no_runtime(&daemon).await;
         return;
     };
-    let (mut stored, mut seen, mut stopping) = (daemon.store.subscribe(), pods.runtime.changes(), daemon.stopping());
+    let (mut stored, mut seen, mut stopping) = (
+        daemon.store.subscribe(),
+        pods.runtime.changes(),
+        daemon.stopping(),
+    );
     loop {
         stored.borrow_and_update();
         seen.borrow_and_update();
         let down = *stopping.borrow_and_update();
-        let again = match pass(&daemon, pods, down.is_some(), down.is_some_and(|how| how.delete)).await {
+        let again = match pass(
+            &daemon,
+            pods,
+            down.is_some(),
+            down.is_some_and(|how| how.delete),
+        )
+        .await
+        {
             Ok(again) => again,
             Err(error) => {
                 tracing::warn!(error = error.chain(), "container runtime");
@@ -146,7 +189,9 @@ async fn no_runtime(daemon: &Daemon) {
             }
             let told = daemon.store.edit(&key, |object| object["status"] = serde_json::json!({"phase": "Pending", "reason": "NoContainerRuntime", "message": reason}));
             if told.unwrap_or(false) {
-                daemon.events.warning(&key, "NoContainerRuntime", reason.clone());
+                daemon
+                    .events
+                    .warning(&key, "NoContainerRuntime", reason.clone());
             }
         }
         tokio::select! {
@@ -157,13 +202,24 @@ async fn no_runtime(daemon: &Daemon) {
 }
 
 /// One look at everything. Returns when to look again; `None` = when something changes.
-async fn pass(daemon: &Daemon, pods: &Pods, down: bool, delete: bool) -> Result<Option<Duration>, catamaran_containers::Error> {
+async fn pass(
+    daemon: &Daemon,
+    pods: &Pods,
+    down: bool,
+    delete: bool,
+) -> Result<Option<Duration>, catamaran_containers::Error> {
     let mut again: Option<Duration> = None;
     let mut known = BTreeSet::new();
     for (key, stored) in daemon.store.list(Kind::Pod) {
         let pod_key = PodKey::new(&key.namespace, &key.name);
-        let Ok((spec, _)) = PodSpec::parse(&stored.object) else { continue };
-        let grace = Duration::from_secs(stored.object["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(GRACE));
+        let Ok((spec, _)) = PodSpec::parse(&stored.object) else {
+            continue;
+        };
+        let grace = Duration::from_secs(
+            stored.object["spec"]["terminationGracePeriodSeconds"]
+                .as_u64()
+                .unwrap_or(GRACE),
+        );
         if stored.deleting() {
             unexpose(daemon, &key).await;
             pods.runtime.remove(&pod_key, grace).await?;
@@ -187,14 +243,18 @@ async fn pass(daemon: &Daemon, pods: &Pods, down: bool, delete: bool) -> Result<
         publish(daemon, &key, &stored, &summary);
         if let Some(at) = summary.look_again {
             let left = at.duration_since(k8s_openapi::jiff::Timestamp::now());
-            let left = Duration::try_from(left).unwrap_or(Duration::ZERO).max(Duration::from_millis(100));
+            let left = Duration::try_from(left)
+                .unwrap_or(Duration::ZERO)
+                .max(Duration::from_millis(100));
             again = Some(again.map_or(left, |again| again.min(left)));
         }
     }
     // Pods whose object is gone: their teardown was cut off.
     for orphan in pods.runtime.list().await? {
         if !known.contains(&orphan) {
-            pods.runtime.remove(&orphan, Duration::from_secs(GRACE)).await?;
+            pods.runtime
+                .remove(&orphan, Duration::from_secs(GRACE))
+                .await?;
         }
     }
     Ok(again)
@@ -202,42 +262,92 @@ async fn pass(daemon: &Daemon, pods: &Pods, down: bool, delete: bool) -> Result<
 
 /// Leads the host ports of a pod that has its addresses. One that is taken is told, and the pod runs without it.
 async fn expose(daemon: &Daemon, key: &Key, spec: &PodSpec, summary: &PodStatusSummary) {
-    let addresses: Vec<IpAddr> = summary.pod_ips.iter().filter_map(|address| address.parse().ok()).collect();
-    let Ok(owner) = catamaran_network::Key::new(key.namespace.as_str(), key.name.as_str()) else { return };
+    let addresses: Vec<IpAddr> = summary
+        .pod_ips
+        .iter()
+        .filter_map(|address| address.parse().ok())
+        .collect();
+    let Ok(owner) = catamaran_network::Key::new(key.namespace.as_str(), key.name.as_str()) else {
+        return;
+    };
     if addresses.is_empty() {
         return;
     }
-    let v4 = addresses.iter().find_map(|address| if let IpAddr::V4(v4) = address { Some(*v4) } else { None });
-    let v6 = addresses.iter().find_map(|address| if let IpAddr::V6(v6) = address { Some(*v6) } else { None });
+    let v4 = addresses.iter().find_map(|address| {
+        if let IpAddr::V4(v4) = address {
+            Some(*v4)
+        } else {
+            None
+        }
+    });
+    let v6 = addresses.iter().find_map(|address| {
+        if let IpAddr::V6(v6) = address {
+            Some(*v6)
+        } else {
+            None
+        }
+    });
     for port in spec.host_ports() {
-        let Some(host_port) = port.host_port else { continue };
+        let Some(host_port) = port.host_port else {
+            continue;
+        };
         let protocol = match port.protocol {
             catamaran_containers::pod::Protocol::Udp => Protocol::Udp,
             _ => Protocol::Tcp,
         };
-        let from = HostPort { ip: port.host_ip, port: host_port, protocol };
-        if let Err(error) = daemon.network.expose(&owner, from, PortTarget { v4, v6, port: port.container_port }).await {
-            daemon.events.warning(key, "HostPortNotExposed", catamaran_client::chain(&error));
+        let from = HostPort {
+            ip: port.host_ip,
+            port: host_port,
+            protocol,
+        };
+        if let Err(error) = daemon
+            .network
+            .expose(
+                &owner,
+                from,
+                PortTarget {
+                    v4,
+                    v6,
+                    port: port.container_port,
+                },
+            )
+            .await
+        {
+            daemon
+                .events
+                .warning(key, "HostPortNotExposed", catamaran_client::chain(&error));
         }
     }
 }
 
 async fn unexpose(daemon: &Daemon, key: &Key) {
-    let Ok(owner) = catamaran_network::Key::new(key.namespace.as_str(), key.name.as_str()) else { return };
+    let Ok(owner) = catamaran_network::Key::new(key.namespace.as_str(), key.name.as_str()) else {
+        return;
+    };
     if let Err(error) = daemon.network.unexpose_all(&owner).await {
-        daemon.events.warning(key, "HostPortNotFreed", catamaran_client::chain(&error));
+        daemon
+            .events
+            .warning(key, "HostPortNotFreed", catamaran_client::chain(&error));
     }
 }
 
 fn publish(daemon: &Daemon, key: &Key, stored: &Stored, summary: &PodStatusSummary) {
-    let Ok(status) = serde_json::to_value(summary.to_wire()) else { return };
+    let Ok(status) = serde_json::to_value(summary.to_wire()) else {
+        return;
+    };
     let before = stored.object["status"]["phase"].clone();
-    if daemon.store.edit(key, |object| object["status"] = status.clone()).is_err() {
+    if daemon
+        .store
+        .edit(key, |object| object["status"] = status.clone())
+        .is_err()
+    {
         return;
     }
     if before != status["phase"] {
         let phase = status["phase"].as_str().unwrap_or_default();
-        daemon.events.normal(key, phase, format!("Pod is {phase} since {}", time::now()));
+        daemon
+            .events
+            .normal(key, phase, format!("Pod is {phase} since {}", time::now()));
     }
     if let (Some(reason), Some(message)) = (&summary.reason, &summary.message)
         && stored.object["status"]["message"] != *message
@@ -249,5 +359,8 @@ fn publish(daemon: &Daemon, key: &Key, stored: &Stored, summary: &PodStatusSumma
 /// Addresses of a pod.
 #[must_use]
 pub fn addresses(object: &Value) -> Vec<IpAddr> {
-    crate::serve::summary::addresses(object).iter().filter_map(|address| address.parse().ok()).collect()
+    crate::serve::summary::addresses(object)
+        .iter()
+        .filter_map(|address| address.parse().ok())
+        .collect()
 }

@@ -16,30 +16,56 @@ const TAIL: u64 = 1 << 20;
 /// # Errors
 /// When it is not there or no file.
 pub fn open(run: &Path) -> io::Result<tokio::fs::File> {
-    let folder = rustix::fs::open(run, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let folder = rustix::fs::open(
+        run,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = openat2(&folder, "serial.log", flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)?;
+    let file = openat2(
+        &folder,
+        "serial.log",
+        flags,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    )?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "serial.log is no file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "serial.log is no file",
+        ));
     }
     Ok(tokio::fs::File::from_std(file.into()))
 }
 
 /// The last lines (or all), then what is said later.
-pub fn stream(file: tokio::fs::File, tail: Option<usize>, follow: bool) -> impl futures::Stream<Item = io::Result<Bytes>> + Send {
-    futures::stream::unfold((file, tail, true), move |(mut file, tail, first)| async move {
-        match next(&mut file, tail, first, follow).await {
-            Ok(None) => None,
-            Ok(Some(bytes)) => Some((Ok(bytes), (file, tail, false))),
-            Err(error) => Some((Err(error), (file, tail, false))),
-        }
-    })
+pub fn stream(
+    file: tokio::fs::File,
+    tail: Option<usize>,
+    follow: bool,
+) -> impl futures::Stream<Item = io::Result<Bytes>> + Send {
+    futures::stream::unfold(
+        (file, tail, true),
+        move |(mut file, tail, first)| async move {
+            match next(&mut file, tail, first, follow).await {
+                Ok(None) => None,
+                Ok(Some(bytes)) => Some((Ok(bytes), (file, tail, false))),
+                Err(error) => Some((Err(error), (file, tail, false))),
+            }
+        },
+    )
 }
 
-async fn next(file: &mut tokio::fs::File, tail: Option<usize>, first: bool, follow: bool) -> io::Result<Option<Bytes>> {
+async fn next(
+    file: &mut tokio::fs::File,
+    tail: Option<usize>,
+    first: bool,
+    follow: bool,
+) -> io::Result<Option<Bytes>> {
     if first && let Some(lines) = tail {
         let length = file.metadata().await?.len();
-        file.seek(io::SeekFrom::Start(length.saturating_sub(TAIL))).await?;
+        file.seek(io::SeekFrom::Start(length.saturating_sub(TAIL)))
+            .await?;
         let mut end = Vec::new();
         file.take(TAIL).read_to_end(&mut end).await?;
         return Ok(Some(Bytes::copy_from_slice(last_lines(&end, lines))));
@@ -65,7 +91,13 @@ async fn next(file: &mut tokio::fs::File, tail: Option<usize>, first: bool, foll
 
 fn last_lines(text: &[u8], lines: usize) -> &[u8] {
     let body = text.strip_suffix(b"\n").unwrap_or(text);
-    let start = body.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').nth(lines.saturating_sub(1)).map_or(0, |(at, _)| at + 1);
+    let start = body
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, byte)| **byte == b'\n')
+        .nth(lines.saturating_sub(1))
+        .map_or(0, |(at, _)| at + 1);
     if lines == 0 { &[] } else { &text[start..] }
 }
 

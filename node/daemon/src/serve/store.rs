@@ -37,8 +37,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are applied.
-    pub const ALL: [Self; 6] =
-        [Self::ConfigMap, Self::Secret, Self::PersistentVolumeClaim, Self::Pod, Self::VirtualMachine, Self::VirtualMachineInstance];
+    pub const ALL: [Self; 6] = [
+        Self::ConfigMap,
+        Self::Secret,
+        Self::PersistentVolumeClaim,
+        Self::Pod,
+        Self::VirtualMachine,
+        Self::VirtualMachineInstance,
+    ];
 
     /// Kubernetes' word.
     #[must_use]
@@ -59,10 +65,14 @@ impl Kind {
         Some(match word.to_ascii_lowercase().as_str() {
             "cm" | "configmap" | "configmaps" => Self::ConfigMap,
             "secret" | "secrets" => Self::Secret,
-            "pvc" | "persistentvolumeclaim" | "persistentvolumeclaims" => Self::PersistentVolumeClaim,
+            "pvc" | "persistentvolumeclaim" | "persistentvolumeclaims" => {
+                Self::PersistentVolumeClaim
+            }
             "po" | "pod" | "pods" => Self::Pod,
             "vm" | "vms" | "virtualmachine" | "virtualmachines" => Self::VirtualMachine,
-            "vmi" | "vmis" | "virtualmachineinstance" | "virtualmachineinstances" => Self::VirtualMachineInstance,
+            "vmi" | "vmis" | "virtualmachineinstance" | "virtualmachineinstances" => {
+                Self::VirtualMachineInstance
+            }
             _ => return None,
         })
     }
@@ -83,13 +93,20 @@ impl Key {
     /// A key.
     #[must_use]
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
-        Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+        Self {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     /// The same name with another kind.
     #[must_use]
     pub fn with_kind(&self, kind: Kind) -> Self {
-        Self { kind, ..self.clone() }
+        Self {
+            kind,
+            ..self.clone()
+        }
     }
 }
 
@@ -199,20 +216,36 @@ impl Store {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let mut objects = BTreeMap::new();
         for kind in Kind::ALL {
-            for path in files_below(&folder.join(kind.as_str())).map_err(|source| StoreError::Io { path: folder.to_owned(), source })? {
+            for path in
+                files_below(&folder.join(kind.as_str())).map_err(|source| StoreError::Io {
+                    path: folder.to_owned(),
+                    source,
+                })?
+            {
                 if path.extension().is_none_or(|e| e != "json") {
                     // A write that was cut off.
                     let _ = fs::remove_file(&path);
                     continue;
                 }
-                let bytes = fs::read(&path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
-                let stored: Stored = serde_json::from_slice(&bytes).map_err(|source| StoreError::Broken { path: path.clone(), source })?;
+                let bytes = fs::read(&path).map_err(|source| StoreError::Io {
+                    path: path.clone(),
+                    source,
+                })?;
+                let stored: Stored =
+                    serde_json::from_slice(&bytes).map_err(|source| StoreError::Broken {
+                        path: path.clone(),
+                        source,
+                    })?;
                 if let Some(key) = key_of(&stored.object, kind) {
                     objects.insert(key, stored);
                 }
             }
         }
-        Ok(Self { folder: folder.to_owned(), objects: Mutex::new(objects), version: watch::Sender::new(0) })
+        Ok(Self {
+            folder: folder.to_owned(),
+            objects: Mutex::new(objects),
+            version: watch::Sender::new(0),
+        })
     }
 
     /// A counter that grows with each change.
@@ -229,19 +262,33 @@ impl Store {
     /// Copies of all objects of that kind, sorted by namespace and name.
     #[must_use]
     pub fn list(&self, kind: Kind) -> Vec<(Key, Stored)> {
-        self.lock().iter().filter(|(key, _)| key.kind == kind).map(|(key, stored)| (key.clone(), stored.clone())).collect()
+        self.lock()
+            .iter()
+            .filter(|(key, _)| key.kind == kind)
+            .map(|(key, stored)| (key.clone(), stored.clone()))
+            .collect()
     }
 
     /// Applies a manifest's object: new content replaces the old one, status and identity stay.
     ///
     /// # Errors
     /// When the object is being deleted or can't be written.
-    pub fn apply(&self, key: &Key, mut object: Value, source: Option<&Path>, now: &str) -> Result<Applied, StoreError> {
+    pub fn apply(
+        &self,
+        key: &Key,
+        mut object: Value,
+        source: Option<&Path>,
+        now: &str,
+    ) -> Result<Applied, StoreError> {
         let digest = digest(&object);
         let mut objects = self.lock();
         let outcome = match objects.get(key) {
             Some(old) if old.deleting() => return Err(StoreError::Deleting(key.clone())),
-            Some(old) if old.applied.as_deref() == Some(&digest) && old.source.as_deref() == source => return Ok(Applied::Unchanged),
+            Some(old)
+                if old.applied.as_deref() == Some(&digest) && old.source.as_deref() == source =>
+            {
+                return Ok(Applied::Unchanged);
+            }
             Some(old) if old.applied.as_deref() == Some(&digest) => {
                 carry_over(&old.object, &mut object, 0);
                 Applied::Unchanged
@@ -261,7 +308,11 @@ impl Store {
                 Applied::Created
             }
         };
-        let stored = Stored { object, applied: Some(digest), source: source.map(Path::to_owned) };
+        let stored = Stored {
+            object,
+            applied: Some(digest),
+            source: source.map(Path::to_owned),
+        };
         self.write(key, &stored)?;
         objects.insert(key.clone(), stored);
         drop(objects);
@@ -275,7 +326,11 @@ impl Store {
     /// When it can't be written.
     pub fn put(&self, key: &Key, object: Value) -> Result<(), StoreError> {
         let mut objects = self.lock();
-        let stored = Stored { object, applied: None, source: None };
+        let stored = Stored {
+            object,
+            applied: None,
+            source: None,
+        };
         self.write(key, &stored)?;
         objects.insert(key.clone(), stored);
         drop(objects);
@@ -289,7 +344,10 @@ impl Store {
     /// When there is no such object or it can't be written.
     pub fn edit(&self, key: &Key, edit: impl FnOnce(&mut Value)) -> Result<bool, StoreError> {
         let mut objects = self.lock();
-        let mut stored = objects.get(key).cloned().ok_or_else(|| StoreError::NotFound(key.clone()))?;
+        let mut stored = objects
+            .get(key)
+            .cloned()
+            .ok_or_else(|| StoreError::NotFound(key.clone()))?;
         let before = stored.object.clone();
         edit(&mut stored.object);
         if stored.object == before {
@@ -323,7 +381,9 @@ impl Store {
         let mut objects = self.lock();
         let path = self.path(key);
         match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(StoreError::Io { path, source }),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Io { path, source });
+            }
             _ => {}
         }
         let removed = objects.remove(key).is_some();
@@ -336,7 +396,9 @@ impl Store {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Stored>> {
         // A panic while holding the lock leaves the map as it was: files and memory change together at the end.
-        self.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.objects
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn changed(&self) {
@@ -344,12 +406,18 @@ impl Store {
     }
 
     fn path(&self, key: &Key) -> PathBuf {
-        self.folder.join(key.kind.as_str()).join(&key.namespace).join(format!("{}.json", key.name))
+        self.folder
+            .join(key.kind.as_str())
+            .join(&key.namespace)
+            .join(format!("{}.json", key.name))
     }
 
     fn write(&self, key: &Key, stored: &Stored) -> Result<(), StoreError> {
         let path = self.path(key);
-        let bytes = serde_json::to_vec_pretty(stored).map_err(|source| StoreError::Broken { path: path.clone(), source })?;
+        let bytes = serde_json::to_vec_pretty(stored).map_err(|source| StoreError::Broken {
+            path: path.clone(),
+            source,
+        })?;
         write_atomically(&path, &bytes).map_err(|source| StoreError::Io { path, source })
     }
 }
@@ -358,17 +426,22 @@ impl Store {
 #[must_use]
 pub fn uid(key: &Key) -> uuid::Uuid {
     const NAMESPACE: uuid::Uuid = uuid::Uuid::from_u128(0x0f1d_7cf5_98cf_4c27_9a6c_6b6c_0c8a_51a2);
-    uuid::Uuid::new_v5(&NAMESPACE, format!("{}/{}/{}", key.kind.as_str(), key.namespace, key.name).as_bytes())
+    uuid::Uuid::new_v5(
+        &NAMESPACE,
+        format!("{}/{}/{}", key.kind.as_str(), key.namespace, key.name).as_bytes(),
+    )
 }
 
 /// Digest of a manifest's object, hex. Maps of `serde_json` are sorted, so that the order of keys does not matter.
 #[must_use]
 pub fn digest(object: &Value) -> String {
     use fmt::Write as _;
-    Sha256::digest(object.to_string().as_bytes()).iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    Sha256::digest(object.to_string().as_bytes())
+        .iter()
+        .fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 /// What a newly applied object keeps of the stored one.
@@ -376,7 +449,8 @@ fn carry_over(old: &Value, new: &mut Value, generations: u64) {
     for field in ["uid", "creationTimestamp"] {
         new["metadata"][field] = old["metadata"][field].clone();
     }
-    new["metadata"]["generation"] = (old["metadata"]["generation"].as_u64().unwrap_or(0) + generations).into();
+    new["metadata"]["generation"] =
+        (old["metadata"]["generation"].as_u64().unwrap_or(0) + generations).into();
     if let Some(map) = new.as_object_mut() {
         match old.get("status") {
             Some(status) => map.insert("status".to_owned(), status.clone()),
@@ -386,7 +460,11 @@ fn carry_over(old: &Value, new: &mut Value, generations: u64) {
 }
 
 fn key_of(object: &Value, kind: Kind) -> Option<Key> {
-    Some(Key::new(kind, object.pointer("/metadata/namespace")?.as_str()?, object.pointer("/metadata/name")?.as_str()?))
+    Some(Key::new(
+        kind,
+        object.pointer("/metadata/namespace")?.as_str()?,
+        object.pointer("/metadata/name")?.as_str()?,
+    ))
 }
 
 /// Files two levels below: namespace and name.
@@ -422,11 +500,25 @@ mod tests {
     fn same_content_acts_once_and_verbs_survive_it() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        assert_eq!(store.apply(&key(), object(1), None, "now").unwrap(), Applied::Created);
-        store.edit(&key(), |o| o["spec"]["runStrategy"] = "Halted".into()).unwrap();
-        assert_eq!(store.apply(&key(), object(1), None, "later").unwrap(), Applied::Unchanged);
-        assert_eq!(store.get(&key()).unwrap().object["spec"]["runStrategy"], "Halted");
-        assert_eq!(store.apply(&key(), object(2), None, "later").unwrap(), Applied::Configured);
+        assert_eq!(
+            store.apply(&key(), object(1), None, "now").unwrap(),
+            Applied::Created
+        );
+        store
+            .edit(&key(), |o| o["spec"]["runStrategy"] = "Halted".into())
+            .unwrap();
+        assert_eq!(
+            store.apply(&key(), object(1), None, "later").unwrap(),
+            Applied::Unchanged
+        );
+        assert_eq!(
+            store.get(&key()).unwrap().object["spec"]["runStrategy"],
+            "Halted"
+        );
+        assert_eq!(
+            store.apply(&key(), object(2), None, "later").unwrap(),
+            Applied::Configured
+        );
         let stored = store.get(&key()).unwrap();
         assert_eq!(stored.object["metadata"]["generation"], 2);
         assert_eq!(stored.object["metadata"]["creationTimestamp"], "now");
@@ -439,7 +531,10 @@ mod tests {
         store.apply(&key(), object(1), None, "now").unwrap();
         fs::write(folder.path().join("VirtualMachine/default/b.json.new"), "{").unwrap();
         let again = Store::open(folder.path()).unwrap();
-        assert_eq!(again.list(Kind::VirtualMachine), store.list(Kind::VirtualMachine));
+        assert_eq!(
+            again.list(Kind::VirtualMachine),
+            store.list(Kind::VirtualMachine)
+        );
     }
 
     #[test]
@@ -458,6 +553,9 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         store.apply(&key(), object(1), None, "now").unwrap();
         store.mark_deleted(&key(), "now").unwrap();
-        assert!(matches!(store.apply(&key(), object(2), None, "now"), Err(StoreError::Deleting(_))));
+        assert!(matches!(
+            store.apply(&key(), object(2), None, "now"),
+            Err(StoreError::Deleting(_))
+        ));
     }
 }

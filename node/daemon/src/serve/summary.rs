@@ -9,10 +9,23 @@ use crate::serve::store::{Key, Kind, Store};
 pub fn with_summary(store: &Store, key: &Key, mut object: Value) -> Value {
     let summary = match key.kind {
         Kind::VirtualMachine => {
-            let instance = store.get(&key.with_kind(Kind::VirtualMachineInstance)).map(|stored| stored.object).unwrap_or_default();
-            machine(&object["status"]["printableStatus"], &object["spec"]["template"]["spec"], &instance, strategy(&object["spec"]))
+            let instance = store
+                .get(&key.with_kind(Kind::VirtualMachineInstance))
+                .map(|stored| stored.object)
+                .unwrap_or_default();
+            machine(
+                &object["status"]["printableStatus"],
+                &object["spec"]["template"]["spec"],
+                &instance,
+                &strategy(&object["spec"]),
+            )
         }
-        Kind::VirtualMachineInstance => machine(&object["status"]["phase"].clone(), &object["spec"].clone(), &object, Value::Null),
+        Kind::VirtualMachineInstance => machine(
+            &object["status"]["phase"].clone(),
+            &object["spec"].clone(),
+            &object,
+            &Value::Null,
+        ),
         Kind::Pod => pod(&object),
         Kind::Secret => {
             for field in ["data", "stringData"] {
@@ -39,11 +52,15 @@ fn strategy(spec: &Value) -> Value {
     }
 }
 
-fn machine(status: &Value, spec: &Value, instance: &Value, strategy: Value) -> Value {
+fn machine(status: &Value, spec: &Value, instance: &Value, strategy: &Value) -> Value {
     let ips = addresses(instance);
     let domain = &spec["domain"];
     let count = |field: &str| domain["cpu"][field].as_u64().unwrap_or(1);
-    let memory = [&domain["memory"]["guest"], &domain["resources"]["requests"]["memory"], &domain["resources"]["limits"]["memory"]];
+    let memory = [
+        &domain["memory"]["guest"],
+        &domain["resources"]["requests"]["memory"],
+        &domain["resources"]["limits"]["memory"],
+    ];
     json!({
         "status": status,
         "ready": condition(instance, "Ready", "status"),
@@ -59,11 +76,28 @@ fn machine(status: &Value, spec: &Value, instance: &Value, strategy: Value) -> V
 
 fn pod(object: &Value) -> Value {
     let ips = addresses(object);
-    let containers = object["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
-    let ready = containers.iter().filter(|container| container["ready"] == true).count();
-    let restarts: u64 = containers.iter().filter_map(|container| container["restartCount"].as_u64()).sum();
-    let waiting = containers.iter().find_map(|container| container["state"]["waiting"]["reason"].as_str().map(str::to_owned));
-    let message = containers.iter().find_map(|container| container["state"]["waiting"]["message"].as_str().map(str::to_owned));
+    let containers = object["status"]["containerStatuses"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let ready = containers
+        .iter()
+        .filter(|container| container["ready"] == true)
+        .count();
+    let restarts: u64 = containers
+        .iter()
+        .filter_map(|container| container["restartCount"].as_u64())
+        .sum();
+    let waiting = containers.iter().find_map(|container| {
+        container["state"]["waiting"]["reason"]
+            .as_str()
+            .map(str::to_owned)
+    });
+    let message = containers.iter().find_map(|container| {
+        container["state"]["waiting"]["message"]
+            .as_str()
+            .map(str::to_owned)
+    });
     let total = object["spec"]["containers"].as_array().map_or(0, Vec::len);
     json!({
         "status": waiting.map_or_else(|| object["status"]["phase"].clone(), Value::from),
@@ -77,7 +111,12 @@ fn pod(object: &Value) -> Value {
 
 fn condition(object: &Value, kind: &str, field: &str) -> Value {
     let conditions = object["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().find(|condition| condition["type"] == kind).map(|condition| condition[field].clone()).unwrap_or_default()
+    conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == kind)
+        .map(|condition| condition[field].clone())
+        .unwrap_or_default()
 }
 
 /// Addresses of an instance or pod.
@@ -85,7 +124,15 @@ fn condition(object: &Value, kind: &str, field: &str) -> Value {
 pub fn addresses(object: &Value) -> Vec<String> {
     let status = &object["status"];
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    let of_machine = status["interfaces"].as_array().into_iter().flatten().flat_map(|interface| interface["ipAddresses"].as_array().into_iter().flatten());
-    let of_pod = status["podIPs"].as_array().into_iter().flatten().map(|entry| &entry["ip"]);
+    let of_machine = status["interfaces"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|interface| interface["ipAddresses"].as_array().into_iter().flatten());
+    let of_pod = status["podIPs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|entry| &entry["ip"]);
     of_machine.chain(of_pod).filter_map(text).collect()
 }

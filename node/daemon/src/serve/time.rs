@@ -19,13 +19,18 @@ pub fn seconds() -> u64 {
 #[must_use]
 pub fn format(seconds: i64) -> String {
     let timestamp = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
-    serde_json::to_value(Time(timestamp)).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(Time(timestamp))
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 /// Seconds of the Unix epoch of a timestamp; `None` when it is none.
 #[must_use]
 pub fn parse(text: &str) -> Option<u64> {
-    text.parse::<Timestamp>().ok().and_then(|timestamp| u64::try_from(timestamp.as_second()).ok())
+    text.parse::<Timestamp>()
+        .ok()
+        .and_then(|timestamp| u64::try_from(timestamp.as_second()).ok())
 }
 
 #[cfg(test)]

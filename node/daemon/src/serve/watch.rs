@@ -35,13 +35,17 @@ fn look(daemon: &Daemon, files: &[PathBuf], seen: &mut BTreeMap<PathBuf, String>
         }
     }
     // Only what the daemon has seen go is deleted; a folder that can't be read takes nothing with it.
-    for gone in seen.keys().filter(|path| !now.contains_key(*path) && !path.exists() && path.parent().is_some_and(Path::is_dir)) {
+    for gone in seen.keys().filter(|path| {
+        !now.contains_key(*path) && !path.exists() && path.parent().is_some_and(Path::is_dir)
+    }) {
         for kind in Kind::ALL {
             for (key, stored) in daemon.store.list(kind) {
                 if stored.source.as_deref() == Some(gone) {
                     tracing::info!(object = %key, file = %gone.display(), "its file was removed");
                     if let Err(error) = daemon.delete(&key, false) {
-                        daemon.events.warning(&key, "NotDeleted", catamaran_client::chain(&error));
+                        daemon
+                            .events
+                            .warning(&key, "NotDeleted", catamaran_client::chain(&error));
                     }
                 }
             }
@@ -77,13 +81,19 @@ fn apply(daemon: &Daemon, path: &Path, text: &str) {
         tracing::warn!("{warning}");
     }
     if let Err(error) = daemon.apply(&documents) {
-        tracing::error!(file = name, error = catamaran_client::chain(&error), "not applied");
+        tracing::error!(
+            file = name,
+            error = catamaran_client::chain(&error),
+            "not applied"
+        );
         return;
     }
     // Objects that this file had before and has no more.
     for kind in Kind::ALL {
         for (key, stored) in daemon.store.list(kind) {
-            if stored.source.as_deref() == Some(path) && !documents.iter().any(|document| document.key == key) {
+            if stored.source.as_deref() == Some(path)
+                && !documents.iter().any(|document| document.key == key)
+            {
                 let _ = daemon.store.mark_deleted(&key, &time::now());
             }
         }

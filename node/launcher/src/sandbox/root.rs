@@ -58,9 +58,9 @@ pub fn build(spec: &SandboxSpec) -> Result<(), SandboxError> {
 
     enter_new_root(&spec.run)?;
     for (path, target) in links {
-        std::os::unix::fs::symlink(&target, &path).step(|| format!("make the link {path}"))?;
+        std::os::unix::fs::symlink(&target, path).step(|| format!("make the link {path}"))?;
     }
-    write_etc(&etc)?;
+    write_etc(&etc, &spec.hostname)?;
     let no = MountFlags::NOSUID | MountFlags::NODEV;
     make_mount("tmpfs", "/tmp", no | MountFlags::NOEXEC, "mode=1777,size=256m")?;
     make_mount("tmpfs", "/dev", MountFlags::NOSUID | MountFlags::NOEXEC, "mode=0755,size=64k")?;
@@ -169,7 +169,7 @@ fn enter_new_root(place: &Path) -> Result<(), SandboxError> {
     rustix::process::chdir("/").step(|| "enter the new root".into())
 }
 
-fn write_etc(files: &[(&str, Vec<u8>)]) -> Result<(), SandboxError> {
+fn write_etc(files: &[(&str, Vec<u8>)], hostname: &str) -> Result<(), SandboxError> {
     let (uid, gid) = (paths::UID, paths::GID);
     make_folder(Path::new("/etc"))?;
     let own = [
@@ -179,7 +179,7 @@ fn write_etc(files: &[(&str, Vec<u8>)]) -> Result<(), SandboxError> {
         ),
         ("/etc/group", format!("root:x:0:\nqemu:x:{gid}:\n")),
         ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n".into()),
-        ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n".into()),
+        ("/etc/hosts", format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n")),
         // The certificate authority of the machine's own TPM; it lives as long as the TPM's state.
         (
             "/etc/swtpm-localca.conf",

@@ -54,6 +54,28 @@ impl Process {
         (process.is_alive() && named).then_some(process)
     }
 
+    /// Time since its start; at most 10 ms too much.
+    pub(super) fn age(&self) -> Duration {
+        // Ticks of /proc are hundredths of a second on every architecture.
+        let started = Duration::from_millis(self.start_time.saturating_mul(10));
+        let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let uptime = text
+            .split(' ')
+            .next()
+            .and_then(|word| word.parse().ok())
+            .map(Duration::from_secs_f64);
+        uptime.unwrap_or_default().saturating_sub(started)
+    }
+
+    /// Kills it, if it is still the same process.
+    pub(super) fn kill(&self) {
+        if self.is_alive()
+            && let Some(pid) = Pid::from_raw(self.pid)
+        {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
     pub(super) fn write(&self, file: &Path) -> Result<(), Error> {
         let text = serde_json::to_vec(self).expect("a struct of numbers and text is JSON");
         crate::volumes::write_file(file, &text, 0o644)

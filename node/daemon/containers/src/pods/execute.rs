@@ -111,18 +111,13 @@ impl Shared {
         };
         let now = Timestamp::now();
         self.entry(&pod.key, |entry| {
-            let place = match &container {
-                // A volume is the whole Pod's.
-                Some(name)
-                    if !result
-                        .as_ref()
-                        .is_err_and(|failure| failure.reason == "FailedMount") =>
-                {
-                    entry.faults.remove(name)
+            let Err(failure) = &result else {
+                entry.pod_fault = None;
+                if let Some(name) = &container {
+                    entry.faults.remove(name);
                 }
-                _ => entry.pod_fault.take(),
+                return;
             };
-            let Err(failure) = &result else { return };
             if cancel.is_cancelled() {
                 return;
             }
@@ -134,19 +129,24 @@ impl Shared {
                 failure.message,
                 "will be tried again"
             );
-            let fault = Fault::after(
-                place.as_ref(),
-                failure.reason,
-                failure.message.clone(),
-                failure.first,
-                failure.most,
-                now,
-            );
+            let after = |previous: Option<&Fault>| {
+                let message = failure.message.clone();
+                Fault::after(
+                    previous,
+                    failure.reason,
+                    message,
+                    failure.first,
+                    failure.most,
+                    now,
+                )
+            };
             match container {
+                // A volume is the whole Pod's.
                 Some(name) if failure.reason != "FailedMount" => {
+                    let fault = after(entry.faults.get(&name));
                     entry.faults.insert(name, fault);
                 }
-                _ => entry.pod_fault = Some(fault),
+                _ => entry.pod_fault = Some(after(entry.pod_fault.as_ref())),
             }
         });
         result.is_ok()

@@ -94,8 +94,16 @@ fn addresses(network: Option<cri::PodSandboxNetworkStatus>) -> Vec<String> {
         .collect()
 }
 
+/// The daemon died while the runtime started it, so that the runtime gave up: it never ran, and is no failure of it.
+fn was_cut_off(status: &cri::ContainerStatus) -> bool {
+    let given_up = ["context canceled", "start failed: : signal: killed"];
+    status.reason == "StartError"
+        && status.started_at == 0
+        && given_up.iter().any(|words| status.message.contains(words))
+}
+
 fn run(status: cri::ContainerStatus) -> Option<Run> {
-    let meta = status.metadata?;
+    let meta = status.metadata.clone()?;
     let level = |annotations: &HashMap<String, String>| {
         annotations
             .get(LEVEL)
@@ -107,6 +115,7 @@ fn run(status: cri::ContainerStatus) -> Option<Run> {
         Ok(cri::ContainerState::ContainerRunning) => RunState::Running {
             since: time(status.started_at).unwrap_or_default(),
         },
+        Ok(cri::ContainerState::ContainerExited) if was_cut_off(&status) => RunState::Created,
         Ok(cri::ContainerState::ContainerExited) => RunState::Exited(Exit {
             code: status.exit_code,
             // containerd's words for an ordinary end are Kubernetes' own.

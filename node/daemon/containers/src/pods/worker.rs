@@ -91,7 +91,7 @@ pub(super) async fn relist(shared: Arc<Shared>) {
         }
         if round.is_multiple_of(ROTATE_EVERY) {
             shared.rotate_logs().await;
-            shared.runtime.trim_log().await;
+            shared.runtime.tidy().await;
         }
     }
 }

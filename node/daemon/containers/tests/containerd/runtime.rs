@@ -224,7 +224,8 @@ fn a_daemon_killed_at_any_moment_of_a_start_or_a_change_finishes_it_later() {
         assert_eq!(world.sh(&pod(15), "echo $ROUND").await, "15");
         assert_eq!(
             (status.containers[0].restart_count, status.pod_ips.len()),
-            (0, 1)
+            (0, 1),
+            "{status:#?}"
         );
         let addresses = std::fs::read_dir(world.folder.join("addresses/test"))
             .unwrap()

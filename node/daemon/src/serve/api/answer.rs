@@ -19,17 +19,29 @@ pub struct Refusal {
 impl Refusal {
     /// There is no such thing.
     pub fn not_found(message: impl Into<String>) -> Self {
-        Self { code: StatusCode::NOT_FOUND, reason: "NotFound", message: message.into() }
+        Self {
+            code: StatusCode::NOT_FOUND,
+            reason: "NotFound",
+            message: message.into(),
+        }
     }
 
     /// Not possible in this state.
     pub fn conflict(message: impl Into<String>) -> Self {
-        Self { code: StatusCode::CONFLICT, reason: "Conflict", message: message.into() }
+        Self {
+            code: StatusCode::CONFLICT,
+            reason: "Conflict",
+            message: message.into(),
+        }
     }
 
     /// Not understood, or a stream of a machine that does not run (as the peer answers).
     pub fn bad_request(message: impl Into<String>) -> Self {
-        Self { code: StatusCode::BAD_REQUEST, reason: "BadRequest", message: message.into() }
+        Self {
+            code: StatusCode::BAD_REQUEST,
+            reason: "BadRequest",
+            message: message.into(),
+        }
     }
 
     /// With that status.
@@ -40,18 +52,34 @@ impl Refusal {
             StatusCode::FORBIDDEN => "Forbidden",
             _ => "Conflict",
         };
-        Self { code, reason, message: message.into() }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// Tried and failed.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { code: StatusCode::INTERNAL_SERVER_ERROR, reason: "InternalError", message: message.into() }
+        Self {
+            code: StatusCode::INTERNAL_SERVER_ERROR,
+            reason: "InternalError",
+            message: message.into(),
+        }
     }
 
     /// Manifests with mistakes: all of them.
     pub fn invalid(problems: &[Problem]) -> Self {
-        let message = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        Self { code: StatusCode::UNPROCESSABLE_ENTITY, reason: "Invalid", message }
+        let message = problems
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n");
+        Self {
+            code: StatusCode::UNPROCESSABLE_ENTITY,
+            reason: "Invalid",
+            message,
+        }
     }
 }
 
@@ -59,7 +87,9 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::NotFound(_) => Self::not_found(error.to_string()),
-            StoreError::Deleting(_) | StoreError::Watched { .. } | StoreError::InUse { .. } => Self::conflict(error.to_string()),
+            StoreError::Deleting(_) | StoreError::Watched { .. } | StoreError::InUse { .. } => {
+                Self::conflict(error.to_string())
+            }
             _ => Self::failed(catamaran_client::chain(&error)),
         }
     }
@@ -77,5 +107,8 @@ impl IntoResponse for Refusal {
 
 /// A path that nobody serves.
 pub async fn no_route(uri: axum::http::Uri) -> Refusal {
-    Refusal::not_found(format!("no route {}; is the client newer than the daemon?", uri.path()))
+    Refusal::not_found(format!(
+        "no route {}; is the client newer than the daemon?",
+        uri.path()
+    ))
 }

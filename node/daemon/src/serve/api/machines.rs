@@ -28,14 +28,18 @@ pub(super) async fn verb(
     let options: Options = if body.is_empty() {
         Options::default()
     } else {
-        serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(format!("body: {error}")))?
+        serde_json::from_slice(&body)
+            .map_err(|error| Refusal::bad_request(format!("body: {error}")))?
     };
     let message = verbs::run(&daemon, &namespace, &name, &verb, &options).await?;
     Ok(Json(json!({"message": message})))
 }
 
 /// PNG of the screen.
-pub(super) async fn screenshot(State(daemon): State<Arc<Daemon>>, Path((namespace, name)): Path<(String, String)>) -> Result<Response, Refusal> {
+pub(super) async fn screenshot(
+    State(daemon): State<Arc<Daemon>>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Result<Response, Refusal> {
     let answer = verbs::ask(&daemon, &namespace, &name, Verb::Screenshot).await?;
     let png = answer
         .as_str()
@@ -61,11 +65,24 @@ pub(super) async fn dmesg(
 ) -> Result<Response, Refusal> {
     if query.previous {
         let key = Key::new(Kind::VirtualMachineInstance, &namespace, &name);
-        let text = crate::machine::crash_log(&daemon.layout.machine(&key)).ok_or_else(|| Refusal::not_found(format!("no panic of {name} is on record")))?;
+        let text = crate::machine::crash_log(&daemon.layout.machine(&key))
+            .ok_or_else(|| Refusal::not_found(format!("no panic of {name} is on record")))?;
         return Ok(text.into_response());
     }
-    let answer = verbs::ask(&daemon, &namespace, &name, Verb::Dmesg { tail_bytes: query.tail }).await?;
-    let text = answer.as_str().or_else(|| answer["text"].as_str()).unwrap_or_default().to_owned();
+    let answer = verbs::ask(
+        &daemon,
+        &namespace,
+        &name,
+        Verb::Dmesg {
+            tail_bytes: query.tail,
+        },
+    )
+    .await?;
+    let text = answer
+        .as_str()
+        .or_else(|| answer["text"].as_str())
+        .unwrap_or_default()
+        .to_owned();
     Ok(text.into_response())
 }
 
@@ -76,7 +93,14 @@ pub(super) async fn logs(
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Refusal> {
     let key = Key::new(Kind::VirtualMachineInstance, &namespace, &name);
-    let file = serial_log::open(&daemon.layout.machine(&key).run())
-        .map_err(|error| Refusal::not_found(format!("the serial console of {name} has said nothing yet ({error})")))?;
-    Ok(Response::new(Body::from_stream(serial_log::stream(file, query.tail, query.follow))))
+    let file = serial_log::open(&daemon.layout.machine(&key).run()).map_err(|error| {
+        Refusal::not_found(format!(
+            "the serial console of {name} has said nothing yet ({error})"
+        ))
+    })?;
+    Ok(Response::new(Body::from_stream(serial_log::stream(
+        file,
+        query.tail,
+        query.follow,
+    ))))
 }

@@ -32,10 +32,20 @@ pub(super) struct Manifest {
 }
 
 /// Checks all and applies all, or nothing.
-pub(super) async fn apply(State(daemon): State<Arc<Daemon>>, Json(request): Json<Apply>) -> Result<Json<Value>, Refusal> {
-    let texts: Vec<(String, Option<PathBuf>, String)> = request.manifests.into_iter().map(|m| (m.name, None, m.text)).collect();
+pub(super) async fn apply(
+    State(daemon): State<Arc<Daemon>>,
+    Json(request): Json<Apply>,
+) -> Result<Json<Value>, Refusal> {
+    let texts: Vec<(String, Option<PathBuf>, String)> = request
+        .manifests
+        .into_iter()
+        .map(|m| (m.name, None, m.text))
+        .collect();
     let documents = manifest::parse(&texts).map_err(|problems| Refusal::invalid(&problems))?;
-    let warnings: Vec<String> = documents.iter().flat_map(|document| document.warnings.clone()).collect();
+    let warnings: Vec<String> = documents
+        .iter()
+        .flat_map(|document| document.warnings.clone())
+        .collect();
     let results = if request.dry_run {
         documents.iter().map(|document| json!({"kind": document.key.kind, "namespace": document.key.namespace, "name": document.key.name, "outcome": "checked"})).collect()
     } else {
@@ -46,7 +56,8 @@ pub(super) async fn apply(State(daemon): State<Arc<Daemon>>, Json(request): Json
 
 /// Which objects a manifest names.
 pub(super) async fn keys(Json(request): Json<Manifest>) -> Result<Json<Value>, Refusal> {
-    let documents = manifest::read(&request.name, None, &request.text).map_err(|problems| Refusal::invalid(&problems))?;
+    let documents = manifest::read(&request.name, None, &request.text)
+        .map_err(|problems| Refusal::invalid(&problems))?;
     let items: Vec<_> = documents.iter().map(|document| &document.key).collect();
     Ok(Json(json!({"items": items})))
 }
@@ -63,10 +74,20 @@ pub(super) async fn list(State(daemon): State<Arc<Daemon>>) -> Json<Value> {
 }
 
 /// One object.
-pub(super) async fn get(State(daemon): State<Arc<Daemon>>, Path((kind, namespace, name)): Path<(String, String, String)>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn get(
+    State(daemon): State<Arc<Daemon>>,
+    Path((kind, namespace, name)): Path<(String, String, String)>,
+) -> Result<Json<Value>, Refusal> {
     let key = key(&kind, &namespace, &name)?;
-    let stored = daemon.store.get(&key).ok_or_else(|| Refusal::not_found(format!("{key} not found")))?;
-    Ok(Json(summary::with_summary(&daemon.store, &key, stored.object)))
+    let stored = daemon
+        .store
+        .get(&key)
+        .ok_or_else(|| Refusal::not_found(format!("{key} not found")))?;
+    Ok(Json(summary::with_summary(
+        &daemon.store,
+        &key,
+        stored.object,
+    )))
 }
 
 /// What to delete besides the object.
@@ -88,11 +109,18 @@ pub(super) async fn delete(
 }
 
 /// Events of an object, those of a VM's instance among them.
-pub(super) async fn events(State(daemon): State<Arc<Daemon>>, Path((kind, namespace, name)): Path<(String, String, String)>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn events(
+    State(daemon): State<Arc<Daemon>>,
+    Path((kind, namespace, name)): Path<(String, String, String)>,
+) -> Result<Json<Value>, Refusal> {
     let key = key(&kind, &namespace, &name)?;
     let mut items = daemon.events.of(&key);
     if key.kind == Kind::VirtualMachine {
-        items.extend(daemon.events.of(&key.with_kind(Kind::VirtualMachineInstance)));
+        items.extend(
+            daemon
+                .events
+                .of(&key.with_kind(Kind::VirtualMachineInstance)),
+        );
         items.sort_by(|a, b| a.last.cmp(&b.last));
     }
     Ok(Json(json!({"items": items})))
@@ -113,14 +141,24 @@ pub(super) struct DownRequest {
 }
 
 /// Stops everything and ends the daemon; the answer says what goes on, line by line, and ends with the daemon.
-pub(super) async fn down(State(daemon): State<Arc<Daemon>>, Json(request): Json<DownRequest>) -> Response {
-    let lines = daemon.shut_down(Shutdown { delete: request.delete, volumes: request.volumes });
-    let stream = futures::StreamExt::map(tokio_stream::wrappers::ReceiverStream::new(lines), |line| Ok::<_, std::convert::Infallible>(line + "\n"));
+pub(super) async fn down(
+    State(daemon): State<Arc<Daemon>>,
+    Json(request): Json<DownRequest>,
+) -> Response {
+    let lines = daemon.shut_down(Shutdown {
+        delete: request.delete,
+        volumes: request.volumes,
+    });
+    let stream =
+        futures::StreamExt::map(tokio_stream::wrappers::ReceiverStream::new(lines), |line| {
+            Ok::<_, std::convert::Infallible>(line + "\n")
+        });
     Response::new(Body::from_stream(stream))
 }
 
 /// A key from the parts of a path.
 pub(super) fn key(kind: &str, namespace: &str, name: &str) -> Result<Key, Refusal> {
-    let kind = Kind::parse(kind).ok_or_else(|| Refusal::not_found(format!("kind {kind:?} is not known here")))?;
+    let kind = Kind::parse(kind)
+        .ok_or_else(|| Refusal::not_found(format!("kind {kind:?} is not known here")))?;
     Ok(Key::new(kind, namespace, name))
 }

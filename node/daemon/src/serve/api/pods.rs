@@ -32,11 +32,28 @@ pub(super) async fn logs(
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Refusal> {
     let key = Key::new(Kind::Pod, &namespace, &name);
-    let stored = daemon.store.get(&key).ok_or_else(|| Refusal::not_found(format!("{key} not found")))?;
-    let pods = daemon.pods.as_ref().map_err(|reason| Refusal::failed(reason.clone()))?;
-    let (spec, _) = PodSpec::parse(&stored.object).map_err(|invalid| Refusal::failed(invalid.to_string()))?;
-    let options = LogOptions { follow: query.follow, tail: query.tail, ..LogOptions::default() };
-    let lines = pods.runtime.logs(&spec, query.container.as_deref(), options).map_err(|error| Refusal::not_found(error.chain()))?;
-    let bytes = lines.map(move |line| line.map(|line| Bytes::from(line.render(query.timestamps) + "\n")).map_err(|error| std::io::Error::other(error.chain())));
+    let stored = daemon
+        .store
+        .get(&key)
+        .ok_or_else(|| Refusal::not_found(format!("{key} not found")))?;
+    let pods = daemon
+        .pods
+        .as_ref()
+        .map_err(|reason| Refusal::failed(reason.clone()))?;
+    let (spec, _) =
+        PodSpec::parse(&stored.object).map_err(|invalid| Refusal::failed(invalid.to_string()))?;
+    let options = LogOptions {
+        follow: query.follow,
+        tail: query.tail,
+        ..LogOptions::default()
+    };
+    let lines = pods
+        .runtime
+        .logs(&spec, query.container.as_deref(), options)
+        .map_err(|error| Refusal::not_found(error.chain()))?;
+    let bytes = lines.map(move |line| {
+        line.map(|line| Bytes::from(line.render(query.timestamps) + "\n"))
+            .map_err(|error| std::io::Error::other(error.chain()))
+    });
     Ok(Response::new(Body::from_stream(bytes)))
 }

@@ -39,7 +39,17 @@ pub(super) async fn console(
     Query(query): Query<ConsoleQuery>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    attach(&daemon, &namespace, &name, Stream::Serial { replay: query.replay, read_only: query.read_only }, request).await
+    attach(
+        &daemon,
+        &namespace,
+        &name,
+        Stream::Serial {
+            replay: query.replay,
+            read_only: query.read_only,
+        },
+        request,
+    )
+    .await
 }
 
 /// Screen.
@@ -49,7 +59,16 @@ pub(super) async fn vnc(
     Query(query): Query<ConsoleQuery>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    attach(&daemon, &namespace, &name, Stream::Vnc { read_only: query.read_only }, request).await
+    attach(
+        &daemon,
+        &namespace,
+        &name,
+        Stream::Vnc {
+            read_only: query.read_only,
+        },
+        request,
+    )
+    .await
 }
 
 /// A port of a guest.
@@ -68,33 +87,67 @@ pub(super) async fn pod_port(
     Path((namespace, name, port)): Path<(String, String, u16)>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    forward(&daemon, &Key::new(Kind::Pod, &namespace, &name), port, request).await
+    forward(
+        &daemon,
+        &Key::new(Kind::Pod, &namespace, &name),
+        port,
+        request,
+    )
+    .await
 }
 
-async fn attach(daemon: &Arc<Daemon>, namespace: &str, name: &str, stream: Stream, request: Request) -> Result<Response, Refusal> {
+async fn attach(
+    daemon: &Arc<Daemon>,
+    namespace: &str,
+    name: &str,
+    stream: Stream,
+    request: Request,
+) -> Result<Response, Refusal> {
     let run = verbs::running(daemon, namespace, name)?;
-    let (guest, first) = launcher::attach(&run, stream).await.map_err(|error| Refusal::bad_request(catamaran_client::chain(&error)))?;
+    let (guest, first) = launcher::attach(&run, stream)
+        .await
+        .map_err(|error| Refusal::bad_request(catamaran_client::chain(&error)))?;
     splice(daemon, request, guest, first)
 }
 
-async fn forward(daemon: &Arc<Daemon>, key: &Key, port: u16, request: Request) -> Result<Response, Refusal> {
-    let stored = daemon.store.get(key).ok_or_else(|| Refusal::not_found(format!("{key} not found")))?;
+async fn forward(
+    daemon: &Arc<Daemon>,
+    key: &Key,
+    port: u16,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let stored = daemon
+        .store
+        .get(key)
+        .ok_or_else(|| Refusal::not_found(format!("{key} not found")))?;
     let address: IpAddr = summary::addresses(&stored.object)
         .first()
         .and_then(|address| address.parse().ok())
         .ok_or_else(|| Refusal::bad_request(format!("{key} has no address yet")))?;
-    let target = TcpStream::connect((address, port)).await.map_err(|error| Refusal::bad_request(format!("port {port} of {key}: {error}")))?;
+    let target = TcpStream::connect((address, port))
+        .await
+        .map_err(|error| Refusal::bad_request(format!("port {port} of {key}: {error}")))?;
     splice(daemon, request, target, Vec::new())
 }
 
 /// Answers `101`; once the client has switched, copies between it and `other`, which has said `first` already.
-fn splice<T>(daemon: &Arc<Daemon>, request: Request, mut other: T, first: Vec<u8>) -> Result<Response, Refusal>
+fn splice<T>(
+    daemon: &Arc<Daemon>,
+    request: Request,
+    mut other: T,
+    first: Vec<u8>,
+) -> Result<Response, Refusal>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let wanted = request.headers().get(UPGRADE).is_some_and(|word| word == STREAM);
+    let wanted = request
+        .headers()
+        .get(UPGRADE)
+        .is_some_and(|word| word == STREAM);
     if !wanted {
-        return Err(Refusal::bad_request(format!("this path is a stream: ask with `Upgrade: {STREAM}`")));
+        return Err(Refusal::bad_request(format!(
+            "this path is a stream: ask with `Upgrade: {STREAM}`"
+        )));
     }
     let upgrade = hyper::upgrade::on(request);
     daemon.streams.spawn(async move {
