@@ -105,6 +105,8 @@ pub enum DomainEnd {
     Crashed,
     /// The guest's kernel panicked.
     Panicked,
+    /// It was stopped since its liveness probe failed.
+    Unhealthy,
     /// The hypervisor is gone and left no record of a shutdown.
     Vanished,
     /// It never came up.
@@ -123,7 +125,11 @@ impl DomainEnd {
                 grace_seconds: 1..,
             } => Phase::Failed,
             Self::Destroyed { .. } => Phase::Succeeded,
-            Self::Crashed | Self::Panicked | Self::Vanished | Self::NeverStarted => Phase::Failed,
+            Self::Crashed
+            | Self::Panicked
+            | Self::Unhealthy
+            | Self::Vanished
+            | Self::NeverStarted => Phase::Failed,
         }
     }
 }
@@ -160,6 +166,7 @@ mod tests {
             ),
             (DomainEnd::Crashed, Phase::Failed),
             (DomainEnd::Panicked, Phase::Failed),
+            (DomainEnd::Unhealthy, Phase::Failed),
             (DomainEnd::Vanished, Phase::Failed),
             (DomainEnd::NeverStarted, Phase::Failed),
         ] {

@@ -26,7 +26,7 @@ pub enum ProbeAction {
         port: u16,
         /// Path, `/` by default.
         path: String,
-        /// Host header; `None` = the guest's address.
+        /// Where, if not at the guest's address. Virtual hosts go into `headers`.
         host: Option<String>,
         /// HTTPS (certificate not checked).
         tls: bool,
@@ -37,6 +37,8 @@ pub enum ProbeAction {
     TcpSocket {
         /// Port.
         port: u16,
+        /// Where, if not at the guest's address.
+        host: Option<String>,
     },
     /// A command run by the guest agent ends with 0.
     Exec {

@@ -11,6 +11,7 @@ pub mod config;
 pub mod error;
 pub mod launcher;
 pub mod network;
+pub mod probes;
 pub mod progress;
 pub mod record;
 pub mod start;

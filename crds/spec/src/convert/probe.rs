@@ -109,6 +109,7 @@ fn action(
                 &path.child("tcpSocket").child("port"),
                 faults,
             )?,
+            host: tcp.host.clone().filter(|h| !h.is_empty()),
         });
     }
     let http = wire.http_get.as_ref()?;

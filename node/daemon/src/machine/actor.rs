@@ -29,6 +29,7 @@ use crate::machine::adopt::{self, Found};
 use crate::machine::cgroup::{Cgroup, Dead};
 use crate::machine::error::StartError;
 use crate::machine::launcher::{self, Launcher};
+use crate::machine::probes::Probes;
 use crate::machine::record;
 use crate::machine::start::{self, Start};
 use crate::machine::{network, status};
@@ -65,6 +66,8 @@ pub struct Actor {
     retry_at: Option<Instant>,
     failure: Option<(&'static str, String)>,
     stop: Option<(u32, Instant)>,
+    /// Why the run is being ended: its liveness probe has failed.
+    unhealthy: Option<String>,
 }
 
 #[derive(Debug)]
@@ -81,6 +84,7 @@ enum Run {
 struct Live {
     plan: Plan,
     connection: Option<Connection>,
+    probes: Probes,
 }
 
 #[derive(Debug)]
@@ -134,6 +138,7 @@ pub async fn run(daemon: Arc<Daemon>, machine: Key) -> Key {
         retry_at: None,
         failure: None,
         stop: None,
+        unhealthy: None,
     };
     let (mut changes, mut stopping) = (daemon.store.subscribe(), daemon.stopping());
     loop {
@@ -179,9 +184,10 @@ impl Run {
                 }
             }
             Self::Live(live) => match &mut live.connection {
-                Some(connection) => {
-                    let _ = connection.reports.changed().await;
-                }
+                Some(connection) => tokio::select! {
+                    _ = connection.reports.changed() => {}
+                    () = live.probes.changed() => {}
+                },
                 None => tokio::time::sleep(REDIAL).await,
             },
             Self::Unknown | Self::Dead(_) => std::future::pending().await,
@@ -247,6 +253,7 @@ impl Actor {
                 self.run = Run::Live(Box::new(Live {
                     plan: *plan,
                     connection: None,
+                    probes: Probes::default(),
                 }));
             }
             Found::Dead { proof, was_started } => {
@@ -398,6 +405,7 @@ impl Actor {
         match std::mem::replace(&mut self.run, Run::Unknown) {
             Run::Dead(proof) => {
                 self.stop = None;
+                self.unhealthy = None;
                 self.run = Run::Dead(proof);
                 self.dead(stored, &view, leaving, down, again).await
             }
@@ -521,6 +529,7 @@ impl Actor {
                 self.run = Run::Live(Box::new(Live {
                     plan,
                     connection: None,
+                    probes: Probes::default(),
                 }));
             }
             Err(error) => {
@@ -578,6 +587,15 @@ impl Actor {
             .as_ref()
             .map(|connection| connection.launcher.clone());
         let plan = live.plan.clone();
+        let mut ready = None;
+        if let Some(report) = &report {
+            let health = live
+                .probes
+                .follow(&self.daemon, &self.machine, &report.state);
+            ready = health.ready;
+            self.unhealthy = health.failed;
+        }
+        let leaving = leaving || self.unhealthy.is_some();
         self.run = Run::Live(live);
         let Some(launcher) = launcher else {
             return Ok(Next::At(again));
@@ -603,7 +621,7 @@ impl Actor {
                         .await?;
                     return Ok(Next::At(again));
                 }
-                _ => status::report(&self.daemon, &self.machine, &report)?,
+                _ => status::report(&self.daemon, &self.machine, &report, ready)?,
             }
         }
         if leaving {
@@ -710,6 +728,12 @@ impl Actor {
 
     /// The run is over.
     fn end(&mut self, end: DomainEnd, words: &str) -> Result<(), StartError> {
+        // However politely it went: a guest that was stopped for its health has failed.
+        let unhealthy = self.unhealthy.take();
+        let (end, words) = match &unhealthy {
+            Some(why) => (DomainEnd::Unhealthy, why.as_str()),
+            None => (end, words),
+        };
         let phase = end.phase();
         if phase == Phase::Failed {
             self.daemon.events.warning(&self.machine, "Stopped", words);

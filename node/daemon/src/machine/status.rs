@@ -144,7 +144,7 @@ fn restart_required(input: &VmStatus<'_>) -> bool {
 /// # Errors
 /// When the store can't be written.
 pub fn phase(store: &Store, key: &Key, phase: Phase) -> Result<(), StartError> {
-    edit(store, key, |status| enter(status, phase))
+    edit(store, key, |status| enter(status, phase, None))
 }
 
 /// The run is over.
@@ -153,7 +153,7 @@ pub fn phase(store: &Store, key: &Key, phase: Phase) -> Result<(), StartError> {
 /// When the store can't be written.
 pub fn ended(store: &Store, key: &Key, phase: Phase, words: &str) -> Result<(), StartError> {
     edit(store, key, |status| {
-        enter(status, phase);
+        enter(status, phase, None);
         status.reason = Some(words.to_owned());
         status.interfaces.clear();
         status
@@ -230,11 +230,16 @@ pub fn hardware(daemon: &Daemon, key: &Key, plan: &Plan) -> Result<(), StartErro
     })
 }
 
-/// What the launcher says.
+/// What the launcher says; `ready` is what the readiness probe says, `None` without one.
 ///
 /// # Errors
 /// When the store can't be written.
-pub fn report(daemon: &Daemon, key: &Key, report: &VmReport) -> Result<(), StartError> {
+pub fn report(
+    daemon: &Daemon,
+    key: &Key,
+    report: &VmReport,
+    ready: Option<bool>,
+) -> Result<(), StartError> {
     let (phase, paused) = match &report.state {
         VmState::Running | VmState::Stopping => (Some(Phase::Running), None),
         VmState::Paused { reason } => (Some(Phase::Running), Some(*reason)),
@@ -246,7 +251,7 @@ pub fn report(daemon: &Daemon, key: &Key, report: &VmReport) -> Result<(), Start
     edit(&daemon.store, key, |status| {
         if let Some(phase) = phase {
             entered = status.phase.as_deref() != Some(phase.as_str());
-            enter(status, phase);
+            enter(status, phase, ready);
         }
         match paused.map(pause_words) {
             Some((reason, message)) => set_instance_condition(
@@ -286,11 +291,6 @@ pub fn report(daemon: &Daemon, key: &Key, report: &VmReport) -> Result<(), Start
                 .conditions
                 .retain(|condition| condition.type_ != "AgentConnected"),
         }
-        let ready = status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == "ProbeReady")
-            .map(|condition| condition.status == "True");
         let (holds, reason, message) = instance_ready(
             Phase::parse(status.phase.as_deref()),
             paused.is_some(),
@@ -318,37 +318,6 @@ pub fn report(daemon: &Daemon, key: &Key, report: &VmReport) -> Result<(), Start
     Ok(())
 }
 
-/// Condition of the readiness probe, kept beside the peer's conditions until `Ready` is made of it.
-///
-/// # Errors
-/// When the store can't be written.
-pub fn probe_ready(store: &Store, key: &Key, ready: bool) -> Result<(), StartError> {
-    edit(store, key, |status| {
-        set_instance_condition(
-            &mut status.conditions,
-            "ProbeReady",
-            ConditionStatus::of(ready),
-            "",
-            "",
-            seconds(),
-        );
-        let paused = status
-            .conditions
-            .iter()
-            .any(|condition| condition.type_ == "Paused" && condition.status == "True");
-        let (holds, reason, message) =
-            instance_ready(Phase::parse(status.phase.as_deref()), paused, Some(ready));
-        set_instance_condition(
-            &mut status.conditions,
-            "Ready",
-            holds,
-            reason,
-            message,
-            seconds(),
-        );
-    })
-}
-
 fn pause_words(reason: PauseReason) -> (&'static str, &'static str) {
     match reason {
         PauseReason::User => ("PausedByUser", "VMI was paused by user"),
@@ -368,7 +337,7 @@ fn pause_words(reason: PauseReason) -> (&'static str, &'static str) {
     }
 }
 
-fn enter(status: &mut VirtualMachineInstanceStatus, phase: Phase) {
+fn enter(status: &mut VirtualMachineInstanceStatus, phase: Phase, ready: Option<bool>) {
     if status.phase.as_deref() == Some(phase.as_str()) {
         return;
     }
@@ -384,7 +353,7 @@ fn enter(status: &mut VirtualMachineInstanceStatus, phase: Phase) {
         .conditions
         .iter()
         .any(|condition| condition.type_ == "Paused");
-    let (holds, reason, message) = instance_ready(phase, paused, None);
+    let (holds, reason, message) = instance_ready(phase, paused, ready);
     set_instance_condition(
         &mut status.conditions,
         "Ready",
