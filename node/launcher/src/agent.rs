@@ -27,11 +27,17 @@ const TEXT_MAX: usize = 256;
 /// # Errors
 /// When it does not answer at all.
 pub async fn look(control: &Control) -> Result<AgentInfo, HypervisorError> {
-    let ask = async |command: &str| control.agent(&json!({ "execute": command }), PATIENCE).await;
+    let ask = async |command: &str| {
+        control
+            .agent(&json!({ "execute": command }), PATIENCE)
+            .await
+    };
     let info = ask("guest-info").await?;
     let hostname = ask("guest-get-host-name").await.unwrap_or_default();
     let os = ask("guest-get-osinfo").await.unwrap_or_default();
-    let interfaces = ask("guest-network-get-interfaces").await.unwrap_or_default();
+    let interfaces = ask("guest-network-get-interfaces")
+        .await
+        .unwrap_or_default();
     Ok(AgentInfo {
         version: text(&info["version"]),
         hostname: text(&hostname["host-name"]),
@@ -62,7 +68,8 @@ pub async fn grant(control: &Control, access: &[AgentAccess], places: &Places) -
 }
 
 fn commands(access: &AgentAccess, places: &Places) -> Result<Vec<(String, Value)>, String> {
-    let read = |folder: &str| read_folder(&places.resolve(folder)).map_err(|error| error.to_string());
+    let read =
+        |folder: &str| read_folder(&places.resolve(folder)).map_err(|error| error.to_string());
     Ok(match access {
         AgentAccess::SshKeys { folder, users } => {
             let files = read(folder)?;
@@ -84,9 +91,11 @@ fn commands(access: &AgentAccess, places: &Places) -> Result<Vec<(String, Value)
         AgentAccess::Passwords { folder } => read(folder)?
             .into_iter()
             .map(|(user, password)| {
-                let password = base64::engine::general_purpose::STANDARD.encode(password.trim_end_matches('\n'));
+                let password = base64::engine::general_purpose::STANDARD
+                    .encode(password.trim_end_matches('\n'));
                 let arguments = json!({ "username": user, "password": password, "crypted": false });
-                let command = json!({ "execute": "guest-set-user-password", "arguments": arguments });
+                let command =
+                    json!({ "execute": "guest-set-user-password", "arguments": arguments });
                 (format!("the password of {user}"), command)
             })
             .collect(),
@@ -95,13 +104,25 @@ fn commands(access: &AgentAccess, places: &Places) -> Result<Vec<(String, Value)
 
 fn text(value: &Value) -> String {
     let text = value.as_str().unwrap_or_default();
-    text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect()
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(TEXT_MAX)
+        .collect()
 }
 
 /// The short texts of an object; nothing nested.
 fn short_object(value: &Value) -> Value {
-    let fields = value.as_object().into_iter().flatten().filter(|(_, value)| value.is_string()).take(32);
-    Value::Object(fields.map(|(name, value)| (name.chars().take(64).collect(), text(value).into())).collect())
+    let fields = value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| value.is_string())
+        .take(32);
+    Value::Object(
+        fields
+            .map(|(name, value)| (name.chars().take(64).collect(), text(value).into()))
+            .collect(),
+    )
 }
 
 fn read_interfaces(value: &Value) -> Vec<GuestInterface> {
@@ -117,7 +138,9 @@ fn read_interfaces(value: &Value) -> Vec<GuestInterface> {
             .collect(),
     };
     let all = value.as_array().into_iter().flatten().take(INTERFACES_MAX);
-    all.map(read).filter(|interface| interface.name != "lo").collect()
+    all.map(read)
+        .filter(|interface| interface.name != "lo")
+        .collect()
 }
 
 #[cfg(test)]
@@ -134,14 +157,20 @@ mod tests {
         let interfaces = read_interfaces(&many.into());
         assert_eq!(interfaces.len(), INTERFACES_MAX);
         assert_eq!(interfaces[0].mac, "52:54:00:aa:00:01");
-        assert_eq!(interfaces[0].addresses, ["10.0.2.2".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            interfaces[0].addresses,
+            ["10.0.2.2".parse::<IpAddr>().unwrap()]
+        );
     }
 
     #[test]
     fn a_lying_agent_is_cut_short() {
         assert_eq!(text(&"x".repeat(10_000).into()).len(), TEXT_MAX);
         assert_eq!(text(&"a\x1b[31mb".into()), "a[31mb");
-        assert_eq!(short_object(&json!({ "a": { "deep": 1 }, "name": "Debian" })), json!({ "name": "Debian" }));
+        assert_eq!(
+            short_object(&json!({ "a": { "deep": 1 }, "name": "Debian" })),
+            json!({ "name": "Debian" })
+        );
         assert!(read_interfaces(&json!("nonsense")).is_empty());
     }
 
@@ -149,7 +178,9 @@ mod tests {
     fn a_password_is_named_by_its_user_only() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("root"), "secret\n").unwrap();
-        let access = AgentAccess::Passwords { folder: dir.path().display().to_string() };
+        let access = AgentAccess::Passwords {
+            folder: dir.path().display().to_string(),
+        };
         let commands = commands(&access, &Places::default()).unwrap();
         assert_eq!(commands[0].0, "the password of root");
         assert_eq!(commands[0].1["arguments"]["password"], "c2VjcmV0");

@@ -52,7 +52,9 @@ pub async fn run(mut passed: mpsc::Receiver<Serve>) {
 fn start(servers: &mut JoinSet<()>, config: &Arc<DhcpServe>, kind: &str, socket: OwnedFd) {
     // The raw socket of ICMPv6 too is sent to and received from like a datagram socket, with port 0.
     let socket = std::net::UdpSocket::from(socket);
-    let socket = socket.set_nonblocking(true).and_then(|()| UdpSocket::from_std(socket));
+    let socket = socket
+        .set_nonblocking(true)
+        .and_then(|()| UdpSocket::from_std(socket));
     let (socket, config) = match socket {
         Ok(socket) => (socket, Arc::clone(config)),
         Err(error) => {
@@ -65,24 +67,37 @@ fn start(servers: &mut JoinSet<()>, config: &Arc<DhcpServe>, kind: &str, socket:
             servers.spawn(async move {
                 serve(&socket, |packet, _| {
                     let answer = v4::answer(&config, packet)?;
-                    Some((answer.bytes, SocketAddrV4::new(answer.to, v4::CLIENT_PORT).into()))
+                    Some((
+                        answer.bytes,
+                        SocketAddrV4::new(answer.to, v4::CLIENT_PORT).into(),
+                    ))
                 })
                 .await;
             });
         }
         "dhcp6" => {
             servers.spawn(async move {
-                serve(&socket, |packet, from| Some((v6::answer(&config, packet)?, from))).await;
+                serve(&socket, |packet, from| {
+                    Some((v6::answer(&config, packet)?, from))
+                })
+                .await;
             });
         }
         "ra" => {
             servers.spawn(async move { advertise(&socket, &config).await });
         }
-        _ => tracing::warn!(kind, device = config.device, "an unknown kind of network socket is not served"),
+        _ => tracing::warn!(
+            kind,
+            device = config.device,
+            "an unknown kind of network socket is not served"
+        ),
     }
 }
 
-async fn serve(socket: &UdpSocket, answer: impl Fn(&[u8], SocketAddr) -> Option<(Vec<u8>, SocketAddr)>) {
+async fn serve(
+    socket: &UdpSocket,
+    answer: impl Fn(&[u8], SocketAddr) -> Option<(Vec<u8>, SocketAddr)>,
+) {
     let mut budget = Budget::default();
     loop {
         let (packet, from) = receive(socket).await;
@@ -97,8 +112,15 @@ async fn serve(socket: &UdpSocket, answer: impl Fn(&[u8], SocketAddr) -> Option<
 
 /// Answers solicitations and, as RFC 4861 wants, speaks up now and then by itself.
 async fn advertise(socket: &UdpSocket, config: &DhcpServe) {
-    let all_nodes = SocketAddrV6::new(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 0, 0, config.device_index);
-    let Some(message) = advert::advertisement(config) else { return };
+    let all_nodes = SocketAddrV6::new(
+        Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
+        0,
+        0,
+        config.device_index,
+    );
+    let Some(message) = advert::advertisement(config) else {
+        return;
+    };
     let mut budget = Budget::default();
     // A guest that has its own RA state across our restart gets it at once.
     let mut next = tokio::time::Instant::now();
@@ -137,7 +159,10 @@ struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { left: ANSWERS_A_SECOND, second: tokio::time::Instant::now() }
+        Self {
+            left: ANSWERS_A_SECOND,
+            second: tokio::time::Instant::now(),
+        }
     }
 }
 
@@ -164,7 +189,9 @@ fn domain_names(names: &[String]) -> Vec<u8> {
     for name in names {
         let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        let good = labels.iter().all(|label| (1..=63).contains(&label.len()) && label.bytes().all(plain));
+        let good = labels
+            .iter()
+            .all(|label| (1..=63).contains(&label.len()) && label.bytes().all(plain));
         if good && bytes.len() + name.len() + 2 <= 255 {
             for label in labels {
                 bytes.push(u8::try_from(label.len()).unwrap_or_default());
@@ -177,17 +204,25 @@ fn domain_names(names: &[String]) -> Vec<u8> {
 }
 
 fn v4_servers(config: &DhcpServe) -> Vec<Ipv4Addr> {
-    config.dns.iter().filter_map(|ip| match ip {
-        std::net::IpAddr::V4(ip) => Some(*ip),
-        std::net::IpAddr::V6(_) => None,
-    }).collect()
+    config
+        .dns
+        .iter()
+        .filter_map(|ip| match ip {
+            std::net::IpAddr::V4(ip) => Some(*ip),
+            std::net::IpAddr::V6(_) => None,
+        })
+        .collect()
 }
 
 fn v6_servers(config: &DhcpServe) -> Vec<Ipv6Addr> {
-    config.dns.iter().filter_map(|ip| match ip {
-        std::net::IpAddr::V6(ip) => Some(*ip),
-        std::net::IpAddr::V4(_) => None,
-    }).collect()
+    config
+        .dns
+        .iter()
+        .filter_map(|ip| match ip {
+            std::net::IpAddr::V6(ip) => Some(*ip),
+            std::net::IpAddr::V4(_) => None,
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -219,12 +254,18 @@ mod tests {
 
     #[test]
     fn names_are_written_as_labels_and_bad_ones_left_out() {
-        assert_eq!(domain_names(&["a.bc.".into(), "..".into()]), [1, b'a', 2, b'b', b'c', 0]);
+        assert_eq!(
+            domain_names(&["a.bc.".into(), "..".into()]),
+            [1, b'a', 2, b'b', b'c', 0]
+        );
     }
 
     #[test]
     fn sockets_that_are_passed_later_replace_the_first_ones() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let (sender, passed) = mpsc::channel(1);
             let mut tasks = JoinSet::new();
@@ -232,12 +273,17 @@ mod tests {
             let mut config = example();
             config.sockets = vec!["dhcp6".into()];
             let client = std::net::UdpSocket::bind("[::1]:0").unwrap();
-            client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            client
+                .set_read_timeout(Some(Duration::from_secs(10)))
+                .unwrap();
             for hostname in ["one", "two"] {
                 config.hostname = hostname.into();
                 let server = std::net::UdpSocket::bind("[::1]:0").unwrap();
                 let address = server.local_addr().unwrap();
-                sender.send(vec![(config.clone(), vec![server.into()])]).await.unwrap();
+                sender
+                    .send(vec![(config.clone(), vec![server.into()])])
+                    .await
+                    .unwrap();
                 let question = v6::tests::solicit(&config);
                 let mine = client.try_clone().unwrap();
                 let answer = tokio::task::spawn_blocking(move || {

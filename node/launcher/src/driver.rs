@@ -23,9 +23,9 @@ use crate::hypervisor::{Control, DomainState, Event, Found, Press, Start};
 use crate::machine::{Effect, Input, Machine};
 use crate::places::Places;
 use crate::publish::Publisher;
-use crate::records;
 use crate::request_queue::{Request, Verdict};
 use crate::{agent, guest_log, prepare};
+use catamaran_sandbox::records;
 
 /// How often the guest agent is asked.
 const AGENT_EVERY: Duration = Duration::from_secs(30);
@@ -126,7 +126,14 @@ pub struct Parts {
 impl Driver {
     /// A driver of what an earlier launcher left, or of nothing yet.
     pub async fn resume(parts: Parts) -> Self {
-        let Parts { places, control, publisher, asks, events, viewers } = parts;
+        let Parts {
+            places,
+            control,
+            publisher,
+            asks,
+            events,
+            viewers,
+        } = parts;
         let mut driver = Self {
             machine: Machine::idle(records::now_ms()),
             plan: None,
@@ -159,7 +166,8 @@ impl Driver {
                 return failed;
             }
             let tick = self.machine.next_due().map(|due| {
-                tokio::time::Instant::now() + Duration::from_millis(due.saturating_sub(records::now_ms()))
+                tokio::time::Instant::now()
+                    + Duration::from_millis(due.saturating_sub(records::now_ms()))
             });
             let effects = tokio::select! {
                 Some(ask) = self.asks.recv() => self.ask(ask),
@@ -184,11 +192,16 @@ impl Driver {
 
     fn publish(&self) {
         let viewers = *self.viewers.borrow();
-        self.publisher.publish(&self.machine, self.agent.as_ref(), viewers, &self.warnings);
+        self.publisher
+            .publish(&self.machine, self.agent.as_ref(), viewers, &self.warnings);
     }
 
     fn ask(&mut self, ask: Ask) -> Vec<Effect> {
-        let Ask { request, plan, answer } = ask;
+        let Ask {
+            request,
+            plan,
+            answer,
+        } = ask;
         if let Some(plan) = &plan
             && self.plan.is_none()
         {
@@ -213,7 +226,9 @@ impl Driver {
                 }
                 match effects.first() {
                     // Somebody wants to know whether it worked.
-                    Some(Effect::Press(button)) if *button != Press::Destroy => self.waiting.push((*button, answer)),
+                    Some(Effect::Press(button)) if *button != Press::Destroy => {
+                        self.waiting.push((*button, answer))
+                    }
                     Some(Effect::SoftReboot) => self.waiting.push((Press::Reboot, answer)),
                     _ => {
                         let _ = answer.send(Ok(()));
@@ -228,7 +243,8 @@ impl Driver {
     /// Stored before anything is done with it: a launcher that is killed now goes on with it.
     fn take_plan(&mut self, plan: Box<Plan>) -> Result<(), String> {
         let file = self.places.plan();
-        records::store(&file, &plan).map_err(|error| format!("store the plan in {}: {error}", file.display()))?;
+        records::store(&file, &plan)
+            .map_err(|error| format!("store the plan in {}: {error}", file.display()))?;
         self.warnings.clear();
         self.plan = Some(plan);
         Ok(())
@@ -253,7 +269,8 @@ impl Driver {
     fn process_gone(&mut self) -> Vec<Effect> {
         self.qemu = None;
         let (pid, record) = (self.machine.pid, self.places.resolve(paths::EXITS));
-        self.tasks.spawn(async move { Done::Input(Input::ProcessGone(exit_of(pid, &record).await)) });
+        self.tasks
+            .spawn(async move { Done::Input(Input::ProcessGone(exit_of(pid, &record).await)) });
         Vec::new()
     }
 
@@ -279,14 +296,27 @@ impl Driver {
                 self.step(Input::Prepared(result.map(drop)))
             }
             Done::Pressed(button, result) => {
-                if let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == button) {
+                if let Some(at) = self
+                    .waiting
+                    .iter()
+                    .position(|(waiting, _)| *waiting == button)
+                {
                     let _ = self.waiting.remove(at).1.send(result.clone());
                 }
-                self.step(Input::Pressed(button, result.map_err(|error| error.message)))
+                self.step(Input::Pressed(
+                    button,
+                    result.map_err(|error| error.message),
+                ))
             }
             Done::Agent(info) => {
-                let pause = if info.is_some() { AGENT_EVERY } else { AGENT_RETRY };
-                self.agent_due = self.agent_connected.then(|| tokio::time::Instant::now() + pause);
+                let pause = if info.is_some() {
+                    AGENT_EVERY
+                } else {
+                    AGENT_RETRY
+                };
+                self.agent_due = self
+                    .agent_connected
+                    .then(|| tokio::time::Instant::now() + pause);
                 if info.is_some() && !self.granted {
                     self.granted = true;
                     self.grant_access();
@@ -305,11 +335,16 @@ impl Driver {
         }
     }
 
-    #[expect(deprecated, reason = "the safe constructor; an OwnedFd is not closed while it is registered")]
+    #[expect(
+        deprecated,
+        reason = "the safe constructor; an OwnedFd is not closed while it is registered"
+    )]
     fn watch(&mut self, pid: Option<i32>) {
         self.qemu = pid
             .and_then(rustix::process::Pid::from_raw)
-            .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK).ok())
+            .and_then(|pid| {
+                rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK).ok()
+            })
             .and_then(|fd| AsyncFd::with_interest(fd, tokio::io::Interest::READABLE).ok());
     }
 
@@ -318,7 +353,10 @@ impl Driver {
             tokio::time::sleep(SETTLED_AFTER).await;
             Done::Settled
         });
-        let started = Started { pid, time_ms: records::now_ms() };
+        let started = Started {
+            pid,
+            time_ms: records::now_ms(),
+        };
         if let Err(error) = records::store(&self.places.started(), &started) {
             tracing::error!(%error, "the start is not recorded");
         }
@@ -343,13 +381,24 @@ impl Driver {
                 return Vec::new();
             }
         };
-        let (name, generation, grace) = (plan.domain.clone(), plan.generation.clone(), plan.grace_period_seconds);
+        let (name, generation, grace) = (
+            plan.domain.clone(),
+            plan.generation.clone(),
+            plan.grace_period_seconds,
+        );
         self.machine.expect_plan(grace);
         self.plan = Some(plan);
-        let found = self.control.call(move |hypervisor| hypervisor.adopt(&name)).await;
-        let started = records::load::<Started>(&self.places.started()).ok().flatten();
+        let found = self
+            .control
+            .call(move |hypervisor| hypervisor.adopt(&name))
+            .await;
+        let started = records::load::<Started>(&self.places.started())
+            .ok()
+            .flatten();
         match found {
-            Ok(Some(Found { pid, state })) if pid.is_none_or(crate::sandbox::files::is_alive) => {
+            Ok(Some(Found { pid, state }))
+                if pid.is_none_or(catamaran_sandbox::sandbox::files::is_alive) =>
+            {
                 tracing::info!(pid, ?state, "a running machine is adopted");
                 self.record_start(pid);
                 let (machine, effects) = Machine::adopted(generation, grace, pid, state, now);
@@ -364,8 +413,13 @@ impl Driver {
             // libvirt lists a machine whose QEMU has died for some seconds more.
             Ok(_) => match started {
                 Some(started) => {
-                    let (mut machine, _) =
-                        Machine::adopted(generation, grace, started.pid, DomainState::Running, started.time_ms);
+                    let (mut machine, _) = Machine::adopted(
+                        generation,
+                        grace,
+                        started.pid,
+                        DomainState::Running,
+                        started.time_ms,
+                    );
                     let how = exit_of(started.pid, &self.places.resolve(paths::EXITS)).await;
                     let mut effects = machine.step(Input::ProcessGone(how), now);
                     effects.extend(machine.step(Input::Tick, u64::MAX / 2));
@@ -377,7 +431,10 @@ impl Driver {
             },
             Err(error) => {
                 self.machine.generation = Some(generation);
-                self.machine.step(Input::Prepared(Err(format!("look for the machine: {error}"))), now)
+                self.machine.step(
+                    Input::Prepared(Err(format!("look for the machine: {error}"))),
+                    now,
+                )
             }
         }
     }
@@ -391,7 +448,8 @@ impl Driver {
                 Effect::SoftReboot => self.soft_reboot(),
                 Effect::Save => self.save(),
                 Effect::LookForSpace(file) => {
-                    self.tasks.spawn_blocking(move || Done::Input(Input::Space(has_space(&file))));
+                    self.tasks
+                        .spawn_blocking(move || Done::Input(Input::Space(has_space(&file))));
                 }
                 Effect::KeepLog => self.keep_log(),
                 Effect::RecordEnd => self.record_end(),
@@ -400,7 +458,9 @@ impl Driver {
     }
 
     fn prepare(&mut self) {
-        let Some(steps) = self.plan.as_ref().map(|plan| plan.prepare.clone()) else { return };
+        let Some(steps) = self.plan.as_ref().map(|plan| plan.prepare.clone()) else {
+            return;
+        };
         let places = self.places.clone();
         self.tasks.spawn_blocking(move || {
             Done::Prepared(prepare::run(&steps, &places).map_err(|error| error.to_string()))
@@ -408,16 +468,28 @@ impl Driver {
     }
 
     fn start(&mut self) {
-        let Some(plan) = self.plan.clone() else { return };
+        let Some(plan) = self.plan.clone() else {
+            return;
+        };
         let control = self.control.clone();
         let from = self.saved_memory(&plan);
         self.tasks.spawn(async move {
             let start = async |from: Option<PathBuf>| {
                 let plan = plan.clone();
                 let start = control.call(move |hypervisor| {
-                    let Plan { domain, domain_xml, start_paused, .. } = &*plan;
+                    let Plan {
+                        domain,
+                        domain_xml,
+                        start_paused,
+                        ..
+                    } = &*plan;
                     let from = from.as_deref();
-                    hypervisor.start(Start { domain, xml: domain_xml, paused: *start_paused, from })
+                    hypervisor.start(Start {
+                        domain,
+                        xml: domain_xml,
+                        paused: *start_paused,
+                        from,
+                    })
                 });
                 start.await
             };
@@ -430,7 +502,11 @@ impl Driver {
                     result = start(None).await;
                 }
             }
-            Done::Input(Input::Started(result.map(|f| (f.pid, f.state)).map_err(|error| error.to_string())))
+            Done::Input(Input::Started(
+                result
+                    .map(|f| (f.pid, f.state))
+                    .map_err(|error| error.to_string()),
+            ))
         });
     }
 
@@ -444,7 +520,9 @@ impl Driver {
         if of == plan.generation.spec_digest && !self.fresh_disks {
             return Some(file);
         }
-        tracing::warn!("memory saved earlier belongs to another spec or other disks; it is removed");
+        tracing::warn!(
+            "memory saved earlier belongs to another spec or other disks; it is removed"
+        );
         let _ = std::fs::remove_file(file);
         None
     }
@@ -452,7 +530,9 @@ impl Driver {
     fn press(&mut self, button: Press) {
         let control = self.control.clone();
         self.tasks.spawn(async move {
-            let result = control.call(move |hypervisor| hypervisor.press(button)).await;
+            let result = control
+                .call(move |hypervisor| hypervisor.press(button))
+                .await;
             Done::Pressed(button, result.map_err(WireError::from))
         });
     }
@@ -462,7 +542,11 @@ impl Driver {
         let agent = self.agent.is_some();
         self.tasks.spawn(async move {
             let by = |button| control.call(move |hypervisor| hypervisor.press(button));
-            let mut result = if agent { by(Press::AgentReboot).await } else { by(Press::Reboot).await };
+            let mut result = if agent {
+                by(Press::AgentReboot).await
+            } else {
+                by(Press::Reboot).await
+            };
             if agent && result.is_err() {
                 result = by(Press::Reboot).await;
             }
@@ -471,7 +555,13 @@ impl Driver {
     }
 
     fn save(&mut self) {
-        let Some(digest) = self.plan.as_ref().map(|plan| plan.generation.spec_digest.clone()) else { return };
+        let Some(digest) = self
+            .plan
+            .as_ref()
+            .map(|plan| plan.generation.spec_digest.clone())
+        else {
+            return;
+        };
         let (file, of) = (self.places.memory(), self.places.memory_of());
         let control = self.control.clone();
         self.tasks.spawn(async move {
@@ -479,7 +569,9 @@ impl Driver {
             let saved = match stored {
                 Ok(()) => {
                     let target = file.clone();
-                    let saved = control.call(move |hypervisor| hypervisor.save(&target)).await;
+                    let saved = control
+                        .call(move |hypervisor| hypervisor.save(&target))
+                        .await;
                     saved.map_err(|error| error.to_string())
                 }
                 Err(error) => Err(error),
@@ -492,12 +584,18 @@ impl Driver {
     }
 
     fn keep_log(&mut self) {
-        let (pid, machine) = (self.machine.pid, self.plan.as_ref().map(|plan| plan.hardware.machine.clone()));
+        let (pid, machine) = (
+            self.machine.pid,
+            self.plan.as_ref().map(|plan| plan.hardware.machine.clone()),
+        );
         let file = self.places.resolve(paths::CRASH_LOG);
         self.tasks.spawn(async move {
             let kept = match (pid, machine) {
                 (Some(pid), Some(machine)) => guest_log::keep(pid, machine, &file).await,
-                _ => Err(WireError::new(ErrorKind::Unavailable, "there is no process to read from")),
+                _ => Err(WireError::new(
+                    ErrorKind::Unavailable,
+                    "there is no process to read from",
+                )),
             };
             if let Err(error) = kept {
                 tracing::warn!(%error, "the panicked guest's log could not be kept");
@@ -513,22 +611,28 @@ impl Driver {
             return;
         }
         let control = self.control.clone();
-        self.tasks.spawn(async move { Done::Agent(agent::look(&control).await.ok()) });
+        self.tasks
+            .spawn(async move { Done::Agent(agent::look(&control).await.ok()) });
     }
 
     fn grant_access(&mut self) {
-        let Some(access) = self.plan.as_ref().map(|plan| plan.agent_access.clone()) else { return };
+        let Some(access) = self.plan.as_ref().map(|plan| plan.agent_access.clone()) else {
+            return;
+        };
         if access.is_empty() {
             return;
         }
         let (control, places) = (self.control.clone(), self.places.clone());
-        self.tasks.spawn(async move { Done::Warnings(agent::grant(&control, &access, &places).await) });
+        self.tasks
+            .spawn(async move { Done::Warnings(agent::grant(&control, &access, &places).await) });
     }
 
     fn record_end(&mut self) {
         self.agent = None;
         self.agent_due = None;
-        let VmState::Ended { reason } = self.machine.state else { return };
+        let VmState::Ended { reason } = self.machine.state else {
+            return;
+        };
         let end = End {
             generation: self.machine.generation.clone(),
             reason,
@@ -539,7 +643,10 @@ impl Driver {
             tracing::error!(%error, "the end is not recorded");
         }
         for (_, answer) in self.waiting.drain(..) {
-            let _ = answer.send(Err(WireError::new(ErrorKind::Denied, "the machine has ended meanwhile")));
+            let _ = answer.send(Err(WireError::new(
+                ErrorKind::Denied,
+                "the machine has ended meanwhile",
+            )));
         }
     }
 }
@@ -574,5 +681,7 @@ async fn process_end(process: Option<&AsyncFd<OwnedFd>>) {
 
 fn has_space(file: &str) -> bool {
     // QEMU names block devices otherwise; then resuming is tried blindly.
-    rustix::fs::statvfs(file).map_or(true, |fs| fs.f_bavail.saturating_mul(fs.f_frsize) >= SPACE_ENOUGH)
+    rustix::fs::statvfs(file).map_or(true, |fs| {
+        fs.f_bavail.saturating_mul(fs.f_frsize) >= SPACE_ENOUGH
+    })
 }

@@ -18,14 +18,22 @@ const CRASH_TAIL: usize = 64 << 10;
 /// # Errors
 /// When the guest is not a Linux that has booted, or its memory cannot be seen.
 pub async fn dmesg(pid: i32, machine: String, tail: Option<u64>) -> Result<String, WireError> {
-    let tail = tail.map_or(LOG_MAX, |tail| usize::try_from(tail).unwrap_or(LOG_MAX)).min(LOG_MAX);
+    let tail = tail
+        .map_or(LOG_MAX, |tail| usize::try_from(tail).unwrap_or(LOG_MAX))
+        .min(LOG_MAX);
     tokio::task::spawn_blocking(move || {
         let failed = |message: String| WireError::new(ErrorKind::Failed, message);
-        let kind = Machine::from_name(&machine)
-            .ok_or_else(|| WireError::new(ErrorKind::Unsupported, format!("the RAM of a {machine} is not known")))?;
-        let ram = GuestRam::of_process(pid.unsigned_abs(), kind).map_err(|error| failed(error.to_string()))?;
+        let kind = Machine::from_name(&machine).ok_or_else(|| {
+            WireError::new(
+                ErrorKind::Unsupported,
+                format!("the RAM of a {machine} is not known"),
+            )
+        })?;
+        let ram = GuestRam::of_process(pid.unsigned_abs(), kind)
+            .map_err(|error| failed(error.to_string()))?;
         // Whoever asks waits, and the guest does not notice.
-        let log = read(&ram, &Limits::patient()).map_err(|error| WireError::new(ErrorKind::Unavailable, error.to_string()))?;
+        let log = read(&ram, &Limits::patient())
+            .map_err(|error| WireError::new(ErrorKind::Unavailable, error.to_string()))?;
         let text = render_tail(&log, tail);
         drop(log);
         catamaran_libvirt::trim_memory();

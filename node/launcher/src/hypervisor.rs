@@ -202,11 +202,14 @@ impl Control {
         let (jobs, queue) = std::sync::mpsc::channel::<Job>();
         let mine = Arc::clone(&hypervisor);
         // libvirt parses XML on this stack.
-        std::thread::Builder::new().name("hypervisor".into()).stack_size(512 * 1024).spawn(move || {
-            while let Ok(job) = queue.recv() {
-                job(&*mine);
-            }
-        })?;
+        std::thread::Builder::new()
+            .name("hypervisor".into())
+            .stack_size(512 * 1024)
+            .spawn(move || {
+                while let Ok(job) = queue.recv() {
+                    job(&*mine);
+                }
+            })?;
         Ok(Self { jobs, hypervisor })
     }
 
@@ -218,7 +221,10 @@ impl Control {
         &self,
         job: impl FnOnce(&dyn Hypervisor) -> Result<T, HypervisorError> + Send + 'static,
     ) -> Result<T, HypervisorError> {
-        let gone = || HypervisorError { kind: ErrorKind::Failed, message: "the hypervisor's thread is gone".into() };
+        let gone = || HypervisorError {
+            kind: ErrorKind::Failed,
+            message: "the hypervisor's thread is gone".into(),
+        };
         let (answer, result) = oneshot::channel();
         self.jobs
             .send(Box::new(move |hypervisor| {
@@ -240,13 +246,21 @@ impl Control {
     ) -> Result<serde_json::Value, HypervisorError> {
         let hypervisor = Arc::clone(&self.hypervisor);
         let command = command.to_string();
-        let answer = tokio::task::spawn_blocking(move || hypervisor.agent(&command, timeout_seconds))
-            .await
-            .map_err(|error| HypervisorError { kind: ErrorKind::Failed, message: error.to_string() })??;
-        let mut answer: serde_json::Value = serde_json::from_str(&answer).map_err(|error| HypervisorError {
-            kind: ErrorKind::Failed,
-            message: format!("the guest agent's answer is not JSON: {error}"),
-        })?;
-        Ok(answer.get_mut("return").map(serde_json::Value::take).unwrap_or(answer))
+        let answer =
+            tokio::task::spawn_blocking(move || hypervisor.agent(&command, timeout_seconds))
+                .await
+                .map_err(|error| HypervisorError {
+                    kind: ErrorKind::Failed,
+                    message: error.to_string(),
+                })??;
+        let mut answer: serde_json::Value =
+            serde_json::from_str(&answer).map_err(|error| HypervisorError {
+                kind: ErrorKind::Failed,
+                message: format!("the guest agent's answer is not JSON: {error}"),
+            })?;
+        Ok(answer
+            .get_mut("return")
+            .map(serde_json::Value::take)
+            .unwrap_or(answer))
     }
 }

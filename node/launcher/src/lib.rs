@@ -1,4 +1,4 @@
-//! The process that owns one virtual machine (`catamaran-launcher`), its init and its sandbox (`catamaran-init`).
+//! The process that owns one virtual machine (`catamaran-launcher`); its sandbox and init are the crate `catamaran-sandbox`.
 //!
 //! Architecture invariants: one task ([`driver`]) owns the machine's state; what follows from what is decided by a pure
 //! function ([`machine`]); one writer publishes reports ([`publish`]). The launcher never talks to Kubernetes and
@@ -9,15 +9,12 @@ pub mod dhcp;
 pub mod driver;
 pub mod guest_log;
 pub mod hypervisor;
-pub mod init;
 pub mod machine;
 pub mod places;
 pub mod prepare;
 pub mod program;
 pub mod publish;
-pub mod records;
 pub mod request_queue;
-pub mod sandbox;
 pub mod serial;
 pub mod server;
 pub mod vnc;

@@ -158,9 +158,19 @@ impl Machine {
 
     /// A machine that is known to have ended.
     #[must_use]
-    pub fn ended(generation: Option<Generation>, reason: EndReason, message: Option<String>, since_ms: u64) -> Self {
+    pub fn ended(
+        generation: Option<Generation>,
+        reason: EndReason,
+        message: Option<String>,
+        since_ms: u64,
+    ) -> Self {
         let state = VmState::Ended { reason };
-        Self { generation, message, state, ..Self::idle(since_ms) }
+        Self {
+            generation,
+            message,
+            state,
+            ..Self::idle(since_ms)
+        }
     }
 
     /// Whether the launcher may end, and whether the machine has failed.
@@ -179,7 +189,11 @@ impl Machine {
     /// Judges a request, and if it is taken, says what to do.
     pub fn request(&mut self, request: Request, now_ms: u64) -> (Verdict, Vec<Effect>) {
         let verdict = judge(&self.state, self.generation.as_ref(), &request);
-        let effects = if verdict == Verdict::Queued { self.take(request, now_ms) } else { Vec::new() };
+        let effects = if verdict == Verdict::Queued {
+            self.take(request, now_ms)
+        } else {
+            Vec::new()
+        };
         (verdict, effects)
     }
 
@@ -189,7 +203,11 @@ impl Machine {
             Input::Request(request) => self.request(request, now_ms).1,
             Input::Prepared(Ok(())) if self.state == VmState::Preparing => {
                 if self.stopping.is_some() {
-                    self.end(EndReason::Destroyed, Some("stopped before it was started".into()), now_ms)
+                    self.end(
+                        EndReason::Destroyed,
+                        Some("stopped before it was started".into()),
+                        now_ms,
+                    )
                 } else {
                     self.enter(VmState::Starting, now_ms);
                     vec![Effect::Start]
@@ -217,7 +235,8 @@ impl Machine {
             Input::Space(true) if self.full_disk.is_some() => vec![Effect::Press(Press::Resume)],
             Input::Space(_) | Input::Tick => Vec::new(),
             Input::LogKept => {
-                self.message = Some("the guest's kernel has panicked; its last lines are kept".into());
+                self.message =
+                    Some("the guest's kernel has panicked; its last lines are kept".into());
                 self.destroy(now_ms)
             }
         };
@@ -231,12 +250,22 @@ impl Machine {
         if matches!(self.state, VmState::Idle | VmState::Ended { .. }) {
             return None;
         }
-        let stopping = self.stopping.filter(|_| !self.destroyed && self.is_on()).map(|stopping| {
-            stopping.pressed_ms.map_or(0, |pressed| pressed + PRESS_EVERY_MS).min(stopping.deadline_ms)
-        });
+        let stopping = self
+            .stopping
+            .filter(|_| !self.destroyed && self.is_on())
+            .map(|stopping| {
+                stopping
+                    .pressed_ms
+                    .map_or(0, |pressed| pressed + PRESS_EVERY_MS)
+                    .min(stopping.deadline_ms)
+            });
         let gone = self.gone.as_ref().map(|(at, _)| at + LAST_WORDS_MS);
-        let again = (self.destroyed && self.gone.is_none()).then_some(self.destroyed_at_ms + DESTROY_AGAIN_MS);
-        let space = self.full_disk.as_ref().map(|_| self.space_asked_ms + SPACE_EVERY_MS);
+        let again = (self.destroyed && self.gone.is_none())
+            .then_some(self.destroyed_at_ms + DESTROY_AGAIN_MS);
+        let space = self
+            .full_disk
+            .as_ref()
+            .map(|_| self.space_asked_ms + SPACE_EVERY_MS);
         [stopping, gone, again, space].into_iter().flatten().min()
     }
 
@@ -249,8 +278,17 @@ impl Machine {
             }
             Request::Stop(grace) => self.stop(grace, now_ms),
             Request::Destroy => {
-                self.stopping.get_or_insert(Stopping { deadline_ms: now_ms, pressed_ms: None }).deadline_ms = now_ms;
-                if self.is_on() { self.destroy(now_ms) } else { Vec::new() }
+                self.stopping
+                    .get_or_insert(Stopping {
+                        deadline_ms: now_ms,
+                        pressed_ms: None,
+                    })
+                    .deadline_ms = now_ms;
+                if self.is_on() {
+                    self.destroy(now_ms)
+                } else {
+                    Vec::new()
+                }
             }
             Request::Pause => vec![Effect::Press(Press::Pause)],
             Request::Unpause => vec![Effect::Press(Press::Resume)],
@@ -266,7 +304,10 @@ impl Machine {
 
     /// QEMU is there and nobody has said that it is gone.
     fn is_on(&self) -> bool {
-        matches!(self.state, VmState::Running | VmState::Paused { .. } | VmState::Stopping)
+        matches!(
+            self.state,
+            VmState::Running | VmState::Paused { .. } | VmState::Stopping
+        )
     }
 
     fn is_up(&mut self, pid: Option<i32>, state: DomainState, now_ms: u64) -> Vec<Effect> {
@@ -286,7 +327,11 @@ impl Machine {
         match self.stopping {
             Some(stopping) => {
                 self.enter(VmState::Stopping, now_ms);
-                if stopping.deadline_ms <= now_ms { self.destroy(now_ms) } else { Vec::new() }
+                if stopping.deadline_ms <= now_ms {
+                    self.destroy(now_ms)
+                } else {
+                    Vec::new()
+                }
             }
             None => Vec::new(),
         }
@@ -295,7 +340,10 @@ impl Machine {
     fn stop(&mut self, grace_seconds: Option<u32>, now_ms: u64) -> Vec<Effect> {
         let grace = u64::from(grace_seconds.unwrap_or(self.plan_grace_seconds)) * 1000;
         let deadline_ms = now_ms.saturating_add(grace);
-        let stopping = self.stopping.get_or_insert(Stopping { deadline_ms, pressed_ms: None });
+        let stopping = self.stopping.get_or_insert(Stopping {
+            deadline_ms,
+            pressed_ms: None,
+        });
         // A shorter time replaces a longer one, never the other way.
         stopping.deadline_ms = stopping.deadline_ms.min(deadline_ms);
         if !self.is_on() {
@@ -304,7 +352,11 @@ impl Machine {
         let was_paused = matches!(self.state, VmState::Paused { .. });
         self.enter(VmState::Stopping, now_ms);
         // A guest that is held still cannot power itself off.
-        if was_paused && deadline_ms > now_ms { vec![Effect::Press(Press::Resume)] } else { Vec::new() }
+        if was_paused && deadline_ms > now_ms {
+            vec![Effect::Press(Press::Resume)]
+        } else {
+            Vec::new()
+        }
     }
 
     fn destroy(&mut self, now_ms: u64) -> Vec<Effect> {
@@ -345,10 +397,20 @@ impl Machine {
                 }
             }
             Event::Rebooted => self.reboots += 1,
-            Event::DiskFailed { file, alias, no_space } => {
-                let reason = if no_space { PauseReason::NoSpace } else { PauseReason::IoError };
+            Event::DiskFailed {
+                file,
+                alias,
+                no_space,
+            } => {
+                let reason = if no_space {
+                    PauseReason::NoSpace
+                } else {
+                    PauseReason::IoError
+                };
                 self.message = Some(if no_space {
-                    format!("no space for disk {alias} ({file}); it goes on by itself when there is some")
+                    format!(
+                        "no space for disk {alias} ({file}); it goes on by itself when there is some"
+                    )
                 } else {
                     format!("disk {alias} ({file}) has failed")
                 });
@@ -361,7 +423,14 @@ impl Machine {
             Event::Suspended { io_error } => {
                 let known = matches!(self.state, VmState::Paused { .. } | VmState::Stopping);
                 if !known {
-                    self.pause(if io_error { PauseReason::IoError } else { PauseReason::User }, now_ms);
+                    self.pause(
+                        if io_error {
+                            PauseReason::IoError
+                        } else {
+                            PauseReason::User
+                        },
+                        now_ms,
+                    );
                 }
             }
             Event::Resumed => self.resumed(now_ms),
@@ -372,7 +441,9 @@ impl Machine {
 
     fn pressed(&mut self, button: Press, result: Result<(), String>, now_ms: u64) -> Vec<Effect> {
         match (button, result) {
-            (Press::Pause, Ok(())) if self.state == VmState::Running => self.pause(PauseReason::User, now_ms),
+            (Press::Pause, Ok(())) if self.state == VmState::Running => {
+                self.pause(PauseReason::User, now_ms)
+            }
             (Press::Resume, Ok(())) => self.resumed(now_ms),
             (_, Ok(())) => {}
             // The next tick tries again, or the guest is gone anyway.
@@ -415,7 +486,10 @@ impl Machine {
             return self.is_gone(&how, now_ms);
         }
         let mut effects = Vec::new();
-        if self.destroyed && self.gone.is_none() && now_ms >= self.destroyed_at_ms + DESTROY_AGAIN_MS {
+        if self.destroyed
+            && self.gone.is_none()
+            && now_ms >= self.destroyed_at_ms + DESTROY_AGAIN_MS
+        {
             effects.extend(self.destroy(now_ms));
         }
         if let Some(stopping) = self.stopping
@@ -425,9 +499,15 @@ impl Machine {
         {
             if now_ms >= stopping.deadline_ms {
                 effects.extend(self.destroy(now_ms));
-            } else if !self.powered_off && stopping.pressed_ms.is_none_or(|pressed| now_ms >= pressed + PRESS_EVERY_MS)
+            } else if !self.powered_off
+                && stopping
+                    .pressed_ms
+                    .is_none_or(|pressed| now_ms >= pressed + PRESS_EVERY_MS)
             {
-                self.stopping = Some(Stopping { pressed_ms: Some(now_ms), ..stopping });
+                self.stopping = Some(Stopping {
+                    pressed_ms: Some(now_ms),
+                    ..stopping
+                });
                 effects.push(Effect::Press(Press::Power));
             }
         }
@@ -450,8 +530,14 @@ impl Machine {
         } else if self.destroyed {
             (EndReason::Destroyed, None)
         } else {
-            let why = self.stopped.as_deref().unwrap_or("nothing was said of a shutdown");
-            (EndReason::Crashed, Some(format!("QEMU is gone ({how}; {why})")))
+            let why = self
+                .stopped
+                .as_deref()
+                .unwrap_or("nothing was said of a shutdown");
+            (
+                EndReason::Crashed,
+                Some(format!("QEMU is gone ({how}; {why})")),
+            )
         };
         self.end(reason, message, now_ms)
     }

@@ -68,8 +68,17 @@ fn main() -> anyhow::Result<ExitCode> {
         Libvirt::open(places.resolve(catamaran_plan::paths::LIBVIRT_ROOT), events)
     };
     match cli.verb {
-        None => program::run(Options { places, fake: cli.run.fake, stop: cli.run.stop }),
-        Some(Other::Capabilities { emulator, arch, machine, domain_type }) => {
+        None => program::run(Options {
+            places,
+            fake: cli.run.fake,
+            stop: cli.run.stop,
+        }),
+        Some(Other::Capabilities {
+            emulator,
+            arch,
+            machine,
+            domain_type,
+        }) => {
             let xml = libvirt()?.capabilities(&emulator, &arch, &machine, &domain_type)?;
             std::io::Write::write_all(&mut std::io::stdout(), xml.as_bytes())?;
             Ok(ExitCode::SUCCESS)

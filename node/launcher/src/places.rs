@@ -13,7 +13,10 @@ pub struct Places {
 
 impl Default for Places {
     fn default() -> Self {
-        Self { run: paths::RUN.into(), state: paths::STATE.into() }
+        Self {
+            run: paths::RUN.into(),
+            state: paths::STATE.into(),
+        }
     }
 }
 

@@ -52,12 +52,20 @@ pub fn run(steps: &[Prepare], places: &Places) -> Result<bool, PrepareError> {
     let mut made = false;
     for step in steps {
         made |= match step {
-            Prepare::Overlay { path, base, base_format, size, limit } => {
+            Prepare::Overlay {
+                path,
+                base,
+                base_format,
+                size,
+                limit,
+            } => {
                 let base = places.resolve(base);
                 let backing = ["-b", text(&base)?, "-F", base_format.as_str()];
                 make_disk(&places.resolve(path), &backing, *size, *limit)?
             }
-            Prepare::EmptyDisk { path, size } => make_disk(&places.resolve(path), &[], *size, None)?,
+            Prepare::EmptyDisk { path, size } => {
+                make_disk(&places.resolve(path), &[], *size, None)?
+            }
             Prepare::Seed { path, label, files } => {
                 make_seed(&places.resolve(path), label, files, places)?;
                 false
@@ -75,7 +83,12 @@ pub fn run(steps: &[Prepare], places: &Places) -> Result<bool, PrepareError> {
     Ok(made)
 }
 
-fn make_disk(path: &Path, backing: &[&str], size: u64, limit: Option<u64>) -> Result<bool, PrepareError> {
+fn make_disk(
+    path: &Path,
+    backing: &[&str],
+    size: u64,
+    limit: Option<u64>,
+) -> Result<bool, PrepareError> {
     if path.exists() {
         return Ok(false);
     }
@@ -96,13 +109,21 @@ fn make_disk(path: &Path, backing: &[&str], size: u64, limit: Option<u64>) -> Re
             .write(true)
             .open(&fresh)
             .and_then(|file| file.set_len(limit))
-            .map_err(|source| PrepareError::File { what: what(), source })?;
+            .map_err(|source| PrepareError::File {
+                what: what(),
+                source,
+            })?;
     }
     rename(&fresh, path)?;
     Ok(true)
 }
 
-fn make_seed(path: &Path, label: &str, files: &[SeedFile], places: &Places) -> Result<(), PrepareError> {
+fn make_seed(
+    path: &Path,
+    label: &str,
+    files: &[SeedFile],
+    places: &Places,
+) -> Result<(), PrepareError> {
     let mut folder = path.as_os_str().to_owned();
     folder.push(".d");
     let folder = PathBuf::from(folder);
@@ -122,12 +143,24 @@ fn make_seed(path: &Path, label: &str, files: &[SeedFile], places: &Places) -> R
             .mode(0o600)
             .open(&target)
             .and_then(|mut handle| std::io::Write::write_all(&mut handle, &bytes))
-            .map_err(|source| PrepareError::File { what: format!("write {}", target.display()), source })?;
+            .map_err(|source| PrepareError::File {
+                what: format!("write {}", target.display()),
+                source,
+            })?;
     }
     let fresh = beside(path);
     let _ = std::fs::remove_file(&fresh);
     // In the guest every file is root's and readable, whatever it was here.
-    let arguments = ["-quiet", "-output", text(&fresh)?, "-volid", label, "-joliet", "-rational-rock", text(&folder)?];
+    let arguments = [
+        "-quiet",
+        "-output",
+        text(&fresh)?,
+        "-volid",
+        label,
+        "-joliet",
+        "-rational-rock",
+        text(&folder)?,
+    ];
     let made = program("xorrisofs", &arguments, path);
     let _ = std::fs::remove_dir_all(&folder);
     made?;
@@ -138,16 +171,30 @@ fn content(source: &SeedSource, places: &Places) -> Result<Vec<u8>, PrepareError
     match source {
         SeedSource::Inline(text) => Ok(text.clone().into_bytes()),
         SeedSource::FirstOf(candidates) => {
-            let found = candidates.iter().map(|path| places.resolve(path)).find(|path| path.is_file());
+            let found = candidates
+                .iter()
+                .map(|path| places.resolve(path))
+                .find(|path| path.is_file());
             read_small(&found.ok_or_else(|| PrepareError::NoSource(candidates.join(", ")))?)
         }
-        SeedSource::MetaData { base, key_folders, keys_at } => {
-            let mut data: serde_json::Map<String, serde_json::Value> =
-                base.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        SeedSource::MetaData {
+            base,
+            key_folders,
+            keys_at,
+        } => {
+            let mut data: serde_json::Map<String, serde_json::Value> = base
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
             let mut keys = serde_json::Map::new();
             for folder in key_folders {
                 for key in read_folder(&places.resolve(folder))? {
-                    for line in key.1.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+                    for line in key
+                        .1
+                        .lines()
+                        .map(str::trim)
+                        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                    {
                         keys.insert(keys.len().to_string(), line.into());
                     }
                 }
@@ -165,13 +212,19 @@ fn content(source: &SeedSource, places: &Places) -> Result<Vec<u8>, PrepareError
 /// # Errors
 /// When the folder or a file cannot be read.
 pub fn read_folder(folder: &Path) -> Result<Vec<(String, String)>, PrepareError> {
-    let failed = |source| PrepareError::File { what: format!("read the folder {}", folder.display()), source };
+    let failed = |source| PrepareError::File {
+        what: format!("read the folder {}", folder.display()),
+        source,
+    };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if !name.starts_with("..") && entry.path().is_file() {
-            files.push((name, String::from_utf8_lossy(&read_small(&entry.path())?).into_owned()));
+            files.push((
+                name,
+                String::from_utf8_lossy(&read_small(&entry.path())?).into_owned(),
+            ));
         }
     }
     files.sort();
@@ -179,13 +232,18 @@ pub fn read_folder(folder: &Path) -> Result<Vec<(String, String)>, PrepareError>
 }
 
 fn read_small(path: &Path) -> Result<Vec<u8>, PrepareError> {
-    let failed = |source| PrepareError::File { what: format!("read {}", path.display()), source };
+    let failed = |source| PrepareError::File {
+        what: format!("read {}", path.display()),
+        source,
+    };
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(SEED_FILE_MAX + 1).read_to_end(&mut bytes))
         .map_err(failed)?;
     if bytes.len() as u64 > SEED_FILE_MAX {
-        return Err(failed(std::io::Error::other(format!("it is larger than {SEED_FILE_MAX} bytes"))));
+        return Err(failed(std::io::Error::other(format!(
+            "it is larger than {SEED_FILE_MAX} bytes"
+        ))));
     }
     Ok(bytes)
 }
@@ -206,7 +264,10 @@ fn copy_missing(from: &Path, to: &Path) -> Result<(), PrepareError> {
         std::io::copy(&mut source, &mut target)?;
         target.sync_data()
     };
-    copy().map_err(|source| PrepareError::File { what: what(), source })?;
+    copy().map_err(|source| PrepareError::File {
+        what: what(),
+        source,
+    })?;
     rename(&fresh, to)
 }
 
@@ -215,17 +276,25 @@ fn make_folder(path: &Path) -> Result<(), PrepareError> {
         .recursive(true)
         .mode(0o750)
         .create(path)
-        .map_err(|source| PrepareError::File { what: format!("make the folder {}", path.display()), source })
+        .map_err(|source| PrepareError::File {
+            what: format!("make the folder {}", path.display()),
+            source,
+        })
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), PrepareError> {
-    std::fs::rename(from, to)
-        .map_err(|source| PrepareError::File { what: format!("put {} in its place", to.display()), source })
+    std::fs::rename(from, to).map_err(|source| PrepareError::File {
+        what: format!("put {} in its place", to.display()),
+        source,
+    })
 }
 
 fn program(program: &'static str, arguments: &[&str], file: &Path) -> Result<(), PrepareError> {
-    let failed =
-        |message: String| PrepareError::Program { program, file: file.display().to_string(), message };
+    let failed = |message: String| PrepareError::Program {
+        program,
+        file: file.display().to_string(),
+        message,
+    };
     let output = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -237,8 +306,16 @@ fn program(program: &'static str, arguments: &[&str], file: &Path) -> Result<(),
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.trim();
-    let tail = said.char_indices().rev().nth(500).map_or(said, |(at, _)| &said[at..]);
-    Err(failed(if tail.is_empty() { output.status.to_string() } else { tail.to_owned() }))
+    let tail = said
+        .char_indices()
+        .rev()
+        .nth(500)
+        .map_or(said, |(at, _)| &said[at..]);
+    Err(failed(if tail.is_empty() {
+        output.status.to_string()
+    } else {
+        tail.to_owned()
+    }))
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -248,12 +325,20 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn text(path: &Path) -> Result<&str, PrepareError> {
-    path.to_str().ok_or_else(|| PrepareError::Path(path.display().to_string()))
+    path.to_str()
+        .ok_or_else(|| PrepareError::Path(path.display().to_string()))
 }
 
 fn relative(path: &str) -> Result<&Path, PrepareError> {
-    let plain = !path.is_empty() && Path::new(path).components().all(|c| matches!(c, std::path::Component::Normal(_)));
-    if plain { Ok(Path::new(path)) } else { Err(PrepareError::Path(path.to_owned())) }
+    let plain = !path.is_empty()
+        && Path::new(path)
+            .components()
+            .all(|c| matches!(c, std::path::Component::Normal(_)));
+    if plain {
+        Ok(Path::new(path))
+    } else {
+        Err(PrepareError::Path(path.to_owned()))
+    }
 }
 
 #[cfg(test)]
@@ -287,9 +372,17 @@ mod tests {
 
     #[test]
     fn a_missing_key_is_named() {
-        let source = SeedSource::FirstOf(vec!["/config/a/userdata".into(), "/config/a/userData".into()]);
-        let error = content(&source, &Places::default()).unwrap_err().to_string();
-        assert!(error.contains("/config/a/userdata, /config/a/userData"), "{error}");
+        let source = SeedSource::FirstOf(vec![
+            "/config/a/userdata".into(),
+            "/config/a/userData".into(),
+        ]);
+        let error = content(&source, &Places::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("/config/a/userdata, /config/a/userData"),
+            "{error}"
+        );
     }
 
     #[test]

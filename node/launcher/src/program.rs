@@ -12,13 +12,14 @@ use crate::driver::{Ask, Driver, Parts};
 use crate::hypervisor::fake::FakeHypervisor;
 use crate::hypervisor::libvirt::Libvirt;
 use crate::hypervisor::{Control, Hypervisor};
-use crate::init::{CODE_ENDED, CODE_FAILED};
 use crate::machine::Machine;
 use crate::places::Places;
 use crate::publish::Publisher;
 use crate::request_queue::Request;
 use crate::server::Server;
-use crate::{dhcp, records, serial, server};
+use crate::{dhcp, serial, server};
+use catamaran_sandbox::init::{CODE_ENDED, CODE_FAILED};
+use catamaran_sandbox::records;
 
 /// How a launcher is started.
 #[derive(Debug, Clone)]
@@ -44,7 +45,11 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
         .build()?;
     let failed = runtime.block_on(supervise(options))?;
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
-    Ok(ExitCode::from(if failed { CODE_FAILED } else { CODE_ENDED }))
+    Ok(ExitCode::from(if failed {
+        CODE_FAILED
+    } else {
+        CODE_ENDED
+    }))
 }
 
 async fn supervise(options: Options) -> anyhow::Result<bool> {
@@ -53,7 +58,10 @@ async fn supervise(options: Options) -> anyhow::Result<bool> {
     let hypervisor: Arc<dyn Hypervisor> = if fake {
         Arc::new(FakeHypervisor::new(event_sender))
     } else {
-        Arc::new(Libvirt::open(places.resolve(catamaran_plan::paths::LIBVIRT_ROOT), event_sender)?)
+        Arc::new(Libvirt::open(
+            places.resolve(catamaran_plan::paths::LIBVIRT_ROOT),
+            event_sender,
+        )?)
     };
     let control = Control::new(hypervisor)?;
     let (asks, ask_receiver) = mpsc::channel(16);
@@ -77,7 +85,15 @@ async fn supervise(options: Options) -> anyhow::Result<bool> {
     .await;
     // From here on a daemon may connect; it finds what was adopted.
     let listener = server::listen(&places)?;
-    let server = Server { places: places.clone(), control, asks, reports, serial, network, viewers };
+    let server = Server {
+        places: places.clone(),
+        control,
+        asks,
+        reports,
+        serial,
+        network,
+        viewers,
+    };
     tasks.spawn(hub.run());
     tasks.spawn(dhcp::run(passed));
     tasks.spawn(server.run(listener));
@@ -89,7 +105,10 @@ async fn supervise(options: Options) -> anyhow::Result<bool> {
 }
 
 /// Makes SIGTERM a graceful stop, and the end of the launcher when the machine is gone.
-fn forward_sigterm(asks: mpsc::Sender<Ask>, already: bool) -> std::io::Result<impl Future<Output = ()> + Send> {
+fn forward_sigterm(
+    asks: mpsc::Sender<Ask>,
+    already: bool,
+) -> std::io::Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // init started us with its signals blocked, so that none is lost before this point.
@@ -104,7 +123,15 @@ fn forward_sigterm(asks: mpsc::Sender<Ask>, already: bool) -> std::io::Result<im
             tracing::info!("asked to end; the machine is powered off");
             for request in [Request::Stop(None), Request::Finish] {
                 let (answer, _) = oneshot::channel();
-                if asks.send(Ask { request, plan: None, answer }).await.is_err() {
+                if asks
+                    .send(Ask {
+                        request,
+                        plan: None,
+                        answer,
+                    })
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }

@@ -20,7 +20,13 @@ impl Publisher {
     }
 
     /// Publishes what is so now, if it differs from the last report.
-    pub fn publish(&self, machine: &Machine, agent: Option<&AgentInfo>, viewers: u32, warnings: &[String]) {
+    pub fn publish(
+        &self,
+        machine: &Machine,
+        agent: Option<&AgentInfo>,
+        viewers: u32,
+        warnings: &[String],
+    ) {
         let next = report(machine, agent, viewers, warnings);
         self.sender.send_if_modified(|last| {
             let next = VmReport { sequence: last.sequence, ..next };
@@ -37,7 +43,12 @@ impl Publisher {
     }
 }
 
-fn report(machine: &Machine, agent: Option<&AgentInfo>, viewers: u32, warnings: &[String]) -> VmReport {
+fn report(
+    machine: &Machine,
+    agent: Option<&AgentInfo>,
+    viewers: u32,
+    warnings: &[String],
+) -> VmReport {
     VmReport {
         generation: machine.generation.clone(),
         sequence: 0,

@@ -67,8 +67,20 @@ pub struct HubTask {
 pub fn hub(socket: PathBuf, log: PathBuf) -> (Hub, HubTask) {
     let (sender, input) = mpsc::channel(INPUT);
     let shared = Arc::<Mutex<Shared>>::default();
-    let task = HubTask { shared: Arc::clone(&shared), input, socket, log: log.clone() };
-    (Hub { shared, input: sender, log }, task)
+    let task = HubTask {
+        shared: Arc::clone(&shared),
+        input,
+        socket,
+        log: log.clone(),
+    };
+    (
+        Hub {
+            shared,
+            input: sender,
+            log,
+        },
+        task,
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -107,7 +119,9 @@ impl Hub {
             }
         };
         tokio::select! { () = output => {}, () = input => {} }
-        lock(&self.shared).viewers.retain(|other| !Arc::ptr_eq(other, &viewer));
+        lock(&self.shared)
+            .viewers
+            .retain(|other| !Arc::ptr_eq(other, &viewer));
     }
 
     fn join(&self, replay: bool) -> Arc<Viewer> {
@@ -131,7 +145,9 @@ impl Viewer {
     fn give(&self, bytes: &[u8]) {
         let mut ring = lock(&self.ring);
         let bytes = &bytes[bytes.len().saturating_sub(RING)..];
-        let lost = (ring.len() + bytes.len()).saturating_sub(RING).min(ring.len());
+        let lost = (ring.len() + bytes.len())
+            .saturating_sub(RING)
+            .min(ring.len());
         ring.drain(..lost);
         ring.extend(bytes);
         self.wake.notify_one();
@@ -214,7 +230,10 @@ async fn drain(mut reader: OwnedReadHalf, shared: &Mutex<Shared>, log: &Path) {
 
 /// Puts the log's end aside and empties the log; QEMU appends, so it goes on at the new end.
 fn cut(log: &Path) -> std::io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(log)?;
+    let mut file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(log)?;
     let tail = read_tail(&mut file, HISTORY)?;
     std::fs::File::create(older(log))?.write_all(&tail)?;
     file.set_len(0)
@@ -256,8 +275,15 @@ mod tests {
     use tokio::net::UnixListener;
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), future).await.unwrap() })
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(20), future)
+                .await
+                .unwrap()
+        })
     }
 
     struct Rig {
@@ -277,20 +303,31 @@ mod tests {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(task.run());
         let (guest, _) = listener.accept().await.unwrap();
-        Rig { dir, hub, guest, tasks }
+        Rig {
+            dir,
+            hub,
+            guest,
+            tasks,
+        }
     }
 
     impl Rig {
         fn viewer(&mut self, replay: bool, read_only: bool) -> UnixStream {
             let (mine, theirs) = UnixStream::pair().unwrap();
             let hub = self.hub.clone();
-            self.tasks.spawn(async move { hub.serve(theirs, Vec::new(), replay, read_only).await });
+            self.tasks
+                .spawn(async move { hub.serve(theirs, Vec::new(), replay, read_only).await });
             mine
         }
 
         async fn say(&mut self, text: &[u8]) {
             let path = self.dir.path().join("serial.log");
-            std::fs::OpenOptions::new().append(true).open(path).unwrap().write_all(text).unwrap();
+            std::fs::OpenOptions::new()
+                .append(true)
+                .open(path)
+                .unwrap()
+                .write_all(text)
+                .unwrap();
             self.guest.write_all(text).await.unwrap();
         }
     }

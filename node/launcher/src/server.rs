@@ -7,8 +7,8 @@ use std::sync::Arc;
 use base64::Engine;
 use catamaran_plan::paths;
 use catamaran_wire::{
-    Connection, DhcpServe, ErrorKind, FrameError, Hello, Incoming, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Stream, Verb,
-    VmReport, VmState, WireError,
+    Connection, DhcpServe, ErrorKind, FrameError, Hello, Incoming, PROTOCOL_MAX, PROTOCOL_MIN,
+    Reply, Stream, Verb, VmReport, VmState, WireError,
 };
 use serde_json::Value;
 use tokio::net::{UnixListener, UnixStream};
@@ -20,7 +20,8 @@ use crate::hypervisor::Control;
 use crate::places::Places;
 use crate::request_queue::Request;
 use crate::serial::Hub;
-use crate::{guest_log, records, vnc};
+use crate::{guest_log, vnc};
+use catamaran_sandbox::records;
 
 /// Connections at the same time.
 const CONNECTIONS_MAX: usize = 128;
@@ -92,7 +93,11 @@ impl Server {
         connection.send(&hello).await?;
         let (theirs, _) = connection.receive::<Hello>().await?;
         if theirs.min > PROTOCOL_MAX || theirs.max < PROTOCOL_MIN {
-            tracing::warn!(theirs.min, theirs.max, "a daemon speaks no protocol that this launcher knows");
+            tracing::warn!(
+                theirs.min,
+                theirs.max,
+                "a daemon speaks no protocol that this launcher knows"
+            );
             return Ok(());
         }
         let mut watched: Option<watch::Receiver<VmReport>> = None;
@@ -123,7 +128,9 @@ impl Server {
         connection: &Connection,
         watched: &mut Option<watch::Receiver<VmReport>>,
     ) -> Result<(), FrameError> {
-        let Some(receiver) = watched else { return Ok(()) };
+        let Some(receiver) = watched else {
+            return Ok(());
+        };
         let report = Box::new(receiver.borrow_and_update().clone());
         connection.send(&Incoming::Report { report }).await
     }
@@ -133,14 +140,22 @@ impl Server {
         let request: catamaran_wire::Request = match serde_json::from_value(frame) {
             Ok(request) => request,
             Err(error) => {
-                let message = format!("{name:?} is not understood by launcher {}: {error}", env!("CARGO_PKG_VERSION"));
+                let message = format!(
+                    "{name:?} is not understood by launcher {}: {error}",
+                    env!("CARGO_PKG_VERSION")
+                );
                 return Next::Reply(Err(WireError::new(ErrorKind::Unsupported, message)));
             }
         };
         let nothing = |result: Result<(), WireError>| Next::Reply(result.map(|()| Value::Null));
         match request.verb {
-            Verb::Start { plan } => nothing(self.ask(Request::Start(plan.generation.clone()), Some(plan)).await),
-            Verb::Stop { grace_period_seconds } => nothing(self.ask(Request::Stop(grace_period_seconds), None).await),
+            Verb::Start { plan } => nothing(
+                self.ask(Request::Start(plan.generation.clone()), Some(plan))
+                    .await,
+            ),
+            Verb::Stop {
+                grace_period_seconds,
+            } => nothing(self.ask(Request::Stop(grace_period_seconds), None).await),
             Verb::Destroy => nothing(self.ask(Request::Destroy, None).await),
             Verb::Pause => nothing(self.ask(Request::Pause, None).await),
             Verb::Unpause => nothing(self.ask(Request::Unpause, None).await),
@@ -151,9 +166,18 @@ impl Server {
             Verb::Screenshot => Next::Reply(self.screenshot().await),
             Verb::Statistics => Next::Reply(self.statistics().await),
             Verb::Dmesg { tail_bytes } => Next::Reply(self.dmesg(tail_bytes).await),
-            Verb::Agent { command, timeout_seconds } => {
-                let seconds = u16::try_from(timeout_seconds.clamp(1, AGENT_SECONDS_MAX)).unwrap_or(1);
-                Next::Reply(self.control.agent(&command, seconds).await.map_err(WireError::from))
+            Verb::Agent {
+                command,
+                timeout_seconds,
+            } => {
+                let seconds =
+                    u16::try_from(timeout_seconds.clamp(1, AGENT_SECONDS_MAX)).unwrap_or(1);
+                Next::Reply(
+                    self.control
+                        .agent(&command, seconds)
+                        .await
+                        .map_err(WireError::from),
+                )
             }
             Verb::ServeNetwork { serve } => nothing(self.serve_network(serve, fds).await),
             Verb::Watch => Next::Watch,
@@ -161,20 +185,39 @@ impl Server {
         }
     }
 
-    async fn ask(&self, request: Request, plan: Option<Box<catamaran_plan::Plan>>) -> Result<(), WireError> {
+    async fn ask(
+        &self,
+        request: Request,
+        plan: Option<Box<catamaran_plan::Plan>>,
+    ) -> Result<(), WireError> {
         let gone = || WireError::new(ErrorKind::Failed, "the launcher is ending");
         let (answer, result) = oneshot::channel();
-        self.asks.send(Ask { request, plan, answer }).await.map_err(|_| gone())?;
+        self.asks
+            .send(Ask {
+                request,
+                plan,
+                answer,
+            })
+            .await
+            .map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
     }
 
     async fn screenshot(&self) -> Result<Value, WireError> {
-        let picture = self.control.call(|hypervisor| hypervisor.screenshot()).await?;
-        Ok(base64::engine::general_purpose::STANDARD.encode(picture).into())
+        let picture = self
+            .control
+            .call(|hypervisor| hypervisor.screenshot())
+            .await?;
+        Ok(base64::engine::general_purpose::STANDARD
+            .encode(picture)
+            .into())
     }
 
     async fn statistics(&self) -> Result<Value, WireError> {
-        let mut statistics = self.control.call(|hypervisor| hypervisor.statistics()).await?;
+        let mut statistics = self
+            .control
+            .call(|hypervisor| hypervisor.statistics())
+            .await?;
         let plan: Option<catamaran_plan::Plan> = records::load(&self.places.plan()).ok().flatten();
         if let Some(plan) = plan {
             for network in &mut statistics.networks {
@@ -185,18 +228,26 @@ impl Server {
                 disk.name = disk_name(&plan.domain_xml, &disk.target).unwrap_or_default();
             }
         }
-        serde_json::to_value(statistics).map_err(|error| WireError::new(ErrorKind::Failed, error.to_string()))
+        serde_json::to_value(statistics)
+            .map_err(|error| WireError::new(ErrorKind::Failed, error.to_string()))
     }
 
     async fn dmesg(&self, tail_bytes: Option<u64>) -> Result<Value, WireError> {
         let pid = self.reports.borrow().qemu_pid;
-        let pid = pid.ok_or_else(|| WireError::new(ErrorKind::Denied, "the machine is not running"))?;
+        let pid =
+            pid.ok_or_else(|| WireError::new(ErrorKind::Denied, "the machine is not running"))?;
         let plan: Option<catamaran_plan::Plan> = records::load(&self.places.plan()).ok().flatten();
         let machine = plan.map(|plan| plan.hardware.machine).unwrap_or_default();
-        guest_log::dmesg(pid, machine, tail_bytes).await.map(Value::from)
+        guest_log::dmesg(pid, machine, tail_bytes)
+            .await
+            .map(Value::from)
     }
 
-    async fn serve_network(&self, serve: Vec<DhcpServe>, fds: Vec<OwnedFd>) -> Result<(), WireError> {
+    async fn serve_network(
+        &self,
+        serve: Vec<DhcpServe>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), WireError> {
         let wanted: usize = serve.iter().map(|serve| serve.sockets.len()).sum();
         if wanted != fds.len() {
             let message = format!("{wanted} sockets are named, but {} came", fds.len());
@@ -214,12 +265,22 @@ impl Server {
         self.network.send(list).await.map_err(gone)
     }
 
-    async fn attach(&self, connection: Connection, id: u64, stream: Stream) -> Result<(), FrameError> {
+    async fn attach(
+        &self,
+        connection: Connection,
+        id: u64,
+        stream: Stream,
+    ) -> Result<(), FrameError> {
         let ready = match &stream {
             Stream::Serial { .. } => Ok(None),
-            Stream::Vnc { .. } => vnc::connect(&self.places.resolve(paths::VNC_SOCKET)).await.map(Some),
+            Stream::Vnc { .. } => vnc::connect(&self.places.resolve(paths::VNC_SOCKET))
+                .await
+                .map(Some),
         };
-        let idle = matches!(self.reports.borrow().state, VmState::Idle | VmState::Ended { .. });
+        let idle = matches!(
+            self.reports.borrow().state,
+            VmState::Idle | VmState::Ended { .. }
+        );
         let ready = match ready {
             Err(error) => Err(format!("the screen cannot be reached: {error}")),
             // What an ended machine said last can still be read.
@@ -231,18 +292,28 @@ impl Server {
         let screen = match ready {
             Ok(screen) => screen,
             Err(message) => {
-                return connection.send(&reply(id, Err(WireError::new(ErrorKind::Unavailable, message)))).await;
+                return connection
+                    .send(&reply(
+                        id,
+                        Err(WireError::new(ErrorKind::Unavailable, message)),
+                    ))
+                    .await;
             }
         };
         connection.send(&reply(id, Ok(Value::Null))).await?;
         let (raw, early) = connection.into_stream();
         self.viewers.send_modify(|viewers| *viewers += 1);
         match (stream, screen) {
-            (Stream::Vnc { read_only }, Some(screen)) => vnc::serve(raw, early, screen, read_only).await,
-            (Stream::Serial { replay, read_only }, _) => self.serial.serve(raw, early, replay, read_only).await,
+            (Stream::Vnc { read_only }, Some(screen)) => {
+                vnc::serve(raw, early, screen, read_only).await
+            }
+            (Stream::Serial { replay, read_only }, _) => {
+                self.serial.serve(raw, early, replay, read_only).await
+            }
             (Stream::Vnc { .. }, None) => {}
         }
-        self.viewers.send_modify(|viewers| *viewers = viewers.saturating_sub(1));
+        self.viewers
+            .send_modify(|viewers| *viewers = viewers.saturating_sub(1));
         Ok(())
     }
 }
@@ -265,10 +336,14 @@ pub fn listen(places: &Places) -> std::io::Result<UnixListener> {
 /// Root (of the same user namespace) and this very user.
 fn may_connect(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
 }
 
-async fn changed(watched: &mut Option<watch::Receiver<VmReport>>) -> Result<(), watch::error::RecvError> {
+async fn changed(
+    watched: &mut Option<watch::Receiver<VmReport>>,
+) -> Result<(), watch::error::RecvError> {
     match watched {
         Some(receiver) => receiver.changed().await,
         None => std::future::pending().await,
@@ -285,12 +360,24 @@ fn reply(id: u64, result: Result<Value, WireError>) -> Incoming {
 
 /// The manifest's name of the disk with that target: its alias in our own XML is `ua-NAME`.
 fn disk_name(xml: &str, target: &str) -> Option<String> {
-    let needle = [format!("<target dev='{target}'"), format!("<target dev=\"{target}\"")];
-    let disk = xml.split("<disk").skip(1).find(|disk| needle.iter().any(|needle| disk.contains(needle.as_str())))?;
+    let needle = [
+        format!("<target dev='{target}'"),
+        format!("<target dev=\"{target}\""),
+    ];
+    let disk = xml
+        .split("<disk")
+        .skip(1)
+        .find(|disk| needle.iter().any(|needle| disk.contains(needle.as_str())))?;
     let disk = disk.split("</disk>").next()?;
     let (_, alias) = disk.split_once("<alias name=")?;
     let quote = alias.chars().next()?;
-    Some(alias[1..].split(quote).next()?.trim_start_matches("ua-").to_owned())
+    Some(
+        alias[1..]
+            .split(quote)
+            .next()?
+            .trim_start_matches("ua-")
+            .to_owned(),
+    )
 }
 
 #[cfg(test)]

@@ -16,10 +16,17 @@ pub async fn connect(socket: &Path) -> io::Result<UnixStream> {
 }
 
 /// Joins a viewer and QEMU until one of them goes away.
-pub async fn serve(mut viewer: UnixStream, early: Vec<u8>, mut screen: UnixStream, read_only: bool) {
+pub async fn serve(
+    mut viewer: UnixStream,
+    early: Vec<u8>,
+    mut screen: UnixStream,
+    read_only: bool,
+) {
     if !read_only {
         if screen.write_all(&early).await.is_ok() {
-            let _ = tokio::io::copy_bidirectional_with_sizes(&mut viewer, &mut screen, 4096, 32 << 10).await;
+            let _ =
+                tokio::io::copy_bidirectional_with_sizes(&mut viewer, &mut screen, 4096, 32 << 10)
+                    .await;
         }
         return;
     }
@@ -66,8 +73,14 @@ where
             6 => {
                 more(&mut viewer, &mut message, 7).await?;
                 // A negative length is the extended clipboard's.
-                let length = i32::from_be_bytes([message[4], message[5], message[6], message[7]]).unsigned_abs();
-                more(&mut viewer, &mut message, usize::try_from(length).unwrap_or(usize::MAX)).await?;
+                let length = i32::from_be_bytes([message[4], message[5], message[6], message[7]])
+                    .unsigned_abs();
+                more(
+                    &mut viewer,
+                    &mut message,
+                    usize::try_from(length).unwrap_or(usize::MAX),
+                )
+                .await?;
                 false
             }
             255 => {
@@ -83,7 +96,12 @@ where
                 }
                 false
             }
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("unknown RFB message {kind}"))),
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("unknown RFB message {kind}"),
+                ));
+            }
         };
         if pass {
             screen.write_all(&message).await?;
@@ -91,9 +109,16 @@ where
     }
 }
 
-async fn more<R: tokio::io::AsyncRead + Unpin>(reader: &mut R, message: &mut Vec<u8>, count: usize) -> io::Result<()> {
+async fn more<R: tokio::io::AsyncRead + Unpin>(
+    reader: &mut R,
+    message: &mut Vec<u8>,
+    count: usize,
+) -> io::Result<()> {
     if count > MESSAGE_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("an RFB message of {count} bytes")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("an RFB message of {count} bytes"),
+        ));
     }
     let start = message.len();
     message.resize(start + count, 0);
@@ -106,7 +131,9 @@ mod tests {
 
     #[test]
     fn a_looker_asks_for_pictures_and_presses_nothing() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         let picture = [3, 0, 0, 0, 0, 0, 2, 0, 1, 0];
         let mut said = b"RFB 003.008\n\x01\x00".to_vec();
         said.extend([4, 1, 0, 0, 0, 0, 0, 65]);
@@ -115,17 +142,26 @@ mod tests {
         said.extend([255, 0, 0, 1, 0, 0, 0, 65, 0, 0, 0, 30]);
         said.extend(picture);
         let mut passed = Vec::new();
-        let end = runtime.block_on(look_only(said.as_slice(), &mut passed)).unwrap_err();
+        let end = runtime
+            .block_on(look_only(said.as_slice(), &mut passed))
+            .unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
         // It joins as a viewer who shares, whatever it asked for.
-        assert_eq!(passed, [b"RFB 003.008\n\x01\x01".as_slice(), &picture].concat());
+        assert_eq!(
+            passed,
+            [b"RFB 003.008\n\x01\x01".as_slice(), &picture].concat()
+        );
     }
 
     #[test]
     fn an_unknown_message_ends_the_connection() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         let said = b"RFB 003.008\n\x01\x01\x63".as_slice();
-        let error = runtime.block_on(look_only(said, &mut Vec::new())).unwrap_err();
+        let error = runtime
+            .block_on(look_only(said, &mut Vec::new()))
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -1,9 +1,11 @@
 //! A real guest, end to end: stage, init, launcher, libvirt, QEMU.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
 use std::time::{Duration, Instant};
 
-use catamaran_launcher::records;
 use catamaran_plan::{Format, Prepare, SeedFile, SeedSource};
+use catamaran_sandbox::records;
 use catamaran_wire::{EndReason, PauseReason, Statistics, Stream, Verb, VmState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -21,7 +23,10 @@ fn with_rig(test: impl AsyncFnOnce(&mut Rig)) {
         eprintln!("SKIPPED: {reason}");
         return;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let mut rig = Rig::new();
     rig.start_sandbox();
     runtime.block_on(test(&mut rig));
@@ -57,18 +62,37 @@ fn a_guest_boots_survives_its_launcher_and_powers_off_when_asked() {
             Prepare::Seed {
                 path: "/vm/seed/seed".into(),
                 label: "cidata".into(),
-                files: vec![SeedFile { path: "meta-data".into(), content: SeedSource::Inline("{}".into()) }],
+                files: vec![SeedFile {
+                    path: "meta-data".into(),
+                    content: SeedSource::Inline("{}".into()),
+                }],
             },
         ];
         let plan = plan(&format!("{disk}{SCREEN}"), "", prepare, "");
         let mut client = rig.client().await;
         let asked = Instant::now();
-        client.get(Verb::Start { plan: Box::new(plan.clone()) }).await;
+        client
+            .get(Verb::Start {
+                plan: Box::new(plan.clone()),
+            })
+            .await;
         // A second start is ignored, and another machine's is not.
-        client.get(Verb::Start { plan: Box::new(plan.clone()) }).await;
+        client
+            .get(Verb::Start {
+                plan: Box::new(plan.clone()),
+            })
+            .await;
         let mut other = plan.clone();
         other.generation.vmi_uid = "00000000-0000-0000-0000-000000000001".parse().unwrap();
-        assert!(client.ask(Verb::Start { plan: Box::new(other) }).await.error.is_some());
+        assert!(
+            client
+                .ask(Verb::Start {
+                    plan: Box::new(other)
+                })
+                .await
+                .error
+                .is_some()
+        );
         let report = rig.client().await.wait_for(SOON, running).await;
         eprintln!("start to Running: {:?}", asked.elapsed());
         let qemu = report.qemu_pid.unwrap();
@@ -77,21 +101,36 @@ fn a_guest_boots_survives_its_launcher_and_powers_off_when_asked() {
 
         let picture = client.get(Verb::Screenshot).await;
         assert!(picture.as_str().unwrap().starts_with("iVBOR"), "not a PNG");
-        let statistics: Statistics = serde_json::from_value(client.get(Verb::Statistics).await).unwrap();
+        let statistics: Statistics =
+            serde_json::from_value(client.get(Verb::Statistics).await).unwrap();
         assert_eq!(statistics.disks[0].name, "root");
         assert!(statistics.cpu_seconds > 0.0 && statistics.memory.actual.is_some());
         let log = client.get(Verb::Dmesg { tail_bytes: None }).await;
         assert!(log.as_str().unwrap().contains("Linux version"), "{log}");
-        let unknown = client.ask(Verb::Agent { command: serde_json::json!({"execute":"guest-ping"}), timeout_seconds: 1 }).await;
+        let unknown = client
+            .ask(Verb::Agent {
+                command: serde_json::json!({"execute":"guest-ping"}),
+                timeout_seconds: 1,
+            })
+            .await;
         assert!(unknown.error.is_some());
 
         client.get(Verb::Pause).await;
-        let user = VmState::Paused { reason: PauseReason::User };
-        rig.client().await.wait_for(SOON, |state| *state == user).await;
+        let user = VmState::Paused {
+            reason: PauseReason::User,
+        };
+        rig.client()
+            .await
+            .wait_for(SOON, |state| *state == user)
+            .await;
         client.get(Verb::Unpause).await;
         rig.client().await.wait_for(SOON, running).await;
 
-        let (mut screen, early) = rig.client().await.attach(Stream::Vnc { read_only: false }).await;
+        let (mut screen, early) = rig
+            .client()
+            .await
+            .attach(Stream::Vnc { read_only: false })
+            .await;
         let mut greeting = early;
         while greeting.len() < 12 {
             screen.read_buf(&mut greeting).await.unwrap();
@@ -105,12 +144,18 @@ fn a_guest_boots_survives_its_launcher_and_powers_off_when_asked() {
         }
         let killed = Instant::now();
         let adopted = rig.client().await.wait_for(SOON, running).await;
-        eprintln!("kill -9 of the launcher to its successor's report: {:?}", killed.elapsed());
+        eprintln!(
+            "kill -9 of the launcher to its successor's report: {:?}",
+            killed.elapsed()
+        );
         assert_eq!(adopted.qemu_pid, Some(qemu));
         assert_eq!(rig.processes("qemu-system").len(), 1);
 
         // The console works again, with what was said before.
-        let stream = Stream::Serial { replay: true, read_only: false };
+        let stream = Stream::Serial {
+            replay: true,
+            read_only: false,
+        };
         let (mut console, mut said) = rig.client().await.attach(stream).await;
         console.write_all(b"\n").await.unwrap();
         while !String::from_utf8_lossy(&said).contains(READY) {
@@ -118,9 +163,24 @@ fn a_guest_boots_survives_its_launcher_and_powers_off_when_asked() {
         }
 
         let mut client = rig.client().await;
-        client.get(Verb::Stop { grace_period_seconds: Some(60) }).await;
-        let report = rig.client().await.wait_for(Duration::from_secs(70), ended).await;
-        assert_eq!(report.state, VmState::Ended { reason: EndReason::Shutdown }, "{:?}", report.message);
+        client
+            .get(Verb::Stop {
+                grace_period_seconds: Some(60),
+            })
+            .await;
+        let report = rig
+            .client()
+            .await
+            .wait_for(Duration::from_secs(70), ended)
+            .await;
+        assert_eq!(
+            report.state,
+            VmState::Ended {
+                reason: EndReason::Shutdown
+            },
+            "{:?}",
+            report.message
+        );
         client.get(Verb::Finish).await;
         rig.wait_for_end(SOON);
     });
@@ -130,41 +190,91 @@ fn a_guest_boots_survives_its_launcher_and_powers_off_when_asked() {
 fn destroy_is_quick_and_a_killed_qemu_has_crashed() {
     with_rig(async |rig| {
         let mut client = rig.client().await;
-        client.get(Verb::Start { plan: Box::new(plan(NO_SCREEN, "", Vec::new(), "")) }).await;
+        client
+            .get(Verb::Start {
+                plan: Box::new(plan(NO_SCREEN, "", Vec::new(), "")),
+            })
+            .await;
         let report = rig.client().await.wait_for(SOON, running).await;
         for qemu in rig.processes("qemu-system") {
             kill(qemu);
         }
         let end = rig.client().await.wait_for(SOON, ended).await;
-        assert_eq!(end.state, VmState::Ended { reason: EndReason::Crashed });
+        assert_eq!(
+            end.state,
+            VmState::Ended {
+                reason: EndReason::Crashed
+            }
+        );
         assert!(end.message.unwrap().contains("signal 9"));
-        let exit = records::find_exit(&rig.spec.run.join("exits.jsonl"), report.qemu_pid.unwrap()).unwrap();
-        assert_eq!((exit.signal, exit.name.starts_with("qemu-system")), (Some(9), true));
+        let exit = records::find_exit(&rig.spec.run.join("exits.jsonl"), report.qemu_pid.unwrap())
+            .unwrap();
+        assert_eq!(
+            (exit.signal, exit.name.starts_with("qemu-system")),
+            (Some(9), true)
+        );
         client.get(Verb::Finish).await;
         rig.wait_for_end(SOON);
     });
     with_rig(async |rig| {
         let mut client = rig.client().await;
-        client.get(Verb::Start { plan: Box::new(plan(NO_SCREEN, "", Vec::new(), "")) }).await;
+        client
+            .get(Verb::Start {
+                plan: Box::new(plan(NO_SCREEN, "", Vec::new(), "")),
+            })
+            .await;
         rig.client().await.wait_for(SOON, running).await;
         let asked = Instant::now();
         client.get(Verb::Destroy).await;
         let end = rig.client().await.wait_for(SOON, ended).await;
         eprintln!("destroy: {:?}", asked.elapsed());
-        assert_eq!(end.state, VmState::Ended { reason: EndReason::Destroyed });
-        assert!(asked.elapsed() < Duration::from_secs(5), "init does not reap at once");
+        assert_eq!(
+            end.state,
+            VmState::Ended {
+                reason: EndReason::Destroyed
+            }
+        );
+        assert!(
+            asked.elapsed() < Duration::from_secs(5),
+            "init does not reap at once"
+        );
     });
 }
 
 #[test]
 fn a_panicked_guest_leaves_its_last_words() {
     with_rig(async |rig| {
-        let plan = plan(NO_SCREEN, "", Vec::new(), "rdinit=/nothing panic=0");
-        rig.client().await.get(Verb::Start { plan: Box::new(plan) }).await;
+        let seed = "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/vm/seed/seed'/>
+             <target dev='vda' bus='virtio'/><readonly/></disk>";
+        let file = |path: &str, text: &str| SeedFile {
+            path: path.into(),
+            content: SeedSource::Inline(text.into()),
+        };
+        let prepare = vec![Prepare::Seed {
+            path: "/vm/seed/seed".into(),
+            label: "cidata".into(),
+            files: vec![
+                file("meta-data", "instance-id: panic\n"),
+                file(
+                    "user-data",
+                    "#cloud-config\nruncmd:\n  - echo c > /proc/sysrq-trigger\n",
+                ),
+            ],
+        }];
+        let plan = plan(&format!("{seed}{NO_SCREEN}"), "", prepare, "");
+        rig.client()
+            .await
+            .get(Verb::Start {
+                plan: Box::new(plan),
+            })
+            .await;
         let end = rig.client().await.wait_for(BOOT, ended).await;
-        eprintln!("{end:?}");
-        // A kernel without the pvpanic driver built in cannot tell; then it is only known to be stuck.
-        assert_eq!(end.state, VmState::Ended { reason: EndReason::Panicked });
+        assert_eq!(
+            end.state,
+            VmState::Ended {
+                reason: EndReason::Panicked
+            }
+        );
         let log = std::fs::read_to_string(rig.spec.state.join("crash.log")).unwrap();
         assert!(log.contains("Kernel panic"), "{log}");
     });
@@ -174,11 +284,18 @@ fn a_panicked_guest_leaves_its_last_words() {
 fn sigterm_to_init_powers_the_guest_off_and_ends_everything() {
     with_rig(async |rig| {
         let mut client = rig.client().await;
-        client.get(Verb::Start { plan: Box::new(plan(NO_SCREEN, "", Vec::new(), "")) }).await;
+        client
+            .get(Verb::Start {
+                plan: Box::new(plan(NO_SCREEN, "", Vec::new(), "")),
+            })
+            .await;
         rig.wait_for_output(READY, BOOT).await;
-        rustix::process::pidfd_send_signal(&rig.sandbox().pidfd, rustix::process::Signal::TERM).unwrap();
+        rustix::process::pidfd_send_signal(&rig.sandbox().pidfd, rustix::process::Signal::TERM)
+            .unwrap();
         rig.wait_for_end(Duration::from_secs(70));
-        let end: serde_json::Value = records::load(&rig.spec.run.join("end.json")).unwrap().unwrap();
+        let end: serde_json::Value = records::load(&rig.spec.run.join("end.json"))
+            .unwrap()
+            .unwrap();
         assert_eq!(end["reason"], "shutdown");
     });
 }
@@ -188,10 +305,23 @@ fn a_wrong_plan_ends_with_a_reason() {
     with_rig(async |rig| {
         let mut plan = plan("<nonsense/>", "", Vec::new(), "");
         plan.generation.counter = 2;
-        rig.client().await.get(Verb::Start { plan: Box::new(plan) }).await;
+        rig.client()
+            .await
+            .get(Verb::Start {
+                plan: Box::new(plan),
+            })
+            .await;
         let end = rig.client().await.wait_for(SOON, ended).await;
-        assert_eq!(end.state, VmState::Ended { reason: EndReason::FailedToStart });
-        assert!(end.message.unwrap().contains("XML"), "the reason names the XML");
+        assert_eq!(
+            end.state,
+            VmState::Ended {
+                reason: EndReason::FailedToStart
+            }
+        );
+        assert!(
+            end.message.unwrap().contains("XML"),
+            "the reason names the XML"
+        );
     });
 }
 
@@ -199,9 +329,123 @@ fn a_wrong_plan_ends_with_a_reason() {
 fn print_memory(rig: &Rig) {
     for name in ["catamaran-init", "catamaran-launc", "qemu-system"] {
         for pid in rig.processes(name) {
-            let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-            let field = |key: &str| rollup.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
+            let rollup =
+                std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+            let field = |key: &str| {
+                rollup
+                    .lines()
+                    .find(|line| line.starts_with(key))
+                    .unwrap_or_default()
+                    .to_owned()
+            };
             eprintln!("{name}: {} | {}", field("Pss:"), field("Anonymous:"));
         }
     }
+}
+
+#[test]
+fn secure_boot_and_a_tpm_work_without_privileges() {
+    with_rig(async |rig| {
+        let firmware = "<loader readonly='yes' secure='yes' type='pflash' format='raw'>/usr/share/OVMF/OVMF_CODE_4M.ms.fd</loader>
+             <nvram format='raw'>/state/nvram.fd</nvram>|<smm state='on'/>";
+        let devices = "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/vm/overlays/root'/>
+             <target dev='vda' bus='virtio'/><boot order='1'/><alias name='ua-root'/></disk>
+             <tpm model='tpm-crb'><backend type='emulator' version='2.0' persistent_state='yes'><source type='dir' path='/state/tpm'/></backend></tpm>";
+        let prepare = vec![
+            Prepare::Folder {
+                path: "/state/tpm".into(),
+            },
+            Prepare::Nvram {
+                path: "/state/nvram.fd".into(),
+                template: "/usr/share/OVMF/OVMF_VARS_4M.ms.fd".into(),
+            },
+            Prepare::Overlay {
+                path: "/vm/overlays/root".into(),
+                base: "/disks/root".into(),
+                base_format: Format::Raw,
+                size: 64 << 20,
+                limit: None,
+            },
+        ];
+        let plan = plan(&format!("{devices}{NO_SCREEN}"), firmware, prepare, "");
+        let asked = Instant::now();
+        let mut client = rig.client().await;
+        client
+            .get(Verb::Start {
+                plan: Box::new(plan),
+            })
+            .await;
+        let report = rig
+            .client()
+            .await
+            .wait_for(SOON, |state| running(state) || ended(state))
+            .await;
+        assert_eq!(report.state, VmState::Running, "{:?}", report.message);
+        eprintln!("start with swtpm and OVMF: {:?}", asked.elapsed());
+        assert_eq!(rig.processes("swtpm").len(), 1);
+        rig.wait_for_output(READY, BOOT).await;
+        eprintln!("secure boot to ready: {:?}", asked.elapsed());
+        let log = client.get(Verb::Dmesg { tail_bytes: None }).await;
+        let log = log.as_str().unwrap();
+        assert!(log.to_lowercase().contains("secure boot enabled"), "{log}");
+        assert!(
+            log.contains("TPMEventLog"),
+            "the firmware has not used the TPM: {log}"
+        );
+        client.get(Verb::Destroy).await;
+        rig.client().await.wait_for(SOON, ended).await;
+        client.get(Verb::Finish).await;
+        rig.wait_for_end(SOON);
+        assert!(
+            rig.spec.state.join("tpm/tpm2-00.permall").exists(),
+            "the TPM's state persists"
+        );
+    });
+}
+
+#[test]
+fn saved_memory_goes_on_in_the_same_folder() {
+    with_rig(async |rig| {
+        let plan = plan(NO_SCREEN, "", Vec::new(), "");
+        let mut client = rig.client().await;
+        client
+            .get(Verb::Start {
+                plan: Box::new(plan.clone()),
+            })
+            .await;
+        rig.wait_for_output(READY, BOOT).await;
+        client.get(Verb::Save).await;
+        let end = rig.client().await.wait_for(SOON, ended).await;
+        assert_eq!(
+            end.state,
+            VmState::Ended {
+                reason: EndReason::Saved
+            },
+            "{:?}",
+            end.message
+        );
+        client.get(Verb::Finish).await;
+        rig.wait_for_end(SOON);
+        std::fs::remove_dir_all(&rig.spec.run).unwrap();
+
+        rig.start_sandbox();
+        let asked = Instant::now();
+        let mut client = rig.client().await;
+        client
+            .get(Verb::Start {
+                plan: Box::new(plan),
+            })
+            .await;
+        rig.client().await.wait_for(SOON, running).await;
+        eprintln!("restored after {:?}", asked.elapsed());
+        // The same kernel still runs: its log says that it booted long ago, and nothing booted anew.
+        let log = client.get(Verb::Dmesg { tail_bytes: None }).await;
+        assert!(log.as_str().unwrap().contains("Linux version"));
+        let said = std::fs::read_to_string(rig.spec.run.join("serial.log")).unwrap();
+        assert!(!said.contains(READY), "it has booted anew: {said}");
+        assert!(
+            !rig.spec.state.join("memory.save").exists(),
+            "saved memory is used once"
+        );
+    });
 }

@@ -208,7 +208,15 @@ impl Actor {
                 let _ = self.daemon.store.mark_deleted(&key, &time::now());
             }
         }
-        let vmi = self.daemon.store.get(&self.machine);
+        let mut vmi = self.daemon.store.get(&self.machine);
+        if down.is_some()
+            && let Some(stored) = vmi.as_ref()
+            && stored.object["metadata"]["ownerReferences"].is_array()
+        {
+            // The run is ended on purpose: it is deleted first, so that its end does not count as a failure.
+            let _ = self.daemon.store.mark_deleted(&self.machine, &time::now());
+            vmi = self.daemon.store.get(&self.machine);
+        }
         let uid = vmi
             .as_ref()
             .and_then(|stored| stored.object["metadata"]["uid"].as_str());

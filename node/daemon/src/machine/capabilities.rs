@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use catamaran_launcher::sandbox::SandboxSpec;
 use catamaran_plan::Accelerator;
+use catamaran_sandbox::SandboxSpec;
 
 use crate::machine::error::StartError;
 use crate::machine::record::ignore_missing;

@@ -64,7 +64,7 @@ pub enum StartError {
     Cgroup(#[from] CgroupError),
     /// The sandbox did not start.
     #[error(transparent)]
-    Sandbox(#[from] catamaran_launcher::sandbox::SandboxError),
+    Sandbox(#[from] catamaran_sandbox::SandboxError),
     /// The launcher could not be asked.
     #[error(transparent)]
     Launcher(#[from] LauncherError),

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use catamaran_launcher::sandbox::{Bind, SandboxSpec};
 use catamaran_plan::{Accelerator, FileSource, Generation, Given, Hardware, Identity, Plan};
+use catamaran_sandbox::{Bind, SandboxSpec};
 use catamaran_spec::MachineSpec;
 use catamaran_wire::Verb;
 use uuid::Uuid;

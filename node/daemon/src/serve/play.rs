@@ -141,10 +141,10 @@ async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &P
             "The daemon ends; guests and containers go on. `catamaran play` takes them up again, `catamaran down` (while it runs) stops them."
         );
     }
-    cancel.cancel();
     daemon.end_shutdown_words();
-    // Whoever asked for the shutdown gets the end of the answer.
+    // Whoever asked for the shutdown gets the end of the answer, while there is a server.
     tokio::time::sleep(Duration::from_millis(50)).await;
+    cancel.cancel();
     tasks.shutdown().await;
     Ok(())
 }

@@ -2,23 +2,31 @@
 
 use std::process::ExitCode;
 
-use catamaran_launcher::{init, sandbox::stage};
+use catamaran_sandbox::{init, sandbox::stage};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         ["sandbox"] => told(stage::sandbox()),
         ["enter"] => stage::enter(),
         ["run"] => told(init::run(&init::Places::default(), None)),
         ["run", launcher] => told(init::run(&init::Places::default(), launcher.parse().ok())),
         ["task", ..] => told(init::task(&arguments[1..])),
-        ["--version"] => {
-            told(std::io::Write::write_all(&mut std::io::stdout(), concat!(env!("CARGO_PKG_VERSION"), "\n").as_bytes())
-                .map(|()| ExitCode::SUCCESS))
-        }
-        _ => {
-            told::<&str>(Err("usage: catamaran-init sandbox < SPEC | enter | run [LAUNCHER-PID] | task PROGRAM ARGUMENT…"))
-        }
+        ["--version"] => told(
+            std::io::Write::write_all(
+                &mut std::io::stdout(),
+                concat!(env!("CARGO_PKG_VERSION"), "\n").as_bytes(),
+            )
+            .map(|()| ExitCode::SUCCESS),
+        ),
+        _ => told::<&str>(Err(
+            "usage: catamaran-init sandbox < SPEC | enter | run [LAUNCHER-PID] | task PROGRAM ARGUMENT…",
+        )),
     }
 }
 

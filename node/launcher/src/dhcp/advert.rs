@@ -17,7 +17,11 @@ pub fn is_solicitation(packet: &[u8]) -> bool {
 #[must_use]
 pub fn advertisement(config: &DhcpServe) -> Option<Vec<u8>> {
     let (address, prefix) = config.v6?;
-    let lifetime = if config.v6_gateway.is_some() { ROUTER_LIFETIME } else { 0 };
+    let lifetime = if config.v6_gateway.is_some() {
+        ROUTER_LIFETIME
+    } else {
+        0
+    };
     // Type, code, checksum, hop limit, flags (managed and other: ask DHCPv6), lifetimes, timers (unspecified).
     let mut bytes = vec![134, 0, 0, 0, 64, 0b1100_0000];
     bytes.extend_from_slice(&lifetime.to_be_bytes());
@@ -40,7 +44,16 @@ pub fn advertisement(config: &DhcpServe) -> Option<Vec<u8>> {
     }
     let servers: Vec<_> = v6_servers(config).into_iter().take(3).collect();
     if !servers.is_empty() {
-        bytes.extend_from_slice(&[25, u8::try_from(1 + 2 * servers.len()).unwrap_or(1), 0, 0, 0xff, 0xff, 0xff, 0xff]);
+        bytes.extend_from_slice(&[
+            25,
+            u8::try_from(1 + 2 * servers.len()).unwrap_or(1),
+            0,
+            0,
+            0xff,
+            0xff,
+            0xff,
+            0xff,
+        ]);
         for server in servers {
             bytes.extend_from_slice(&server.octets());
         }
@@ -48,7 +61,16 @@ pub fn advertisement(config: &DhcpServe) -> Option<Vec<u8>> {
     let mut search = domain_names(&config.search);
     if !search.is_empty() {
         search.resize(search.len().next_multiple_of(8), 0);
-        bytes.extend_from_slice(&[31, u8::try_from(1 + search.len() / 8).unwrap_or(1), 0, 0, 0xff, 0xff, 0xff, 0xff]);
+        bytes.extend_from_slice(&[
+            31,
+            u8::try_from(1 + search.len() / 8).unwrap_or(1),
+            0,
+            0,
+            0xff,
+            0xff,
+            0xff,
+            0xff,
+        ]);
         bytes.extend_from_slice(&search);
     }
     Some(bytes)

@@ -53,13 +53,23 @@ pub fn answer(config: &DhcpServe, packet: &[u8]) -> Option<Answer> {
     let inform = options.has_msg_type(MessageType::Inform);
     let mut reply = Message::new_with_id(
         request.xid(),
-        if kind == MessageType::Ack { request.ciaddr() } else { Ipv4Addr::UNSPECIFIED },
-        if kind == MessageType::Nak || inform { Ipv4Addr::UNSPECIFIED } else { address },
+        if kind == MessageType::Ack {
+            request.ciaddr()
+        } else {
+            Ipv4Addr::UNSPECIFIED
+        },
+        if kind == MessageType::Nak || inform {
+            Ipv4Addr::UNSPECIFIED
+        } else {
+            address
+        },
         Ipv4Addr::UNSPECIFIED,
         Ipv4Addr::UNSPECIFIED,
         &config.mac,
     );
-    reply.set_opcode(Opcode::BootReply).set_flags(request.flags());
+    reply
+        .set_opcode(Opcode::BootReply)
+        .set_flags(request.flags());
     let out = reply.opts_mut();
     out.insert(DhcpOption::MessageType(kind));
     out.insert(DhcpOption::ServerIdentifier(server));
@@ -75,15 +85,31 @@ pub fn answer(config: &DhcpServe, packet: &[u8]) -> Option<Answer> {
         });
     }
     let keeps_address = request.ciaddr() != Ipv4Addr::UNSPECIFIED && kind == MessageType::Ack;
-    let to = if keeps_address { request.ciaddr() } else { Ipv4Addr::BROADCAST };
-    Some(Answer { bytes: reply.to_vec().ok()?, to })
+    let to = if keeps_address {
+        request.ciaddr()
+    } else {
+        Ipv4Addr::BROADCAST
+    };
+    Some(Answer {
+        bytes: reply.to_vec().ok()?,
+        to,
+    })
 }
 
-fn describe_network(config: &DhcpServe, address: Ipv4Addr, prefix: u8, insert: &mut dyn FnMut(DhcpOption)) {
-    let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+fn describe_network(
+    config: &DhcpServe,
+    address: Ipv4Addr,
+    prefix: u8,
+    insert: &mut dyn FnMut(DhcpOption),
+) {
+    let mask = u32::MAX
+        .checked_shl(32 - u32::from(prefix.min(32)))
+        .unwrap_or(0);
     insert(DhcpOption::SubnetMask(Ipv4Addr::from(mask)));
     if prefix < 31 {
-        insert(DhcpOption::BroadcastAddr(Ipv4Addr::from(u32::from(address) | !mask)));
+        insert(DhcpOption::BroadcastAddr(Ipv4Addr::from(
+            u32::from(address) | !mask,
+        )));
     }
     if let Some(gateway) = config.v4_gateway {
         insert(DhcpOption::Router(vec![gateway]));
@@ -100,7 +126,10 @@ fn describe_network(config: &DhcpServe, address: Ipv4Addr, prefix: u8, insert: &
     }
     let search = domain_names(&config.search);
     if !search.is_empty() {
-        insert(DhcpOption::Unknown(UnknownOption::new(OptionCode::DomainSearch, search)));
+        insert(DhcpOption::Unknown(UnknownOption::new(
+            OptionCode::DomainSearch,
+            search,
+        )));
     }
     if let Ok(mtu) = u16::try_from(config.mtu)
         && mtu >= 68
@@ -109,7 +138,10 @@ fn describe_network(config: &DhcpServe, address: Ipv4Addr, prefix: u8, insert: &
     }
     let routes = routes(config);
     if !routes.is_empty() {
-        insert(DhcpOption::Unknown(UnknownOption::new(OptionCode::ClasslessStaticRoute, routes)));
+        insert(DhcpOption::Unknown(UnknownOption::new(
+            OptionCode::ClasslessStaticRoute,
+            routes,
+        )));
     }
 }
 
@@ -118,7 +150,9 @@ fn routes(config: &DhcpServe) -> Vec<u8> {
     if config.v4_routes.is_empty() {
         return Vec::new();
     }
-    let default = config.v4_gateway.map(|gateway| (Ipv4Addr::UNSPECIFIED, 0, Some(gateway)));
+    let default = config
+        .v4_gateway
+        .map(|gateway| (Ipv4Addr::UNSPECIFIED, 0, Some(gateway)));
     let mut bytes = Vec::new();
     for (network, prefix, gateway) in config.v4_routes.iter().copied().chain(default) {
         let prefix = prefix.min(32);
@@ -149,13 +183,27 @@ mod tests {
     #[test]
     fn discover_is_offered_the_one_address_forever() {
         let offer = ask(&example(), &question(MessageType::Discover, |_| ())).unwrap();
-        assert_eq!((offer.xid(), offer.yiaddr()), (0x1234, "10.0.2.2".parse().unwrap()));
+        assert_eq!(
+            (offer.xid(), offer.yiaddr()),
+            (0x1234, "10.0.2.2".parse().unwrap())
+        );
         let options = offer.opts();
         assert_eq!(options.msg_type(), Some(MessageType::Offer));
-        assert_eq!(options.get(OptionCode::AddressLeaseTime), Some(&DhcpOption::AddressLeaseTime(u32::MAX)));
-        assert_eq!(options.get(OptionCode::InterfaceMtu), Some(&DhcpOption::InterfaceMtu(1450)));
-        assert_eq!(options.get(OptionCode::Router), Some(&DhcpOption::Router(vec!["10.0.2.1".parse().unwrap()])));
-        assert!(matches!(options.get(OptionCode::DomainSearch), Some(DhcpOption::DomainSearch(names)) if names.len() == 1));
+        assert_eq!(
+            options.get(OptionCode::AddressLeaseTime),
+            Some(&DhcpOption::AddressLeaseTime(u32::MAX))
+        );
+        assert_eq!(
+            options.get(OptionCode::InterfaceMtu),
+            Some(&DhcpOption::InterfaceMtu(1450))
+        );
+        assert_eq!(
+            options.get(OptionCode::Router),
+            Some(&DhcpOption::Router(vec!["10.0.2.1".parse().unwrap()]))
+        );
+        assert!(
+            matches!(options.get(OptionCode::DomainSearch), Some(DhcpOption::DomainSearch(names)) if names.len() == 1)
+        );
     }
 
     #[test]
@@ -163,10 +211,18 @@ mod tests {
         let request = |address: &str| {
             let address = address.parse().unwrap();
             question(MessageType::Request, move |message| {
-                message.opts_mut().insert(DhcpOption::RequestedIpAddress(address));
+                message
+                    .opts_mut()
+                    .insert(DhcpOption::RequestedIpAddress(address));
             })
         };
-        let kind = |address| ask(&example(), &request(address)).unwrap().opts().msg_type().unwrap();
+        let kind = |address| {
+            ask(&example(), &request(address))
+                .unwrap()
+                .opts()
+                .msg_type()
+                .unwrap()
+        };
         assert_eq!(kind("10.0.2.2"), MessageType::Ack);
         assert_eq!(kind("10.0.2.99"), MessageType::Nak);
     }
@@ -176,7 +232,10 @@ mod tests {
         let packet = question(MessageType::Request, |message| {
             message.set_ciaddr(Ipv4Addr::new(10, 0, 2, 2));
         });
-        assert_eq!(answer(&example(), &packet).unwrap().to, Ipv4Addr::new(10, 0, 2, 2));
+        assert_eq!(
+            answer(&example(), &packet).unwrap().to,
+            Ipv4Addr::new(10, 0, 2, 2)
+        );
     }
 
     #[test]
@@ -185,7 +244,9 @@ mod tests {
         stranger.mac = [2, 9, 9, 9, 9, 9];
         assert!(answer(&stranger, &question(MessageType::Discover, |_| ())).is_none());
         let other = question(MessageType::Request, |message| {
-            message.opts_mut().insert(DhcpOption::ServerIdentifier(Ipv4Addr::new(10, 0, 2, 9)));
+            message
+                .opts_mut()
+                .insert(DhcpOption::ServerIdentifier(Ipv4Addr::new(10, 0, 2, 9)));
         });
         assert!(answer(&example(), &other).is_none());
     }

@@ -4,7 +4,8 @@ use std::net::Ipv6Addr;
 
 use catamaran_wire::DhcpServe;
 use dhcproto::v6::{
-    DhcpOption, DhcpOptions, IAAddr, IANA, Message, MessageType, OptionCode, Status, StatusCode, UnknownOption,
+    DhcpOption, DhcpOptions, IAAddr, IANA, Message, MessageType, OptionCode, Status, StatusCode,
+    UnknownOption,
 };
 use dhcproto::{Decodable, Encodable};
 
@@ -48,8 +49,13 @@ pub fn answer(config: &DhcpServe, packet: &[u8]) -> Option<Vec<u8>> {
         MessageType::Release | MessageType::Decline => out.insert(status(Status::Success)),
         MessageType::InformationRequest => {}
         MessageType::Confirm => {
-            let good = identities(options).all(|identity| addresses(identity).all(|given| given == address));
-            out.insert(status(if good { Status::Success } else { Status::NotOnLink }));
+            let good = identities(options)
+                .all(|identity| addresses(identity).all(|given| given == address));
+            out.insert(status(if good {
+                Status::Success
+            } else {
+                Status::NotOnLink
+            }));
         }
         kind => {
             if kind == MessageType::Solicit && rapid {
@@ -57,7 +63,11 @@ pub fn answer(config: &DhcpServe, packet: &[u8]) -> Option<Vec<u8>> {
             }
             // The address belongs to the first identity; a guest that has more gets nothing for them.
             for (at, identity) in identities(options).take(4).enumerate() {
-                out.insert(DhcpOption::IANA(grant(config, identity, (at == 0).then_some(address))));
+                out.insert(DhcpOption::IANA(grant(
+                    config,
+                    identity,
+                    (at == 0).then_some(address),
+                )));
             }
         }
     }
@@ -67,14 +77,23 @@ pub fn answer(config: &DhcpServe, packet: &[u8]) -> Option<Vec<u8>> {
     }
     let search = domain_names(&config.search);
     if !search.is_empty() {
-        out.insert(DhcpOption::Unknown(UnknownOption::new(OptionCode::DomainSearchList, search)));
+        out.insert(DhcpOption::Unknown(UnknownOption::new(
+            OptionCode::DomainSearchList,
+            search,
+        )));
     }
     reply.to_vec().ok()
 }
 
 fn grant(config: &DhcpServe, identity: &IANA, address: Option<Ipv6Addr>) -> IANA {
     let life = lease(config);
-    let part = |of: u32| if life == u32::MAX { u32::MAX } else { life / 10 * of };
+    let part = |of: u32| {
+        if life == u32::MAX {
+            u32::MAX
+        } else {
+            life / 10 * of
+        }
+    };
     let mut opts = DhcpOptions::new();
     match address {
         Some(addr) => {
@@ -86,29 +105,51 @@ fn grant(config: &DhcpServe, identity: &IANA, address: Option<Ipv6Addr>) -> IANA
         }
         None => opts.insert(status(Status::NoAddrsAvail)),
     }
-    IANA { id: identity.id, t1: part(5), t2: part(8), opts }
+    IANA {
+        id: identity.id,
+        t1: part(5),
+        t2: part(8),
+        opts,
+    }
 }
 
 fn lifetime(addr: Ipv6Addr, life: u32) -> DhcpOption {
-    DhcpOption::IAAddr(IAAddr { addr, preferred_life: life, valid_life: life, opts: DhcpOptions::new() })
+    DhcpOption::IAAddr(IAAddr {
+        addr,
+        preferred_life: life,
+        valid_life: life,
+        opts: DhcpOptions::new(),
+    })
 }
 
 fn identities(options: &DhcpOptions) -> impl Iterator<Item = &IANA> {
-    options.get_all(OptionCode::IANA).unwrap_or_default().iter().filter_map(|option| match option {
-        DhcpOption::IANA(identity) => Some(identity),
-        _ => None,
-    })
+    options
+        .get_all(OptionCode::IANA)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|option| match option {
+            DhcpOption::IANA(identity) => Some(identity),
+            _ => None,
+        })
 }
 
 fn addresses(identity: &IANA) -> impl Iterator<Item = Ipv6Addr> {
-    identity.opts.get_all(OptionCode::IAAddr).unwrap_or_default().iter().filter_map(|option| match option {
-        DhcpOption::IAAddr(address) => Some(address.addr),
-        _ => None,
-    })
+    identity
+        .opts
+        .get_all(OptionCode::IAAddr)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|option| match option {
+            DhcpOption::IAAddr(address) => Some(address.addr),
+            _ => None,
+        })
 }
 
 fn status(status: Status) -> DhcpOption {
-    DhcpOption::StatusCode(StatusCode { status, msg: String::new() })
+    DhcpOption::StatusCode(StatusCode {
+        status,
+        msg: String::new(),
+    })
 }
 
 /// A DUID of the link-layer kind (RFC 8415, 11.4), from the guest's own address: it must not change when the launcher
@@ -129,7 +170,9 @@ pub(crate) mod tests {
 
     fn question(kind: MessageType, change: impl Fn(&mut DhcpOptions)) -> Vec<u8> {
         let mut message = Message::new_with_id(kind, [1, 2, 3]);
-        message.opts_mut().insert(DhcpOption::ClientId(vec![0, 3, 0, 1, 9]));
+        message
+            .opts_mut()
+            .insert(DhcpOption::ClientId(vec![0, 3, 0, 1, 9]));
         change(message.opts_mut());
         message.to_vec().unwrap()
     }
@@ -139,11 +182,18 @@ pub(crate) mod tests {
         if let Some(address) = address {
             opts.insert(lifetime(address.parse().unwrap(), 100));
         }
-        DhcpOption::IANA(IANA { id, t1: 0, t2: 0, opts })
+        DhcpOption::IANA(IANA {
+            id,
+            t1: 0,
+            t2: 0,
+            opts,
+        })
     }
 
     pub(crate) fn solicit(_config: &DhcpServe) -> Vec<u8> {
-        question(MessageType::Solicit, |options| options.insert(identity(5, None)))
+        question(MessageType::Solicit, |options| {
+            options.insert(identity(5, None))
+        })
     }
 
     fn ask(packet: &[u8]) -> Option<Message> {
@@ -152,7 +202,11 @@ pub(crate) mod tests {
 
     fn granted(message: &Message) -> Vec<(Ipv6Addr, u32)> {
         let identity = identities(message.opts()).next().unwrap();
-        let all = identity.opts.get_all(OptionCode::IAAddr).unwrap_or_default().iter();
+        let all = identity
+            .opts
+            .get_all(OptionCode::IAAddr)
+            .unwrap_or_default()
+            .iter();
         all.filter_map(|option| match option {
             DhcpOption::IAAddr(address) => Some((address.addr, address.valid_life)),
             _ => None,
@@ -163,10 +217,19 @@ pub(crate) mod tests {
     #[test]
     fn solicit_is_offered_the_one_address_forever() {
         let reply = ask(&solicit(&example())).unwrap();
-        assert_eq!((reply.msg_type(), reply.xid()), (MessageType::Advertise, [1, 2, 3]));
-        assert_eq!(granted(&reply), [("fd10:0:2::2".parse().unwrap(), u32::MAX)]);
+        assert_eq!(
+            (reply.msg_type(), reply.xid()),
+            (MessageType::Advertise, [1, 2, 3])
+        );
+        assert_eq!(
+            granted(&reply),
+            [("fd10:0:2::2".parse().unwrap(), u32::MAX)]
+        );
         let servers = DhcpOption::DomainNameServers(vec!["fd10::a".parse().unwrap()]);
-        assert_eq!(reply.opts().get(OptionCode::DomainNameServers), Some(&servers));
+        assert_eq!(
+            reply.opts().get(OptionCode::DomainNameServers),
+            Some(&servers)
+        );
     }
 
     #[test]
@@ -186,7 +249,10 @@ pub(crate) mod tests {
         });
         let mut addresses = granted(&ask(&packet).unwrap());
         addresses.sort();
-        let expected = [("fd10:0:2::2".parse().unwrap(), u32::MAX), ("fd10:0:2::77".parse().unwrap(), 0)];
+        let expected = [
+            ("fd10:0:2::2".parse().unwrap(), u32::MAX),
+            ("fd10:0:2::77".parse().unwrap(), 0),
+        ];
         assert_eq!(addresses, expected);
     }
 

@@ -30,7 +30,10 @@ impl FakeHypervisor {
     /// One that has nothing running yet.
     #[must_use]
     pub fn new(events: mpsc::UnboundedSender<Event>) -> Self {
-        Self { inner: Mutex::default(), events }
+        Self {
+            inner: Mutex::default(),
+            events,
+        }
     }
 
     /// Whether its guest ignores the power button from now on.
@@ -48,10 +51,17 @@ impl FakeHypervisor {
         let mut inner = self.inner();
         match &event {
             Event::Resumed => inner.state = Some(DomainState::Running),
-            Event::Suspended { io_error } => inner.state = Some(DomainState::Paused { io_error: *io_error }),
+            Event::Suspended { io_error } => {
+                inner.state = Some(DomainState::Paused {
+                    io_error: *io_error,
+                })
+            }
             Event::Stopped { .. } => inner.state = None,
             Event::Panicked => inner.state = Some(DomainState::Crashed),
-            Event::ShuttingDown | Event::Rebooted | Event::DiskFailed { .. } | Event::Agent { .. } => {}
+            Event::ShuttingDown
+            | Event::Rebooted
+            | Event::DiskFailed { .. }
+            | Event::Agent { .. } => {}
         }
         drop(inner);
         self.tell(event);
@@ -77,9 +87,16 @@ impl Hypervisor for FakeHypervisor {
     fn start(&self, start: Start<'_>) -> Result<Found, HypervisorError> {
         let mut inner = self.inner();
         if let Some(message) = &inner.refuses {
-            return Err(HypervisorError { kind: ErrorKind::Failed, message: message.clone() });
+            return Err(HypervisorError {
+                kind: ErrorKind::Failed,
+                message: message.clone(),
+            });
         }
-        let state = if start.paused { DomainState::Paused { io_error: false } } else { DomainState::Running };
+        let state = if start.paused {
+            DomainState::Paused { io_error: false }
+        } else {
+            DomainState::Running
+        };
         inner.state = Some(state);
         drop(inner);
         self.tell(Event::Agent { connected: true });
@@ -106,9 +123,15 @@ impl Hypervisor for FakeHypervisor {
             Press::Power if deaf => {}
             Press::Power => {
                 self.happen(Event::ShuttingDown);
-                self.happen(Event::Stopped { orderly: true, reason: "shutdown".into() });
+                self.happen(Event::Stopped {
+                    orderly: true,
+                    reason: "shutdown".into(),
+                });
             }
-            Press::Destroy => self.happen(Event::Stopped { orderly: false, reason: "destroyed".into() }),
+            Press::Destroy => self.happen(Event::Stopped {
+                orderly: false,
+                reason: "destroyed".into(),
+            }),
             Press::Pause => self.happen(Event::Suspended { io_error: false }),
             Press::Resume => self.happen(Event::Resumed),
             Press::Reset | Press::Reboot | Press::AgentReboot => self.happen(Event::Rebooted),
@@ -117,9 +140,14 @@ impl Hypervisor for FakeHypervisor {
     }
 
     fn save(&self, file: &Path) -> Result<(), HypervisorError> {
-        std::fs::write(file, b"fake")
-            .map_err(|error| HypervisorError { kind: ErrorKind::Failed, message: error.to_string() })?;
-        self.happen(Event::Stopped { orderly: false, reason: "saved".into() });
+        std::fs::write(file, b"fake").map_err(|error| HypervisorError {
+            kind: ErrorKind::Failed,
+            message: error.to_string(),
+        })?;
+        self.happen(Event::Stopped {
+            orderly: false,
+            reason: "saved".into(),
+        });
         Ok(())
     }
 
@@ -147,8 +175,15 @@ impl Hypervisor for FakeHypervisor {
 
     fn statistics(&self) -> Result<Statistics, HypervisorError> {
         self.state()?;
-        let memory = MemoryStats { actual: Some(64 << 20), ..MemoryStats::default() };
-        Ok(Statistics { cpu_seconds: 1.0, memory, ..Statistics::default() })
+        let memory = MemoryStats {
+            actual: Some(64 << 20),
+            ..MemoryStats::default()
+        };
+        Ok(Statistics {
+            cpu_seconds: 1.0,
+            memory,
+            ..Statistics::default()
+        })
     }
 
     fn plug(&self, _device_xml: &str, _plugged_in: bool) -> Result<(), HypervisorError> {
@@ -157,5 +192,8 @@ impl Hypervisor for FakeHypervisor {
 }
 
 fn off() -> HypervisorError {
-    HypervisorError { kind: ErrorKind::Denied, message: "the machine is off".into() }
+    HypervisorError {
+        kind: ErrorKind::Denied,
+        message: "the machine is off".into(),
+    }
 }

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use catamaran_libvirt::{
-    Account, AgentState, Connection, Domain, ErrorKind as LibvirtKind, EventKind, IoErrorAction, Lifecycle, SaveFormat,
-    Settings, ShutdownMode, State,
+    Account, AgentState, Connection, Domain, ErrorKind as LibvirtKind, EventKind, IoErrorAction,
+    Lifecycle, SaveFormat, Settings, ShutdownMode, State,
 };
 use catamaran_wire::{BlockStats, ErrorKind, MemoryStats, NetStats, Statistics, VcpuStats};
 use tokio::sync::mpsc;
 
 use super::{DomainState, Event, Found, Hypervisor, HypervisorError, Press, Start};
-use crate::sandbox::CAPABILITIES_SEED;
+use catamaran_sandbox::CAPABILITIES_SEED;
 
 /// One machine under libvirt's embedded driver.
 #[derive(Debug)]
@@ -25,14 +25,24 @@ impl Libvirt {
     ///
     /// # Errors
     /// When another launcher has the folder open, or the driver does not start.
-    pub fn open(root: PathBuf, events: mpsc::UnboundedSender<Event>) -> Result<Self, HypervisorError> {
+    pub fn open(
+        root: PathBuf,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<Self, HypervisorError> {
         let account = if rustix::process::geteuid().is_root() {
-            Account::Other { uid: catamaran_plan::paths::UID, gid: catamaran_plan::paths::GID }
+            Account::Other {
+                uid: catamaran_plan::paths::UID,
+                gid: catamaran_plan::paths::GID,
+            }
         } else {
             Account::Own
         };
         let seed = Path::new(CAPABILITIES_SEED);
-        let settings = Settings { root, account, capabilities_seed: seed.is_dir().then(|| seed.to_owned()) };
+        let settings = Settings {
+            root,
+            account,
+            capabilities_seed: seed.is_dir().then(|| seed.to_owned()),
+        };
         settings.write()?;
         let connection = Connection::open(&settings.root, move |event| {
             if let Some(event) = translate(event.kind) {
@@ -40,7 +50,10 @@ impl Libvirt {
                 let _ = events.send(event);
             }
         })?;
-        Ok(Self { connection, domain: Mutex::new(None) })
+        Ok(Self {
+            connection,
+            domain: Mutex::new(None),
+        })
     }
 
     /// Finds the emulator's capabilities, which fills the cache below the driver's folder, and returns libvirt's XML
@@ -55,7 +68,9 @@ impl Libvirt {
         machine: &str,
         domain_type: &str,
     ) -> Result<String, HypervisorError> {
-        Ok(self.connection.domain_capabilities(emulator, arch, machine, domain_type)?)
+        Ok(self
+            .connection
+            .domain_capabilities(emulator, arch, machine, domain_type)?)
     }
 
     /// Checks a description against libvirt's schema and rules.
@@ -67,10 +82,14 @@ impl Libvirt {
     }
 
     fn domain(&self) -> Result<Arc<Domain>, HypervisorError> {
-        self.domain.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(|| HypervisorError {
-            kind: ErrorKind::Denied,
-            message: "the machine has not been started".into(),
-        })
+        self.domain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .ok_or_else(|| HypervisorError {
+                kind: ErrorKind::Denied,
+                message: "the machine has not been started".into(),
+            })
     }
 
     fn keep(&self, domain: Domain) -> Result<Found, HypervisorError> {
@@ -86,11 +105,14 @@ impl Hypervisor for Libvirt {
     fn start(&self, start: Start<'_>) -> Result<Found, HypervisorError> {
         let domain = match start.from {
             Some(file) => {
-                self.connection.restore(file, Some(start.xml), start.paused)?;
-                self.connection.lookup(start.domain)?.ok_or_else(|| HypervisorError {
-                    kind: ErrorKind::Failed,
-                    message: format!("{} was restored but is not there", start.domain),
-                })?
+                self.connection
+                    .restore(file, Some(start.xml), start.paused)?;
+                self.connection
+                    .lookup(start.domain)?
+                    .ok_or_else(|| HypervisorError {
+                        kind: ErrorKind::Failed,
+                        message: format!("{} was restored but is not there", start.domain),
+                    })?
             }
             None => self.connection.create(start.xml, start.paused)?,
         };
@@ -100,7 +122,10 @@ impl Hypervisor for Libvirt {
     }
 
     fn adopt(&self, domain: &str) -> Result<Option<Found>, HypervisorError> {
-        self.connection.lookup(domain)?.map(|domain| self.keep(domain)).transpose()
+        self.connection
+            .lookup(domain)?
+            .map(|domain| self.keep(domain))
+            .transpose()
     }
 
     fn state(&self) -> Result<DomainState, HypervisorError> {
@@ -141,7 +166,11 @@ impl Hypervisor for Libvirt {
 
     fn plug(&self, device_xml: &str, plugged_in: bool) -> Result<(), HypervisorError> {
         let domain = self.domain()?;
-        Ok(if plugged_in { domain.attach(device_xml) } else { domain.detach(device_xml) }?)
+        Ok(if plugged_in {
+            domain.attach(device_xml)
+        } else {
+            domain.detach(device_xml)
+        }?)
     }
 }
 
@@ -154,7 +183,10 @@ impl From<catamaran_libvirt::Error> for HypervisorError {
             LibvirtKind::Timeout => ErrorKind::Timeout,
             LibvirtKind::BadXml | LibvirtKind::Io | LibvirtKind::Other => ErrorKind::Failed,
         };
-        Self { kind, message: error.to_string() }
+        Self {
+            kind,
+            message: error.to_string(),
+        }
     }
 }
 
@@ -163,16 +195,28 @@ fn translate(event: EventKind) -> Option<Event> {
         EventKind::Lifecycle(Lifecycle::Suspended { io_error }) => Event::Suspended { io_error },
         EventKind::Lifecycle(Lifecycle::Resumed) => Event::Resumed,
         EventKind::Lifecycle(Lifecycle::ShuttingDown { by_guest: true }) => Event::ShuttingDown,
-        EventKind::Lifecycle(Lifecycle::Stopped { orderly, reason }) => {
-            Event::Stopped { orderly, reason: reason.to_owned() }
-        }
+        EventKind::Lifecycle(Lifecycle::Stopped { orderly, reason }) => Event::Stopped {
+            orderly,
+            reason: reason.to_owned(),
+        },
         EventKind::Lifecycle(Lifecycle::Crashed) => Event::Panicked,
         EventKind::Reboot => Event::Rebooted,
-        EventKind::IoError { source, alias, action: IoErrorAction::Paused, reason } => {
-            Event::DiskFailed { file: source, alias, no_space: reason == "enospc" }
-        }
-        EventKind::Agent(state) => Event::Agent { connected: state == AgentState::Connected },
-        EventKind::Lifecycle(Lifecycle::Started { .. } | Lifecycle::PmSuspended | Lifecycle::ShuttingDown { .. })
+        EventKind::IoError {
+            source,
+            alias,
+            action: IoErrorAction::Paused,
+            reason,
+        } => Event::DiskFailed {
+            file: source,
+            alias,
+            no_space: reason == "enospc",
+        },
+        EventKind::Agent(state) => Event::Agent {
+            connected: state == AgentState::Connected,
+        },
+        EventKind::Lifecycle(
+            Lifecycle::Started { .. } | Lifecycle::PmSuspended | Lifecycle::ShuttingDown { .. },
+        )
         | EventKind::IoError { .. }
         | EventKind::Watchdog
         | EventKind::Balloon { .. }
@@ -227,8 +271,18 @@ fn translate_statistics(s: &catamaran_libvirt::Statistics) -> Statistics {
                 device: n.name.clone(),
                 // Named by the driver task, which knows the plan.
                 name: String::new(),
-                receive: [n.receive_bytes, n.receive_packets, n.receive_errors, n.receive_drops],
-                transmit: [n.transmit_bytes, n.transmit_packets, n.transmit_errors, n.transmit_drops],
+                receive: [
+                    n.receive_bytes,
+                    n.receive_packets,
+                    n.receive_errors,
+                    n.receive_drops,
+                ],
+                transmit: [
+                    n.transmit_bytes,
+                    n.transmit_packets,
+                    n.transmit_errors,
+                    n.transmit_drops,
+                ],
             })
             .collect(),
         disks: s

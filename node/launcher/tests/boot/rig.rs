@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use catamaran_launcher::sandbox::{Bind, Running, SandboxSpec};
 use catamaran_plan::{Accelerator, Generation, Hardware, Plan, Prepare};
+use catamaran_sandbox::{Bind, Running, SandboxSpec};
 use catamaran_wire::{Connection, Hello, Incoming, Reply, Request, Verb, VmReport, VmState};
 use tokio::net::UnixStream;
 
 /// Under translation on a busy machine a boot may take this long.
-pub const BOOT: Duration = Duration::from_secs(180);
+pub(crate) const BOOT: Duration = Duration::from_secs(180);
 
 /// Why this test cannot run here, if it cannot.
-pub fn reason_to_skip() -> Option<&'static str> {
+pub(crate) fn reason_to_skip() -> Option<&'static str> {
     if !rustix::process::geteuid().is_root() {
         return Some("it needs root, to make a sandbox");
     }
@@ -21,31 +21,44 @@ pub fn reason_to_skip() -> Option<&'static str> {
 }
 
 /// A file of the minimal guest.
-pub fn guest(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest-images/out/minimal").join(file)
+pub(crate) fn guest(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../guest-images/out/minimal")
+        .join(file)
 }
 
 /// A folder that everyone may enter, with the code folder that sandboxes show.
-pub struct Rig {
-    pub dir: tempfile::TempDir,
-    pub spec: SandboxSpec,
+pub(crate) struct Rig {
+    _dir: tempfile::TempDir,
+    pub(crate) spec: SandboxSpec,
     sandbox: Option<Running>,
 }
 
 impl Rig {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(
+            dir.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
         let code = dir.path().join("code");
         std::fs::create_dir_all(code.join("1")).unwrap();
         for (name, binary) in [
             ("catamaran-init", env!("CARGO_BIN_EXE_catamaran-init")),
-            ("catamaran-launcher", env!("CARGO_BIN_EXE_catamaran-launcher")),
+            (
+                "catamaran-launcher",
+                env!("CARGO_BIN_EXE_catamaran-launcher"),
+            ),
         ] {
             std::fs::copy(binary, code.join("1").join(name)).unwrap();
         }
         std::os::unix::fs::symlink("1", code.join("current")).unwrap();
-        let bind = |host: PathBuf, inside: &str| Bind { host, inside: inside.into(), writable: false };
+        let bind = |host: PathBuf, inside: &str| Bind {
+            host,
+            inside: inside.into(),
+            writable: false,
+        };
         let spec = SandboxSpec {
             vm: "default_test".into(),
             hostname: "test".into(),
@@ -64,45 +77,58 @@ impl Rig {
             limits: Default::default(),
             task: None,
         };
-        Self { dir, spec, sandbox: None }
+        Self {
+            _dir: dir,
+            spec,
+            sandbox: None,
+        }
     }
 
-    pub fn init() -> &'static Path {
+    pub(crate) fn init() -> &'static Path {
         Path::new(env!("CARGO_BIN_EXE_catamaran-init"))
     }
 
-    pub fn start_sandbox(&mut self) {
+    pub(crate) fn start_sandbox(&mut self) {
         self.sandbox = Some(self.spec.start(Self::init()).unwrap());
     }
 
-    pub fn sandbox(&self) -> &Running {
+    pub(crate) fn sandbox(&self) -> &Running {
         self.sandbox.as_ref().unwrap()
     }
 
     /// Processes of the sandbox whose name begins so, by their pids on the host.
-    pub fn processes(&self, name: &str) -> Vec<i32> {
+    pub(crate) fn processes(&self, name: &str) -> Vec<i32> {
         let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let ours = namespace(self.sandbox().answer.pid);
         let all = std::fs::read_dir("/proc").unwrap().flatten();
         all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
             .filter(|pid| namespace(*pid) == ours && ours.is_some())
-            .filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with(name)))
+            .filter(|pid| {
+                std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                    .is_ok_and(|comm| comm.starts_with(name))
+            })
             .collect()
     }
 
     /// Waits for the end of the sandbox.
-    pub fn wait_for_end(&self, within: Duration) {
-        let mut polled = [rustix::event::PollFd::new(&self.sandbox().pidfd, rustix::event::PollFlags::IN)];
-        let timeout = rustix::event::Timespec { tv_sec: within.as_secs().cast_signed(), tv_nsec: 0 };
+    pub(crate) fn wait_for_end(&self, within: Duration) {
+        let mut polled = [rustix::event::PollFd::new(
+            &self.sandbox().pidfd,
+            rustix::event::PollFlags::IN,
+        )];
+        let timeout = rustix::event::Timespec {
+            tv_sec: within.as_secs().cast_signed(),
+            tv_nsec: 0,
+        };
         let ready = rustix::event::poll(&mut polled, Some(&timeout)).unwrap();
         assert_eq!(ready, 1, "init still runs after {within:?}: {}", self.log());
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.spec.run.join("init.log")).unwrap_or_default()
     }
 
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             if let Ok(stream) = UnixStream::connect(self.spec.run.join("launcher.sock")).await
@@ -116,12 +142,17 @@ impl Rig {
     }
 
     /// Waits until the guest has said this on its serial port.
-    pub async fn wait_for_output(&self, text: &str, within: Duration) {
+    pub(crate) async fn wait_for_output(&self, text: &str, within: Duration) {
         let deadline = Instant::now() + within;
         let said = || std::fs::read(self.spec.run.join("serial.log")).unwrap_or_default();
         while !String::from_utf8_lossy(&said()).contains(text) {
             let all = said();
-            assert!(Instant::now() < deadline, "not said: {text}: {}\n{}", String::from_utf8_lossy(&all), self.log());
+            assert!(
+                Instant::now() < deadline,
+                "not said: {text}: {}\n{}",
+                String::from_utf8_lossy(&all),
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -130,8 +161,12 @@ impl Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         if let Some(sandbox) = &self.sandbox {
-            let _ = rustix::process::pidfd_send_signal(&sandbox.pidfd, rustix::process::Signal::KILL);
-            let mut polled = [rustix::event::PollFd::new(&sandbox.pidfd, rustix::event::PollFlags::IN)];
+            let _ =
+                rustix::process::pidfd_send_signal(&sandbox.pidfd, rustix::process::Signal::KILL);
+            let mut polled = [rustix::event::PollFd::new(
+                &sandbox.pidfd,
+                rustix::event::PollFlags::IN,
+            )];
             let _ = rustix::event::poll(&mut polled, None);
         }
         if std::thread::panicking() {
@@ -145,11 +180,23 @@ fn seed() -> Option<PathBuf> {
     static SEED: std::sync::OnceLock<Option<tempfile::TempDir>> = std::sync::OnceLock::new();
     let dir = SEED.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(
+            dir.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
         let code = dir.path().join("code/1");
         std::fs::create_dir_all(&code).unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_catamaran-init"), code.join("catamaran-init")).unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_catamaran-launcher"), code.join("catamaran-launcher")).unwrap();
+        std::fs::copy(
+            env!("CARGO_BIN_EXE_catamaran-init"),
+            code.join("catamaran-init"),
+        )
+        .unwrap();
+        std::fs::copy(
+            env!("CARGO_BIN_EXE_catamaran-launcher"),
+            code.join("catamaran-launcher"),
+        )
+        .unwrap();
         std::os::unix::fs::symlink("1", dir.path().join("code/current")).unwrap();
         let spec = SandboxSpec {
             vm: "probe".into(),
@@ -165,16 +212,19 @@ fn seed() -> Option<PathBuf> {
             limits: Default::default(),
             task: None,
         };
-        let argv = ["/vm/code/current/catamaran-launcher", "capabilities"].map(str::to_owned).to_vec();
+        let argv = ["/vm/code/current/catamaran-launcher", "capabilities"]
+            .map(str::to_owned)
+            .to_vec();
         let xml = spec.run_task(Rig::init(), argv).unwrap();
         assert!(String::from_utf8_lossy(&xml).contains("<domainCapabilities>"));
         Some(dir)
     });
-    dir.as_ref().map(|dir| dir.path().join("run/libvirt/cache/qemu/capabilities"))
+    dir.as_ref()
+        .map(|dir| dir.path().join("run/libvirt/cache/qemu/capabilities"))
 }
 
 /// A connection to the launcher.
-pub struct Client {
+pub(crate) struct Client {
     connection: Connection,
     next: u64,
 }
@@ -182,14 +232,30 @@ pub struct Client {
 impl Client {
     async fn greet(stream: UnixStream) -> Result<Self, catamaran_wire::FrameError> {
         let mut connection = Connection::new(stream);
-        connection.send(&Hello { min: 1, max: 1, version: "test".into(), features: Vec::new() }).await?;
+        connection
+            .send(&Hello {
+                min: 1,
+                max: 1,
+                version: "test".into(),
+                features: Vec::new(),
+            })
+            .await?;
         connection.receive::<Hello>().await?;
-        Ok(Self { connection, next: 0 })
+        Ok(Self {
+            connection,
+            next: 0,
+        })
     }
 
-    pub async fn ask(&mut self, verb: Verb) -> Reply {
+    pub(crate) async fn ask(&mut self, verb: Verb) -> Reply {
         self.next += 1;
-        self.connection.send(&Request { id: self.next, verb }).await.unwrap();
+        self.connection
+            .send(&Request {
+                id: self.next,
+                verb,
+            })
+            .await
+            .unwrap();
         loop {
             if let Incoming::Reply(reply) = self.connection.receive::<Incoming>().await.unwrap().0 {
                 assert_eq!(reply.id, self.next);
@@ -199,19 +265,31 @@ impl Client {
     }
 
     /// Asks for something that must work.
-    pub async fn get(&mut self, verb: Verb) -> serde_json::Value {
+    pub(crate) async fn get(&mut self, verb: Verb) -> serde_json::Value {
         let reply = self.ask(verb).await;
         assert_eq!(reply.error, None);
         reply.ok
     }
 
     /// Watches on this connection until the state is as wanted.
-    pub async fn wait_for(mut self, within: Duration, wanted: impl Fn(&VmState) -> bool) -> VmReport {
-        self.connection.send(&Request { id: 99, verb: Verb::Watch }).await.unwrap();
+    pub(crate) async fn wait_for(
+        mut self,
+        within: Duration,
+        wanted: impl Fn(&VmState) -> bool,
+    ) -> VmReport {
+        self.connection
+            .send(&Request {
+                id: 99,
+                verb: Verb::Watch,
+            })
+            .await
+            .unwrap();
         let mut last = None;
         let watch = async {
             loop {
-                if let Incoming::Report { report } = self.connection.receive::<Incoming>().await.unwrap().0 {
+                if let Incoming::Report { report } =
+                    self.connection.receive::<Incoming>().await.unwrap().0
+                {
                     if wanted(&report.state) {
                         return *report;
                     }
@@ -226,7 +304,7 @@ impl Client {
     }
 
     /// Turns the connection into a stream.
-    pub async fn attach(self, stream: catamaran_wire::Stream) -> (UnixStream, Vec<u8>) {
+    pub(crate) async fn attach(self, stream: catamaran_wire::Stream) -> (UnixStream, Vec<u8>) {
         let mut client = self;
         client.get(Verb::Attach { stream }).await;
         client.connection.into_stream()
@@ -234,16 +312,20 @@ impl Client {
 }
 
 /// A plan of the minimal guest with these further devices and steps.
-pub fn plan(devices: &str, os: &str, prepare: Vec<Prepare>, cmdline: &str) -> Plan {
+pub(crate) fn plan(devices: &str, os: &str, prepare: Vec<Prepare>, cmdline: &str) -> Plan {
     let boot = if os.is_empty() {
-        format!("<kernel>/boot/kernel</kernel><initrd>/boot/initrd</initrd><cmdline>console=ttyS0 {cmdline}</cmdline>")
+        format!(
+            "<kernel>/boot/kernel</kernel><initrd>/boot/initrd</initrd><cmdline>console=ttyS0 {cmdline}</cmdline>"
+        )
     } else {
         String::new()
     };
     let (os, features) = os.split_once('|').unwrap_or((os, ""));
     let firmware = os;
+    // With UEFI, GRUB needs more than the kernel alone.
+    let memory = if firmware.is_empty() { 192 } else { 512 };
     let domain_xml = format!(
-        "<domain type='qemu'><name>default_test</name><memory unit='MiB'>192</memory><vcpu>1</vcpu>
+        "<domain type='qemu'><name>default_test</name><uuid>6f2d4f0e-5b7c-4b1e-9d53-0a1b2c3d4e5f</uuid><memory unit='MiB'>{memory}</memory><vcpu>1</vcpu>
          <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>
          <os><type arch='x86_64' machine='q35'>hvm</type>{firmware}{boot}</os>
          <features><acpi/><apic/>{features}</features>
@@ -257,7 +339,11 @@ pub fn plan(devices: &str, os: &str, prepare: Vec<Prepare>, cmdline: &str) -> Pl
          </devices></domain>"
     );
     Plan {
-        generation: Generation { vmi_uid: Default::default(), counter: 1, spec_digest: "test".into() },
+        generation: Generation {
+            vmi_uid: Default::default(),
+            counter: 1,
+            spec_digest: "test".into(),
+        },
         domain: "default_test".into(),
         hostname: "test".into(),
         accelerator: Accelerator::Tcg,
@@ -284,7 +370,10 @@ pub fn plan(devices: &str, os: &str, prepare: Vec<Prepare>, cmdline: &str) -> Pl
 }
 
 /// Kills by pid.
-pub fn kill(pid: i32) {
-    let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+pub(crate) fn kill(pid: i32) {
+    let status = Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(status.success());
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catamaran_containers::{ContainerState, LogOptions, PodSpec};
+use futures::StreamExt as _;
 use serde_json::json;
 
 use crate::world::{BUSYBOX, FOREVER, mode, pod, script, world};
@@ -49,6 +50,12 @@ fn environment_command_and_names() {
             }),
         );
         let status = world.ready(&pod).await;
+        // Running is not yet having written everything.
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while world.log(&pod, "main", LogOptions::default()).await.len() < 2 {
+            assert!(std::time::Instant::now() < deadline, "nothing in the log");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         assert_eq!(
             world.log(&pod, "main", LogOptions::default()).await,
             ["first=red second=$(COLOR)", "/tmp"]
@@ -431,8 +438,13 @@ fn metadata_dns_policies_and_terminals() {
             world.sh(&pod, "cat /etc/resolv.conf").await,
             "nameserver 192.0.2.53"
         );
+        let follow = LogOptions {
+            follow: true,
+            ..LogOptions::default()
+        };
+        let mut lines = Box::pin(world.pods().logs(&pod, None, follow).unwrap());
         assert_eq!(
-            world.log(&pod, "main", LogOptions::default()).await[0].trim_end(),
+            lines.next().await.unwrap().unwrap().text.trim_end(),
             "terminal"
         );
 

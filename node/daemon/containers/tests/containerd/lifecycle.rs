@@ -224,7 +224,7 @@ fn a_stopped_pod_keeps_its_files_and_a_removed_one_leaves_nothing() {
             "trap 'echo bye; exit 0' TERM; touch /v/f; touch /m/f; sleep 100000 & wait",
             json!({
             "pod:volumes": [{"name": "v", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}],
-            "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "m", "mountPath": "/m"}], "pod:terminationGracePeriodSeconds": 30}),
+            "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "m", "mountPath": "/m"}], "readinessProbe": {"exec": {"command": ["test", "-e", "/m/f"]}, "periodSeconds": 1}, "pod:terminationGracePeriodSeconds": 30}),
         );
         world.ready(&pod).await;
         let follow = world

@@ -11,18 +11,28 @@ use std::path::{Path, PathBuf};
 use catamaran_plan::paths;
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
-    mount_remount, move_mount, open_tree, unmount,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+    mount_change, mount_remount, move_mount, open_tree, unmount,
 };
 
 use super::{Bind, CAPABILITIES_SEED, SandboxError, SandboxSpec, Step};
 
 /// Device nodes that every sandbox has.
-const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+const DEVICES: [&str; 5] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+];
 /// Folders of programs and libraries: real ones are shown, links are made again.
 const PROGRAMS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32"];
 /// Parts of `/etc` that are shown when the host has them: they say nothing about the host's users.
-const ETC_FILES: [&str; 3] = ["/etc/ld.so.cache", "/etc/swtpm-localca.options", "/etc/localtime"];
+const ETC_FILES: [&str; 3] = [
+    "/etc/ld.so.cache",
+    "/etc/swtpm-localca.options",
+    "/etc/localtime",
+];
 /// Files of `/proc` that are made read-only; without capabilities they could not be written anyway.
 const PROC_READ_ONLY: [&str; 3] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq"];
 /// Parts of `/sys` that are hidden.
@@ -49,12 +59,18 @@ struct Node {
 /// # Errors
 /// The first thing that is missing or refused, by its path.
 pub fn build(spec: &SandboxSpec) -> Result<(), SandboxError> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .step(|| "cut the mounts off from the host's".into())?;
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .step(|| "cut the mounts off from the host's".into())?;
     let pieces = pieces(spec)?;
     let nodes = nodes(spec)?;
     let links = links();
-    let etc = ETC_FILES.iter().filter_map(|path| Some((*path, small_file(path)?))).collect::<Vec<_>>();
+    let etc = ETC_FILES
+        .iter()
+        .filter_map(|path| Some((*path, small_file(path)?)))
+        .collect::<Vec<_>>();
 
     enter_new_root(&spec.run)?;
     for (path, target) in links {
@@ -62,34 +78,79 @@ pub fn build(spec: &SandboxSpec) -> Result<(), SandboxError> {
     }
     write_etc(&etc, &spec.hostname)?;
     let no = MountFlags::NOSUID | MountFlags::NODEV;
-    make_mount("tmpfs", "/tmp", no | MountFlags::NOEXEC, "mode=1777,size=256m")?;
-    make_mount("tmpfs", "/dev", MountFlags::NOSUID | MountFlags::NOEXEC, "mode=0755,size=64k")?;
+    make_mount(
+        "tmpfs",
+        "/tmp",
+        no | MountFlags::NOEXEC,
+        "mode=1777,size=256m",
+    )?;
+    make_mount(
+        "tmpfs",
+        "/dev",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        "mode=0755,size=64k",
+    )?;
     for node in nodes {
         make_node(&node)?;
     }
-    make_mount("tmpfs", "/dev/shm", no | MountFlags::NOEXEC, "mode=1777,size=64m")?;
-    for (link, target) in
-        [("/dev/fd", "/proc/self/fd"), ("/dev/stdin", "fd/0"), ("/dev/stdout", "fd/1"), ("/dev/stderr", "fd/2")]
-    {
+    make_mount(
+        "tmpfs",
+        "/dev/shm",
+        no | MountFlags::NOEXEC,
+        "mode=1777,size=64m",
+    )?;
+    for (link, target) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "fd/0"),
+        ("/dev/stdout", "fd/1"),
+        ("/dev/stderr", "fd/2"),
+    ] {
         std::os::unix::fs::symlink(target, link).step(|| format!("make the link {link}"))?;
     }
     make_mount("proc", "/proc", no | MountFlags::NOEXEC, "")?;
-    make_mount("sysfs", "/sys", no | MountFlags::NOEXEC | MountFlags::RDONLY, "")?;
+    make_mount(
+        "sysfs",
+        "/sys",
+        no | MountFlags::NOEXEC | MountFlags::RDONLY,
+        "",
+    )?;
     // Its own small file system, so that a disk that is plugged in later finds a place on the read-only root.
-    make_mount("tmpfs", paths::DISKS, no | MountFlags::NOEXEC, "mode=0755,size=64k")?;
+    make_mount(
+        "tmpfs",
+        paths::DISKS,
+        no | MountFlags::NOEXEC,
+        "mode=0755,size=64k",
+    )?;
     for folder in [paths::CONFIG, "/boot", "/var/tmp", "/run"] {
         make_folder(Path::new(folder))?;
     }
     for piece in pieces {
         attach(&piece)?;
     }
-    for path in PROC_READ_ONLY.into_iter().filter(|path| Path::new(path).exists()) {
+    for path in PROC_READ_ONLY
+        .into_iter()
+        .filter(|path| Path::new(path).exists())
+    {
         rustix::mount::mount_bind(path, path).step(|| format!("protect {path}"))?;
-        mount_remount(path, MountFlags::BIND | MountFlags::RDONLY | no | MountFlags::NOEXEC, "")
-            .step(|| format!("protect {path}"))?;
+        mount_remount(
+            path,
+            MountFlags::BIND | MountFlags::RDONLY | no | MountFlags::NOEXEC,
+            "",
+        )
+        .step(|| format!("protect {path}"))?;
     }
-    for path in SYS_HIDDEN.into_iter().filter(|path| Path::new(path).is_dir()) {
-        mount("tmpfs", path, "tmpfs", no | MountFlags::RDONLY, c"mode=0755,size=0").step(|| format!("hide {path}"))?;
+    for path in SYS_HIDDEN
+        .into_iter()
+        .filter(|path| Path::new(path).is_dir())
+    {
+        mount(
+            "tmpfs",
+            path,
+            "tmpfs",
+            no | MountFlags::RDONLY,
+            c"mode=0755,size=0",
+        )
+        .step(|| format!("hide {path}"))?;
     }
     mount_remount("/", MountFlags::RDONLY | no, "").step(|| "make the root read-only".into())
 }
@@ -104,24 +165,50 @@ fn pieces(spec: &SandboxSpec) -> Result<Vec<Piece>, SandboxError> {
         }
     }
     if Path::new("/etc/alternatives").is_dir() {
-        list.push(piece(Path::new("/etc/alternatives"), Path::new("/etc/alternatives"), read_only)?);
+        list.push(piece(
+            Path::new("/etc/alternatives"),
+            Path::new("/etc/alternatives"),
+            read_only,
+        )?);
     }
     let writable = safe | MountFlags::NOEXEC;
     list.push(piece(&spec.run, Path::new(paths::RUN), writable)?);
     list.push(piece(&spec.state, Path::new(paths::STATE), writable)?);
     list.push(piece(&spec.code, Path::new(paths::CODE), read_only)?);
     if let Some(seed) = &spec.capabilities {
-        list.push(piece(seed, Path::new(CAPABILITIES_SEED), read_only | MountFlags::NOEXEC)?);
+        list.push(piece(
+            seed,
+            Path::new(CAPABILITIES_SEED),
+            read_only | MountFlags::NOEXEC,
+        )?);
     }
-    for Bind { host, inside, writable: may_write } in &spec.binds {
-        list.push(piece(host, inside, if *may_write { writable } else { read_only | MountFlags::NOEXEC })?);
+    for Bind {
+        host,
+        inside,
+        writable: may_write,
+    } in &spec.binds
+    {
+        list.push(piece(
+            host,
+            inside,
+            if *may_write {
+                writable
+            } else {
+                read_only | MountFlags::NOEXEC
+            },
+        )?);
     }
     Ok(list)
 }
 
 fn piece(host: &Path, inside: &Path, flags: MountFlags) -> Result<Piece, SandboxError> {
-    let folder = std::fs::metadata(host).step(|| format!("find {}", host.display()))?.is_dir();
-    let plain = inside.is_absolute() && inside.components().all(|c| !matches!(c, std::path::Component::ParentDir));
+    let folder = std::fs::metadata(host)
+        .step(|| format!("find {}", host.display()))?
+        .is_dir();
+    let plain = inside.is_absolute()
+        && inside
+            .components()
+            .all(|c| !matches!(c, std::path::Component::ParentDir));
     if !plain {
         return Err(SandboxError::Step {
             step: format!("{} must be an absolute path without `..`", inside.display()),
@@ -131,10 +218,17 @@ fn piece(host: &Path, inside: &Path, flags: MountFlags) -> Result<Piece, Sandbox
     let tree = open_tree(
         CWD,
         host,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE,
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE,
     )
     .step(|| format!("take {} into the sandbox", host.display()))?;
-    Ok(Piece { tree, inside: inside.to_owned(), folder, flags })
+    Ok(Piece {
+        tree,
+        inside: inside.to_owned(),
+        folder,
+        flags,
+    })
 }
 
 fn nodes(spec: &SandboxSpec) -> Result<Vec<Node>, SandboxError> {
@@ -143,26 +237,45 @@ fn nodes(spec: &SandboxSpec) -> Result<Vec<Node>, SandboxError> {
     always
         .chain(asked)
         .map(|(path, everyone)| {
-            let device = std::fs::metadata(&path).step(|| format!("find the device {}", path.display()))?.rdev();
-            Ok(Node { path, device, everyone })
+            let device = std::fs::metadata(&path)
+                .step(|| format!("find the device {}", path.display()))?
+                .rdev();
+            Ok(Node {
+                path,
+                device,
+                everyone,
+            })
         })
         .collect()
 }
 
 fn links() -> Vec<(&'static str, PathBuf)> {
-    PROGRAMS.iter().filter_map(|path| Some((*path, std::fs::read_link(path).ok()?))).collect()
+    PROGRAMS
+        .iter()
+        .filter_map(|path| Some((*path, std::fs::read_link(path).ok()?)))
+        .collect()
 }
 
 fn small_file(path: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path).ok()?.take(4 << 20).read_to_end(&mut bytes).ok()?;
+    std::fs::File::open(path)
+        .ok()?
+        .take(4 << 20)
+        .read_to_end(&mut bytes)
+        .ok()?;
     Some(bytes)
 }
 
 /// Puts an empty tmpfs over `place` (any folder that is sure to be there) and makes it the root.
 fn enter_new_root(place: &Path) -> Result<(), SandboxError> {
-    mount("catamaran", place, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0755,size=16m")
-        .step(|| "make the new root".into())?;
+    mount(
+        "catamaran",
+        place,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        c"mode=0755,size=16m",
+    )
+    .step(|| "make the new root".into())?;
     rustix::process::chdir(place).step(|| "enter the new root".into())?;
     rustix::process::pivot_root(".", ".").step(|| "move into the new root".into())?;
     unmount(".", UnmountFlags::DETACH).step(|| "leave the old root".into())?;
@@ -194,9 +307,11 @@ fn write_etc(files: &[(&str, Vec<u8>)], hostname: &str) -> Result<(), SandboxErr
                 .into(),
         ),
     ];
-    for (path, bytes) in files.iter().map(|(path, bytes)| (*path, bytes.as_slice())).chain(
-        own.iter().map(|(path, text)| (*path, text.as_bytes())),
-    ) {
+    for (path, bytes) in files
+        .iter()
+        .map(|(path, bytes)| (*path, bytes.as_slice()))
+        .chain(own.iter().map(|(path, text)| (*path, text.as_bytes())))
+    {
         std::fs::write(path, bytes).step(|| format!("write {path}"))?;
     }
     Ok(())
@@ -204,7 +319,9 @@ fn write_etc(files: &[(&str, Vec<u8>)], hostname: &str) -> Result<(), SandboxErr
 
 fn make_mount(kind: &str, at: &str, flags: MountFlags, options: &str) -> Result<(), SandboxError> {
     make_folder(Path::new(at))?;
-    let options = std::ffi::CString::new(options).map_err(std::io::Error::other).step(|| "write options".into())?;
+    let options = std::ffi::CString::new(options)
+        .map_err(std::io::Error::other)
+        .step(|| "write options".into())?;
     mount(kind, at, kind, flags, options.as_c_str()).step(|| format!("mount {kind} at {at}"))
 }
 
@@ -215,7 +332,14 @@ fn make_node(node: &Node) -> Result<(), SandboxError> {
         make_folder(parent)?;
     }
     let mode = if node.everyone { 0o666 } else { 0o600 };
-    rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::from_raw_mode(mode), node.device).step(what)?;
+    rustix::fs::mknodat(
+        CWD,
+        path,
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(mode),
+        node.device,
+    )
+    .step(what)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).step(what)?;
     if !node.everyone {
         std::os::unix::fs::chown(path, Some(paths::UID), Some(paths::GID)).step(what)?;
@@ -245,8 +369,14 @@ fn attach(piece: &Piece) -> Result<(), SandboxError> {
             .open(inside)
             .step(|| format!("make {} in the sandbox", inside.display()))?;
     }
-    move_mount(&piece.tree, "", CWD, inside, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .step(|| format!("show {} in the sandbox", inside.display()))?;
+    move_mount(
+        &piece.tree,
+        "",
+        CWD,
+        inside,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .step(|| format!("show {} in the sandbox", inside.display()))?;
     mount_remount(inside, MountFlags::BIND | piece.flags, "")
         .step(|| format!("protect {} in the sandbox", inside.display()))
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use nix::libc;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Compare, SeccompCondition as Condition,
-    SeccompFilter, SeccompRule as Rule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Compare,
+    SeccompCondition as Condition, SeccompFilter, SeccompRule as Rule, TargetArch,
 };
 
 use super::{SandboxError, Step};
@@ -81,8 +81,12 @@ const REFUSED: &[i64] = &[
 ];
 
 /// Answered as if the kernel were too old: callers then take another way (glibc calls `clone`, QEMU calls `epoll`).
-const MISSING: &[i64] =
-    &[libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+const MISSING: &[i64] = &[
+    libc::SYS_clone3,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+];
 
 /// Flags of `clone` that make namespaces.
 const NAMESPACES: u64 = (libc::CLONE_NEWNS
@@ -106,7 +110,9 @@ const X32: Option<i64> = None;
 pub fn install() -> Result<(), SandboxError> {
     for (rules, errno) in [(refused()?, libc::EPERM), (missing(), libc::ENOSYS)] {
         let program = compile(rules, errno)?;
-        seccompiler::apply_filter(&program).map_err(std::io::Error::other).step(|| "install the seccomp filter".into())?;
+        seccompiler::apply_filter(&program)
+            .map_err(std::io::Error::other)
+            .step(|| "install the seccomp filter".into())?;
     }
     Ok(())
 }
@@ -133,7 +139,12 @@ fn refused() -> Result<Rules, SandboxError> {
     let netlink = [
         (0, Width::Dword, Compare::Eq, family(libc::AF_NETLINK)),
         (2, Width::Dword, Compare::Ne, family(libc::NETLINK_ROUTE)),
-        (2, Width::Dword, Compare::Ne, family(libc::NETLINK_KOBJECT_UEVENT)),
+        (
+            2,
+            Width::Dword,
+            Compare::Ne,
+            family(libc::NETLINK_KOBJECT_UEVENT),
+        ),
         (2, Width::Dword, Compare::Ne, family(libc::NETLINK_GENERIC)),
     ];
     rules.insert(
@@ -153,7 +164,10 @@ fn refused() -> Result<Rules, SandboxError> {
         ],
     );
     // Typing into the terminal of someone else (none is here, but the call is never needed).
-    rules.insert(libc::SYS_ioctl, vec![rule(&[(1, Width::Dword, Compare::Eq, libc::TIOCSTI)])?]);
+    rules.insert(
+        libc::SYS_ioctl,
+        vec![rule(&[(1, Width::Dword, Compare::Eq, libc::TIOCSTI)])?],
+    );
     if let Some(bit) = X32 {
         let others: Rules = rules.keys().map(|call| (call | bit, Vec::new())).collect();
         rules.extend(others);
@@ -170,7 +184,9 @@ fn missing() -> Rules {
 fn rule(conditions: &[(u8, Width, Compare, u64)]) -> Result<Rule, SandboxError> {
     conditions
         .iter()
-        .map(|(argument, width, compare, value)| Condition::new(*argument, width.clone(), compare.clone(), *value))
+        .map(|(argument, width, compare, value)| {
+            Condition::new(*argument, width.clone(), compare.clone(), *value)
+        })
         .collect::<Result<Vec<_>, _>>()
         .and_then(Rule::new)
         .map_err(std::io::Error::other)
@@ -181,10 +197,15 @@ fn compile(rules: Rules, errno: libc::c_int) -> Result<BpfProgram, SandboxError>
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(std::io::Error::other)
         .step(|| "know this processor".into())?;
-    SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno.unsigned_abs()), arch)
-        .and_then(BpfProgram::try_from)
-        .map_err(std::io::Error::other)
-        .step(|| "compile the seccomp filter".into())
+    SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno.unsigned_abs()),
+        arch,
+    )
+    .and_then(BpfProgram::try_from)
+    .map_err(std::io::Error::other)
+    .step(|| "compile the seccomp filter".into())
 }
 
 #[cfg(test)]

@@ -73,7 +73,13 @@ impl Default for Places {
 pub fn run(places: &Places, launcher: Option<i32>) -> nix::Result<ExitCode> {
     let _ = rustix::process::setsid();
     let signals = signals()?;
-    let mut state = State { launcher: None, ending: false, failures: 0, started: Instant::now(), wait: None };
+    let mut state = State {
+        launcher: None,
+        ending: false,
+        failures: 0,
+        started: Instant::now(),
+        wait: None,
+    };
     if let Some(pid) = launcher.filter(|pid| files::is_alive(*pid)) {
         state.launcher = Some(Pid::from_raw(pid));
     } else {
@@ -83,7 +89,8 @@ pub fn run(places: &Places, launcher: Option<i32>) -> nix::Result<ExitCode> {
         // Reaping first: a child may have ended before the signals were blocked.
         for (pid, exit) in reap(&places.exits) {
             if state.launcher == Some(pid)
-                && let Some(code) = state.launcher_ended(&exit, files::live_qemu(&places.libvirt_root).is_some())
+                && let Some(code) =
+                    state.launcher_ended(&exit, files::live_qemu(&places.libvirt_root).is_some())
             {
                 return Ok(ExitCode::from(code));
             }
@@ -118,7 +125,9 @@ pub fn run(places: &Places, launcher: Option<i32>) -> nix::Result<ExitCode> {
 /// When signals cannot be received.
 pub fn task(argv: &[String]) -> nix::Result<ExitCode> {
     let signals = signals()?;
-    let Some((program, arguments)) = argv.split_first() else { return Err(nix::errno::Errno::EINVAL) };
+    let Some((program, arguments)) = argv.split_first() else {
+        return Err(nix::errno::Errno::EINVAL);
+    };
     let child = match unblocked(Command::new(program).args(arguments)) {
         Ok(pid) => pid,
         Err(error) => {
@@ -129,7 +138,9 @@ pub fn task(argv: &[String]) -> nix::Result<ExitCode> {
     loop {
         for (pid, exit) in reap(Path::new(paths::EXITS)) {
             if pid == child {
-                let code = exit.code.unwrap_or_else(|| 128 + exit.signal.unwrap_or_default());
+                let code = exit
+                    .code
+                    .unwrap_or_else(|| 128 + exit.signal.unwrap_or_default());
                 return Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)));
             }
         }
@@ -140,7 +151,10 @@ pub fn task(argv: &[String]) -> nix::Result<ExitCode> {
             return Err(error);
         }
         while let Ok(Some(info)) = signals.read_signal() {
-            if matches!(Signal::try_from(info.ssi_signo.cast_signed()), Ok(Signal::SIGTERM | Signal::SIGINT)) {
+            if matches!(
+                Signal::try_from(info.ssi_signo.cast_signed()),
+                Ok(Signal::SIGTERM | Signal::SIGINT)
+            ) {
                 let _ = kill(child, Signal::SIGTERM);
             }
         }
@@ -168,7 +182,10 @@ impl State {
         match unblocked(&mut command) {
             Ok(pid) => self.launcher = Some(pid),
             Err(error) => {
-                say(&format!("{} cannot be run: {error}", places.launcher.display()));
+                say(&format!(
+                    "{} cannot be run: {error}",
+                    places.launcher.display()
+                ));
                 self.failed();
             }
         }
@@ -185,7 +202,10 @@ impl State {
             self.failures = 0;
         }
         self.failed();
-        say(&format!("the launcher ended with {exit}; it is started again (failure {} in a row)", self.failures));
+        say(&format!(
+            "the launcher ended with {exit}; it is started again (failure {} in a row)",
+            self.failures
+        ));
         (self.failures > FAILURES_MAX && !qemu_lives).then_some(CODE_NO_LAUNCHER)
     }
 
@@ -216,7 +236,12 @@ fn pause(failures: u32) -> Duration {
 
 fn signals() -> nix::Result<SignalFd> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ] {
         set.add(signal);
     }
     set.thread_block()?;
@@ -235,16 +260,28 @@ fn reap(record: &Path) -> Vec<(Pid, Exit)> {
     loop {
         // Looked at before it is reaped: only a zombie still has a name.
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        let Some(pid) = waitid(Id::All, peek).ok().and_then(|status| status.pid()) else { return ended };
-        let name = files::process_stat(pid.as_raw()).map(|stat| stat.name).unwrap_or_default();
+        let Some(pid) = waitid(Id::All, peek).ok().and_then(|status| status.pid()) else {
+            return ended;
+        };
+        let name = files::process_stat(pid.as_raw())
+            .map(|stat| stat.name)
+            .unwrap_or_default();
         let (code, signal) = match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(_, code)) => (Some(code), None),
             Ok(WaitStatus::Signaled(_, signal, _)) => (None, Some(signal as i32)),
             _ => return ended,
         };
-        let exit = Exit { pid: pid.as_raw(), name, code, signal, time_ms: records::now_ms() };
+        let exit = Exit {
+            pid: pid.as_raw(),
+            name,
+            code,
+            signal,
+            time_ms: records::now_ms(),
+        };
         if let Err(error) = records::add_exit(record, &exit) {
-            say(&format!("the exit of process {pid} ({exit}) is not recorded: {error}"));
+            say(&format!(
+                "the exit of process {pid} ({exit}) is not recorded: {error}"
+            ));
         }
         ended.push((pid, exit));
     }
@@ -258,7 +295,10 @@ fn anew(places: &Places, launcher: Option<Pid>) {
         command.arg(pid.to_string());
     }
     let error = command.exec();
-    say(&format!("{} cannot be executed: {error}; this init goes on", places.init.display()));
+    say(&format!(
+        "{} cannot be executed: {error}; this init goes on",
+        places.init.display()
+    ));
 }
 
 /// One line for the log. There is no logger here, to stay small.
@@ -272,11 +312,23 @@ mod tests {
     use super::*;
 
     fn state() -> State {
-        State { launcher: None, ending: false, failures: 0, started: Instant::now(), wait: None }
+        State {
+            launcher: None,
+            ending: false,
+            failures: 0,
+            started: Instant::now(),
+            wait: None,
+        }
     }
 
     fn exit(code: Option<i32>, signal: Option<i32>) -> Exit {
-        Exit { pid: 5, name: String::new(), code, signal, time_ms: 0 }
+        Exit {
+            pid: 5,
+            name: String::new(),
+            code,
+            signal,
+            time_ms: 0,
+        }
     }
 
     #[test]
@@ -288,8 +340,14 @@ mod tests {
 
     #[test]
     fn the_machines_result_is_inits_result() {
-        assert_eq!(state().launcher_ended(&exit(Some(0), None), false), Some(CODE_ENDED));
-        assert_eq!(state().launcher_ended(&exit(Some(10), None), false), Some(CODE_FAILED));
+        assert_eq!(
+            state().launcher_ended(&exit(Some(0), None), false),
+            Some(CODE_ENDED)
+        );
+        assert_eq!(
+            state().launcher_ended(&exit(Some(10), None), false),
+            Some(CODE_FAILED)
+        );
     }
 
     #[test]
@@ -298,7 +356,10 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(state.launcher_ended(&exit(Some(1), None), true), None);
         }
-        assert_eq!(state.launcher_ended(&exit(Some(1), None), false), Some(CODE_NO_LAUNCHER));
+        assert_eq!(
+            state.launcher_ended(&exit(Some(1), None), false),
+            Some(CODE_NO_LAUNCHER)
+        );
     }
 
     #[test]

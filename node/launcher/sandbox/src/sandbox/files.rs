@@ -39,7 +39,11 @@ fn parse(text: &str) -> Option<ProcessStat> {
     let state = fields.next()?.chars().next()?;
     // The state is field 3 and the start time field 22.
     let start_time = fields.nth(18)?.parse().ok()?;
-    Some(ProcessStat { name: name.to_owned(), state, start_time })
+    Some(ProcessStat {
+        name: name.to_owned(),
+        state,
+        start_time,
+    })
 }
 
 /// The pid of the QEMU that libvirt's files in `libvirt_root` name, if it is alive.
@@ -49,7 +53,10 @@ pub fn live_qemu(libvirt_root: &std::path::Path) -> Option<i32> {
     entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "pid") && path.file_stem().is_some_and(|s| s != "driver"))
+        .filter(|path| {
+            path.extension().is_some_and(|e| e == "pid")
+                && path.file_stem().is_some_and(|s| s != "driver")
+        })
         // swtpm's file lies beside it as NAME-swtpm.pid
         .filter(|path| !path.to_string_lossy().ends_with("-swtpm.pid"))
         .filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok())
@@ -64,7 +71,10 @@ mod tests {
     fn a_name_with_brackets_does_not_shift_the_fields() {
         let text = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 1000 10";
         let stat = parse(text).unwrap();
-        assert_eq!((stat.name.as_str(), stat.state, stat.start_time), ("a) b (c)", 'S', 777));
+        assert_eq!(
+            (stat.name.as_str(), stat.state, stat.start_time),
+            ("a) b (c)", 'S', 777)
+        );
     }
 
     #[test]

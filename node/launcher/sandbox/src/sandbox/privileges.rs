@@ -32,7 +32,8 @@ pub fn set_limits(limits: &BTreeMap<String, Limit>) -> Result<(), SandboxError> 
         let hard = limit.hard.unwrap_or(RLIM_INFINITY);
         if setrlimit(resource, soft.min(hard), hard).is_err() {
             let (_, hard) = getrlimit(resource).step(|| format!("read the limit {name}"))?;
-            setrlimit(resource, soft.min(hard), hard).step(|| format!("set the limit {name} to {soft}"))?;
+            setrlimit(resource, soft.min(hard), hard)
+                .step(|| format!("set the limit {name} to {soft}"))?;
         }
     }
     Ok(())
@@ -43,9 +44,11 @@ pub fn set_limits(limits: &BTreeMap<String, Limit>) -> Result<(), SandboxError> 
 /// # Errors
 /// When the system refuses a step, or something is left afterwards.
 pub fn drop_all() -> Result<(), SandboxError> {
-    let failed = |set: &'static str| move |error: caps::errors::CapsError| SandboxError::Step {
-        step: format!("empty the {set} capability set"),
-        source: std::io::Error::other(error.to_string()),
+    let failed = |set: &'static str| {
+        move |error: caps::errors::CapsError| SandboxError::Step {
+            step: format!("empty the {set} capability set"),
+            source: std::io::Error::other(error.to_string()),
+        }
     };
     // As long as SETPCAP is there.
     for capability in caps::all() {
@@ -58,14 +61,18 @@ pub fn drop_all() -> Result<(), SandboxError> {
     nix::unistd::setgroups(&[]).step(|| "leave all groups".into())?;
     nix::unistd::setresgid(gid, gid, gid).step(|| format!("become gid {gid}"))?;
     nix::unistd::setresuid(uid, uid, uid).step(|| format!("become uid {uid}"))?;
-    for (set, name) in
-        [(CapSet::Effective, "effective"), (CapSet::Permitted, "permitted"), (CapSet::Inheritable, "inheritable")]
-    {
+    for (set, name) in [
+        (CapSet::Effective, "effective"),
+        (CapSet::Permitted, "permitted"),
+        (CapSet::Inheritable, "inheritable"),
+    ] {
         caps::clear(None, set).map_err(failed(name))?;
     }
     rustix::thread::set_no_new_privs(true).step(|| "forbid new privileges".into())?;
     let left = caps::read(None, CapSet::Permitted).map_err(failed("permitted"))?;
-    if !left.is_empty() || nix::unistd::setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() {
+    if !left.is_empty()
+        || nix::unistd::setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok()
+    {
         return Err(SandboxError::Step {
             step: "give all privileges away".into(),
             source: std::io::Error::from(std::io::ErrorKind::PermissionDenied),

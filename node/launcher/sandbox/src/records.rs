@@ -48,15 +48,26 @@ pub fn add_exit(file: &Path, exit: &Exit) -> std::io::Result<()> {
     }
     let mut line = serde_json::to_vec(exit)?;
     line.push(b'\n');
-    std::fs::OpenOptions::new().create(true).append(true).open(file)?.write_all(&line)
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(file)?
+        .write_all(&line)
 }
 
 /// The exit of that process, the last one if the pid was used twice.
 #[must_use]
 pub fn find_exit(file: &Path, pid: i32) -> Option<Exit> {
     let mut text = String::new();
-    std::fs::File::open(file).ok()?.take(2 * EXITS_MAX).read_to_string(&mut text).ok()?;
-    text.lines().rev().filter_map(|line| serde_json::from_str::<Exit>(line).ok()).find(|exit| exit.pid == pid)
+    std::fs::File::open(file)
+        .ok()?
+        .take(2 * EXITS_MAX)
+        .read_to_string(&mut text)
+        .ok()?;
+    text.lines()
+        .rev()
+        .filter_map(|line| serde_json::from_str::<Exit>(line).ok())
+        .find(|exit| exit.pid == pid)
 }
 
 /// Replaces a JSON file as a whole: after a crash there is the old or the new content.
@@ -90,7 +101,9 @@ pub fn load<T: DeserializeOwned>(file: &Path) -> std::io::Result<Option<T>> {
 pub fn now_ms() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
 }
 
 #[cfg(test)]
@@ -98,7 +111,13 @@ mod tests {
     use super::*;
 
     fn exit(pid: i32, code: i32) -> Exit {
-        Exit { pid, name: "qemu".into(), code: Some(code), signal: None, time_ms: 1 }
+        Exit {
+            pid,
+            name: "qemu".into(),
+            code: Some(code),
+            signal: None,
+            time_ms: 1,
+        }
     }
 
     #[test]
@@ -119,7 +138,10 @@ mod tests {
         for pid in 0..3000 {
             add_exit(&file, &exit(pid, 0)).unwrap();
         }
-        let size: u64 = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+        let size: u64 = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().metadata().unwrap().len())
+            .sum();
         assert!(size < 3 * EXITS_MAX, "{size}");
         assert!(find_exit(&file, 2999).is_some());
     }

@@ -146,7 +146,10 @@ pub(crate) trait Step<T> {
 
 impl<T, E: Into<std::io::Error>> Step<T> for Result<T, E> {
     fn step(self, step: impl FnOnce() -> String) -> Result<T, SandboxError> {
-        self.map_err(|source| SandboxError::Step { step: step(), source: source.into() })
+        self.map_err(|source| SandboxError::Step {
+            step: step(),
+            source: source.into(),
+        })
     }
 }
 
@@ -158,12 +161,18 @@ impl SandboxSpec {
     /// When a step fails; the message names the path or the namespace.
     pub fn start(&self, init: &Path) -> Result<Running, SandboxError> {
         let output = self.stage(init)?;
-        let answer: Answer = serde_json::from_slice(&output).map_err(|error| SandboxError::Stage {
+        let answer: Answer =
+            serde_json::from_slice(&output).map_err(|error| SandboxError::Stage {
+                vm: self.vm.clone(),
+                message: format!(
+                    "its answer {:?} is not understood: {error}",
+                    String::from_utf8_lossy(&output)
+                ),
+            })?;
+        Running::find(answer.clone()).map_err(|_| SandboxError::Gone {
             vm: self.vm.clone(),
-            message: format!("its answer {:?} is not understood: {error}", String::from_utf8_lossy(&output)),
-        })?;
-        Running::find(answer.clone())
-            .map_err(|_| SandboxError::Gone { vm: self.vm.clone(), pid: answer.pid })
+            pid: answer.pid,
+        })
     }
 
     /// Runs `argv` in a sandbox like this one and waits for its end: for work on bytes made by guests (qemu-img on a
@@ -172,7 +181,10 @@ impl SandboxSpec {
     /// # Errors
     /// When the sandbox does not start or the program fails; the message is its last words.
     pub fn run_task(&self, init: &Path, argv: Vec<String>) -> Result<Vec<u8>, SandboxError> {
-        let spec = Self { task: Some(argv), ..self.clone() };
+        let spec = Self {
+            task: Some(argv),
+            ..self.clone()
+        };
         spec.stage(init)?;
         let file = self.run.join(TASK_OUTPUT);
         let mut output = Vec::new();
@@ -191,12 +203,16 @@ impl SandboxSpec {
             .current_dir("/")
             .spawn()
             .step(|| format!("run {}", init.display()))?;
-        let text = serde_json::to_vec(self).map_err(std::io::Error::other).step(|| "write the sandbox spec".into())?;
+        let text = serde_json::to_vec(self)
+            .map_err(std::io::Error::other)
+            .step(|| "write the sandbox spec".into())?;
         if let Some(mut stdin) = child.stdin.take() {
             // A stage that died early says why on its standard error, which is more than EPIPE does.
             let _ = stdin.write_all(&text);
         }
-        let output = child.wait_with_output().step(|| format!("wait for {}", init.display()))?;
+        let output = child
+            .wait_with_output()
+            .step(|| format!("wait for {}", init.display()))?;
         if output.status.success() {
             return Ok(output.stdout);
         }
@@ -204,7 +220,10 @@ impl SandboxSpec {
         if message.is_empty() {
             message = output.status.to_string();
         }
-        Err(SandboxError::Stage { vm: self.vm.clone(), message })
+        Err(SandboxError::Stage {
+            vm: self.vm.clone(),
+            message,
+        })
     }
 }
 
@@ -214,14 +233,21 @@ impl Running {
     /// # Errors
     /// `NotFound` when that very process is gone (the pid may be someone else's by now), which is proof of death.
     pub fn find(answer: Answer) -> std::io::Result<Self> {
-        let gone = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("process {} is gone", answer.pid));
+        let gone = || {
+            std::io::Error::new(
+                std::io::ErrorKind::NotFound,
+                format!("process {} is gone", answer.pid),
+            )
+        };
         let pid = rustix::process::Pid::from_raw(answer.pid).ok_or_else(gone)?;
         let pidfd = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
             Err(rustix::io::Errno::SRCH) => return Err(gone()),
             other => other?,
         };
         // Checked after the open: from here on the descriptor names the process that has this start time.
-        if files::process_stat(answer.pid).is_none_or(|stat| stat.start_time != answer.start_time || stat.is_dead()) {
+        if files::process_stat(answer.pid)
+            .is_none_or(|stat| stat.start_time != answer.start_time || stat.is_dead())
+        {
             return Err(gone());
         }
         Ok(Self { answer, pidfd })

@@ -15,7 +15,9 @@ use nix::sched::CloneFlags;
 use rustix::fd::AsFd;
 use rustix::fs::{Gid, Uid};
 
-use super::{Answer, LOG, SandboxError, SandboxSpec, Step, TASK_OUTPUT, files, privileges, root, seccomp};
+use super::{
+    Answer, LOG, SandboxError, SandboxSpec, Step, TASK_OUTPUT, files, privileges, root, seccomp,
+};
 
 /// `catamaran-init sandbox`: reads a [`SandboxSpec`] from standard input, starts it and prints an [`Answer`]. With a
 /// task in the spec it waits for the task instead.
@@ -39,7 +41,8 @@ pub fn sandbox() -> Result<ExitCode, SandboxError> {
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
     if let Some(netns) = &spec.netns {
-        let file = std::fs::File::open(netns).step(|| format!("open the network namespace {}", netns.display()))?;
+        let file = std::fs::File::open(netns)
+            .step(|| format!("open the network namespace {}", netns.display()))?;
         nix::sched::setns(file, CloneFlags::CLONE_NEWNET)
             .step(|| format!("join the network namespace {}", netns.display()))?;
     } else {
@@ -62,28 +65,44 @@ pub fn sandbox() -> Result<ExitCode, SandboxError> {
         return Err(SandboxError::Gone { vm: spec.vm, pid });
     };
     if let Some(mut stdin) = enter.stdin.take() {
-        let text = serde_json::to_vec(&spec).map_err(std::io::Error::other).step(|| "pass the spec on".into())?;
+        let text = serde_json::to_vec(&spec)
+            .map_err(std::io::Error::other)
+            .step(|| "pass the spec on".into())?;
         let _ = stdin.write_all(&text);
     }
     let mut said = String::new();
     if let Some(stdout) = enter.stdout.take() {
-        stdout.take(4096).read_to_string(&mut said).step(|| "listen to the new init".into())?;
+        stdout
+            .take(4096)
+            .read_to_string(&mut said)
+            .step(|| "listen to the new init".into())?;
     }
     if !said.is_empty() {
         let _ = enter.wait();
-        return Err(SandboxError::Stage { vm: spec.vm, message: said });
+        return Err(SandboxError::Stage {
+            vm: spec.vm,
+            message: said,
+        });
     }
     if spec.task.is_some() {
         let status = enter.wait().step(|| "wait for the task".into())?;
         if !status.success() {
-            return Err(SandboxError::Stage { vm: spec.vm.clone(), message: last_words(&spec, status) });
+            return Err(SandboxError::Stage {
+                vm: spec.vm.clone(),
+                message: last_words(&spec, status),
+            });
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let answer = serde_json::to_vec(&Answer { pid, start_time: stat.start_time })
-        .map_err(std::io::Error::other)
+    let answer = serde_json::to_vec(&Answer {
+        pid,
+        start_time: stat.start_time,
+    })
+    .map_err(std::io::Error::other)
+    .step(|| "answer".into())?;
+    std::io::stdout()
+        .write_all(&answer)
         .step(|| "answer".into())?;
-    std::io::stdout().write_all(&answer).step(|| "answer".into())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -91,7 +110,9 @@ pub fn sandbox() -> Result<ExitCode, SandboxError> {
 #[must_use]
 pub fn enter() -> ExitCode {
     // The pipe to the stage must close by itself when init is executed, and not before.
-    let Ok(pipe) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3) else { return ExitCode::FAILURE };
+    let Ok(pipe) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3) else {
+        return ExitCode::FAILURE;
+    };
     let Err(error) = become_init();
     let _ = std::fs::File::from(pipe).write_all(error.to_string().as_bytes());
     ExitCode::FAILURE
@@ -101,7 +122,8 @@ fn become_init() -> Result<std::convert::Infallible, SandboxError> {
     let spec = read_spec()?;
     nix::sched::unshare(CloneFlags::CLONE_NEWNS).step(|| "make the mount namespace".into())?;
     root::build(&spec)?;
-    nix::unistd::sethostname(&spec.hostname).step(|| format!("set the host name {}", spec.hostname))?;
+    nix::unistd::sethostname(&spec.hostname)
+        .step(|| format!("set the host name {}", spec.hostname))?;
     let run = Path::new(paths::RUN);
     let log = append(&run.join(LOG))?;
     let null = std::fs::File::open("/dev/null").step(|| "open /dev/null".into())?;
@@ -150,8 +172,13 @@ fn environment() -> [(&'static str, &'static str); 7] {
 
 fn read_spec() -> Result<SandboxSpec, SandboxError> {
     let mut text = Vec::new();
-    std::io::stdin().take(4 << 20).read_to_end(&mut text).step(|| "read the sandbox spec".into())?;
-    serde_json::from_slice(&text).map_err(std::io::Error::other).step(|| "understand the sandbox spec".into())
+    std::io::stdin()
+        .take(4 << 20)
+        .read_to_end(&mut text)
+        .step(|| "read the sandbox spec".into())?;
+    serde_json::from_slice(&text)
+        .map_err(std::io::Error::other)
+        .step(|| "understand the sandbox spec".into())
 }
 
 fn append(path: &Path) -> Result<std::fs::File, SandboxError> {
@@ -163,8 +190,12 @@ fn append(path: &Path) -> Result<std::fs::File, SandboxError> {
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
         .open(path)
         .step(|| format!("open {}", path.display()))?;
-    rustix::fs::fchown(&file, Some(Uid::from_raw(paths::UID)), Some(Gid::from_raw(paths::GID)))
-        .step(|| format!("give {} to uid {}", path.display(), paths::UID))?;
+    rustix::fs::fchown(
+        &file,
+        Some(Uid::from_raw(paths::UID)),
+        Some(Gid::from_raw(paths::GID)),
+    )
+    .step(|| format!("give {} to uid {}", path.display(), paths::UID))?;
     Ok(file)
 }
 
@@ -187,5 +218,8 @@ fn own_folder(path: &Path) -> Result<(), SandboxError> {
 fn last_words(spec: &SandboxSpec, status: std::process::ExitStatus) -> String {
     let text = std::fs::read(spec.run.join(LOG)).unwrap_or_default();
     let tail = &text[text.len().saturating_sub(2000)..];
-    format!("the task ended with {status}: {}", String::from_utf8_lossy(tail).trim())
+    format!(
+        "the task ended with {status}: {}",
+        String::from_utf8_lossy(tail).trim()
+    )
 }
