@@ -9,6 +9,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    eprintln!("kubectl-catamaran: clusters are not supported yet; on the machine itself use `catamaran` (see `catamaran --help`)");
+    eprintln!(
+        "kubectl-catamaran: clusters are not supported yet; on the machine itself use `catamaran` (see `catamaran --help`)"
+    );
     ExitCode::FAILURE
 }

@@ -16,6 +16,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    eprintln!("catamaran-controller: running on Kubernetes is not there yet; `catamaran play` runs the same manifests on one machine");
+    eprintln!(
+        "catamaran-controller: running on Kubernetes is not there yet; `catamaran play` runs the same manifests on one machine"
+    );
     ExitCode::FAILURE
 }

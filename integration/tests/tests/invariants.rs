@@ -11,7 +11,10 @@ use std::process::Command;
 use serde_json::Value;
 
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 /// Direct dependencies of every package, without those of its tests.
@@ -21,14 +24,22 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut all = BTreeMap::new();
     for package in metadata["packages"].as_array().unwrap() {
         let direct = package["dependencies"].as_array().unwrap().iter();
-        let direct = direct.filter(|dependency| dependency["kind"] != "dev" && dependency["optional"] != true);
-        all.insert(text(&package["name"]), direct.map(|dependency| text(&dependency["name"])).collect());
+        let direct = direct
+            .filter(|dependency| dependency["kind"] != "dev" && dependency["optional"] != true);
+        all.insert(
+            text(&package["name"]),
+            direct.map(|dependency| text(&dependency["name"])).collect(),
+        );
     }
     all
 }
@@ -61,27 +72,59 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
 
 /// Lines of code that have the word: no comments.
 fn lines_with<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
-    text.lines().map(str::trim).filter(move |line| !line.starts_with("//") && line.contains(word))
+    text.lines()
+        .map(str::trim)
+        .filter(move |line| !line.starts_with("//") && line.contains(word))
 }
 
 #[test]
 fn wire_types_depend_on_serde_schemas_and_kubernetes_types_only() {
-    let allowed = ["serde", "serde_json", "schemars", "k8s-openapi", "kube-core", "kube-derive"];
+    let allowed = [
+        "serde",
+        "serde_json",
+        "schemars",
+        "k8s-openapi",
+        "kube-core",
+        "kube-derive",
+    ];
     let direct = &dependencies()["catamaran-api"];
-    assert!(direct.iter().all(|name| allowed.contains(&name.as_str())), "{direct:?}");
+    assert!(
+        direct.iter().all(|name| allowed.contains(&name.as_str())),
+        "{direct:?}"
+    );
 }
 
 #[test]
 fn specs_lifecycle_and_plans_have_no_runtime_no_files_and_no_clock() {
     let all = dependencies();
-    for (package, folder) in [("catamaran-spec", "crds/spec"), ("catamaran-lifecycle", "crds/lifecycle"), ("catamaran-plan", "node/plan")] {
+    for (package, folder) in [
+        ("catamaran-spec", "crds/spec"),
+        ("catamaran-lifecycle", "crds/lifecycle"),
+        ("catamaran-plan", "node/plan"),
+    ] {
         let below = below(package, &all);
         for forbidden in ["tokio", "kube-client", "kube", "rand", "nix", "rustix"] {
-            assert!(!below.contains(forbidden), "{package} depends on {forbidden}");
+            assert!(
+                !below.contains(forbidden),
+                "{package} depends on {forbidden}"
+            );
         }
         for (path, text) in sources(&root().join(folder).join("src")) {
-            for forbidden in ["std::fs", "std::net::Tcp", "SystemTime::now", "Instant::now", "std::env", "std::process", "async fn"] {
-                assert_eq!(lines_with(&text, forbidden).next(), None, "{} uses {forbidden}", path.display());
+            for forbidden in [
+                "std::fs",
+                "std::net::Tcp",
+                "SystemTime::now",
+                "Instant::now",
+                "std::env",
+                "std::process",
+                "async fn",
+            ] {
+                assert_eq!(
+                    lines_with(&text, forbidden).next(),
+                    None,
+                    "{} uses {forbidden}",
+                    path.display()
+                );
             }
         }
     }
@@ -91,19 +134,37 @@ fn specs_lifecycle_and_plans_have_no_runtime_no_files_and_no_clock() {
 fn launcher_knows_no_kubernetes_client_and_controller_no_libvirt() {
     let all = dependencies();
     for forbidden in ["kube", "kube-client", "kube-runtime"] {
-        assert!(!below("catamaran-launcher", &all).contains(forbidden), "the launcher depends on {forbidden}");
+        assert!(
+            !below("catamaran-launcher", &all).contains(forbidden),
+            "the launcher depends on {forbidden}"
+        );
     }
-    for forbidden in ["catamaran-libvirt", "virt", "virt-sys", "catamaran-launcher"] {
-        assert!(!below("catamaran-controller", &all).contains(forbidden), "the controller depends on {forbidden}");
+    for forbidden in [
+        "catamaran-libvirt",
+        "virt",
+        "virt-sys",
+        "catamaran-launcher",
+    ] {
+        assert!(
+            !below("catamaran-controller", &all).contains(forbidden),
+            "the controller depends on {forbidden}"
+        );
     }
 }
 
 #[test]
 fn only_the_libvirt_crate_links_libvirt_and_the_daemon_does_not_load_it() {
     let all = dependencies();
-    let users: Vec<_> = all.iter().filter(|(_, direct)| direct.contains("virt-sys") || direct.contains("virt")).map(|(name, _)| name.as_str()).collect();
+    let users: Vec<_> = all
+        .iter()
+        .filter(|(_, direct)| direct.contains("virt-sys") || direct.contains("virt"))
+        .map(|(name, _)| name.as_str())
+        .collect();
     assert_eq!(users, ["catamaran-libvirt", "virt"]);
-    assert!(!below("catamaran-node", &all).contains("catamaran-libvirt"), "the daemon depends on libvirt");
+    assert!(
+        !below("catamaran-node", &all).contains("catamaran-libvirt"),
+        "the daemon depends on libvirt"
+    );
 }
 
 #[test]
@@ -112,11 +173,21 @@ fn unsafe_code_is_in_two_crates_whose_lints_differ_in_that_line_only() {
         let text = fs::read_to_string(root().join(path)).unwrap();
         let mut lints: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut section = None;
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+        for line in text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
+            if let Some(name) = line
+                .strip_prefix('[')
+                .and_then(|line| line.strip_suffix(']'))
+            {
                 section = name.strip_prefix(head).map(str::to_owned);
             } else if let Some(section) = &section {
-                lints.entry(section.clone()).or_default().insert(line.to_owned());
+                lints
+                    .entry(section.clone())
+                    .or_default()
+                    .insert(line.to_owned());
             }
         }
         serde_json::to_value(lints).unwrap()
@@ -125,16 +196,27 @@ fn unsafe_code_is_in_two_crates_whose_lints_differ_in_that_line_only() {
     assert!(common.contains("unsafe_code = \\\"forbid\\\""), "{common}");
     for crate_ in ["node/libvirt", "node/guest-memory"] {
         let own = table(&format!("{crate_}/Cargo.toml"), "lints.").to_string();
-        let same = own.replace("unsafe_code = \\\"allow\\\"", "unsafe_code = \\\"forbid\\\"");
-        assert_eq!(same, common, "the lints of {crate_} differ from the workspace's in more than unsafe_code");
+        let same = own.replace(
+            "unsafe_code = \\\"allow\\\"",
+            "unsafe_code = \\\"forbid\\\"",
+        );
+        assert_eq!(
+            same, common,
+            "the lints of {crate_} differ from the workspace's in more than unsafe_code"
+        );
     }
     let root = root();
     for (path, text) in sources(&root) {
         let at = path.strip_prefix(&root).unwrap();
-        if at.starts_with("node/libvirt") || at.starts_with("node/guest-memory") || at.ends_with("invariants.rs") {
+        if at.starts_with("node/libvirt")
+            || at.starts_with("node/guest-memory")
+            || at.ends_with("invariants.rs")
+        {
             continue;
         }
-        let used = lines_with(&text, "unsafe ").find(|line| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"));
+        let used = lines_with(&text, "unsafe ").find(|line| {
+            line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl")
+        });
         assert_eq!(used, None, "{} has unsafe code", at.display());
     }
 }
@@ -142,7 +224,12 @@ fn unsafe_code_is_in_two_crates_whose_lints_differ_in_that_line_only() {
 #[test]
 fn status_of_a_machine_is_written_in_one_file() {
     for (path, text) in sources(&root().join("node/daemon/src")) {
-        let allowed = ["machine/status.rs", "machine/verbs.rs", "serve/pods.rs", "serve/store.rs"];
+        let allowed = [
+            "machine/status.rs",
+            "machine/verbs.rs",
+            "serve/pods.rs",
+            "serve/store.rs",
+        ];
         if allowed.iter().any(|name| path.ends_with(name)) {
             continue;
         }
@@ -155,16 +242,35 @@ fn status_of_a_machine_is_written_in_one_file() {
 fn command_lines_share_a_client_crate_that_depends_on_no_server() {
     let all = dependencies();
     for package in ["catamaran-client", "kubectl-catamaran"] {
-        let servers = ["catamaran-node", "catamaran-network", "catamaran-images", "catamaran-containers", "catamaran-launcher", "catamaran-controller", "axum"];
+        let servers = [
+            "catamaran-node",
+            "catamaran-network",
+            "catamaran-images",
+            "catamaran-containers",
+            "catamaran-launcher",
+            "catamaran-controller",
+            "axum",
+        ];
         let below = below(package, &all);
-        assert!(servers.iter().all(|server| !below.contains(*server)), "{package} depends on {below:?}");
+        assert!(
+            servers.iter().all(|server| !below.contains(*server)),
+            "{package} depends on {below:?}"
+        );
     }
 }
 
 #[test]
 fn disk_images_are_read_by_the_sandboxed_only() {
-    for (path, text) in sources(&root().join("node/daemon")).into_iter().filter(|(path, _)| !path.components().any(|part| part.as_os_str() == "tests")) {
+    for (path, text) in sources(&root().join("node/daemon"))
+        .into_iter()
+        .filter(|(path, _)| !path.components().any(|part| part.as_os_str() == "tests"))
+    {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        assert_eq!(lines_with(code, "qemu-img").find(|line| line.contains("Command::new")), None, "{} runs qemu-img outside of a sandbox", path.display());
+        assert_eq!(
+            lines_with(code, "qemu-img").find(|line| line.contains("Command::new")),
+            None,
+            "{} runs qemu-img outside of a sandbox",
+            path.display()
+        );
     }
 }

@@ -40,10 +40,18 @@ impl Connection {
             .to_str()
             .filter(|root| root.starts_with('/') && !root.contains(['?', '&', '#', '%']))
             .map(|root| format!("qemu:///embed?root={root}"))
-            .ok_or_else(|| Error::other(what, format!("{} is not a plain absolute path", root.display())))?;
+            .ok_or_else(|| {
+                Error::other(
+                    what,
+                    format!("{} is not a plain absolute path", root.display()),
+                )
+            })?;
         let connect = Connect::open(Some(&uri)).map_err(|error| Error::from_virt(what, &error))?;
         event::register(&connect, &(Arc::new(sink) as event::Sink))?;
-        Ok(Self { connect, root: root.to_owned() })
+        Ok(Self {
+            connect,
+            root: root.to_owned(),
+        })
     }
 
     /// The library's version: major, minor, micro.
@@ -51,9 +59,15 @@ impl Connection {
     /// # Errors
     /// When the library does not say.
     pub fn library_version(&self) -> Result<(u32, u32, u32), Error> {
-        let version =
-            self.connect.get_lib_version().map_err(|error| Error::from_virt("read libvirt's version", &error))?;
-        Ok((version / 1_000_000, version / 1_000 % 1_000, version % 1_000))
+        let version = self
+            .connect
+            .get_lib_version()
+            .map_err(|error| Error::from_virt("read libvirt's version", &error))?;
+        Ok((
+            version / 1_000_000,
+            version / 1_000 % 1_000,
+            version % 1_000,
+        ))
     }
 
     /// Starts a transient domain. The caller then reaps QEMU ([`Domain::qemu_pid`]) and calls [`crate::trim_memory`].
@@ -68,7 +82,8 @@ impl Connection {
         }
         let xml = c_string("start the domain", xml)?;
         // SAFETY: the connection is open and the string lives during the call; a non-null answer is a new reference.
-        let pointer = unsafe { sys::virDomainCreateXML(self.connect.as_ptr(), xml.as_ptr(), flags) };
+        let pointer =
+            unsafe { sys::virDomainCreateXML(self.connect.as_ptr(), xml.as_ptr(), flags) };
         self.own("start the domain", pointer)
     }
 
@@ -81,7 +96,11 @@ impl Connection {
         let xml = c_string(what, xml)?;
         // SAFETY: as in `create`.
         let pointer = unsafe {
-            sys::virDomainDefineXMLFlags(self.connect.as_ptr(), xml.as_ptr(), sys::VIR_DOMAIN_DEFINE_VALIDATE)
+            sys::virDomainDefineXMLFlags(
+                self.connect.as_ptr(),
+                xml.as_ptr(),
+                sys::VIR_DOMAIN_DEFINE_VALIDATE,
+            )
         };
         let domain = self.own(what, pointer)?;
         domain.undefine()
@@ -101,7 +120,13 @@ impl Connection {
         domain_type: &str,
     ) -> Result<String, Error> {
         self.connect
-            .get_domain_capabilities(Some(emulator), Some(arch), Some(machine), Some(domain_type), 0)
+            .get_domain_capabilities(
+                Some(emulator),
+                Some(arch),
+                Some(machine),
+                Some(domain_type),
+                0,
+            )
             .map_err(|error| Error::from_virt("read the emulator's capabilities", &error))
     }
 
@@ -111,10 +136,18 @@ impl Connection {
     /// When libvirt fails in another way than "there is none".
     pub fn lookup(&self, name: &str) -> Result<Option<Domain>, Error> {
         match VirtDomain::lookup_by_name(&self.connect, name) {
-            Ok(domain) => Ok(Some(Domain::new(domain, self.connect.clone(), self.root.clone()))),
+            Ok(domain) => Ok(Some(Domain::new(
+                domain,
+                self.connect.clone(),
+                self.root.clone(),
+            ))),
             Err(error) => {
                 let error = Error::from_virt("look a domain up", &error);
-                if error.kind == ErrorKind::NoDomain { Ok(None) } else { Err(error) }
+                if error.kind == ErrorKind::NoDomain {
+                    Ok(None)
+                } else {
+                    Err(error)
+                }
             }
         }
     }
@@ -124,8 +157,10 @@ impl Connection {
     /// # Errors
     /// When libvirt fails.
     pub fn domains(&self) -> Result<Vec<Domain>, Error> {
-        let domains =
-            self.connect.list_all_domains(0).map_err(|error| Error::from_virt("list the domains", &error))?;
+        let domains = self
+            .connect
+            .list_all_domains(0)
+            .map_err(|error| Error::from_virt("list the domains", &error))?;
         Ok(domains
             .into_iter()
             .map(|domain| Domain::new(domain, self.connect.clone(), self.root.clone()))
@@ -139,10 +174,16 @@ impl Connection {
     /// When the file is not a saved guest or QEMU refuses it.
     pub fn restore(&self, file: &Path, xml: Option<&str>, paused: bool) -> Result<(), Error> {
         let what = "restore the guest from a file";
-        let path = file.to_str().ok_or_else(|| Error::other(what, format!("{} is not UTF-8", file.display())))?;
+        let path = file
+            .to_str()
+            .ok_or_else(|| Error::other(what, format!("{} is not UTF-8", file.display())))?;
         let path = c_string(what, path)?;
         let xml = xml.map(|xml| c_string(what, xml)).transpose()?;
-        let flags = if paused { sys::VIR_DOMAIN_SAVE_PAUSED } else { sys::VIR_DOMAIN_SAVE_RUNNING };
+        let flags = if paused {
+            sys::VIR_DOMAIN_SAVE_PAUSED
+        } else {
+            sys::VIR_DOMAIN_SAVE_RUNNING
+        };
         // SAFETY: the connection is open and both strings live during the call; a null XML means "as saved".
         let answer = unsafe {
             sys::virDomainRestoreFlags(
@@ -152,7 +193,11 @@ impl Connection {
                 flags,
             )
         };
-        if answer < 0 { Err(Error::last(what)) } else { Ok(()) }
+        if answer < 0 {
+            Err(Error::last(what))
+        } else {
+            Ok(())
+        }
     }
 
     fn own(&self, what: &'static str, pointer: sys::virDomainPtr) -> Result<Domain, Error> {

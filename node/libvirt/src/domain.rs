@@ -60,7 +60,11 @@ pub struct Domain {
 
 impl Domain {
     pub(crate) fn new(domain: VirtDomain, connect: Connect, root: PathBuf) -> Self {
-        Self { domain, connect, root }
+        Self {
+            domain,
+            connect,
+            root,
+        }
     }
 
     /// Its name.
@@ -68,7 +72,9 @@ impl Domain {
     /// # Errors
     /// When the domain is gone.
     pub fn name(&self) -> Result<String, Error> {
-        self.domain.get_name().map_err(|error| Error::from_virt("read the domain's name", &error))
+        self.domain
+            .get_name()
+            .map_err(|error| Error::from_virt("read the domain's name", &error))
     }
 
     /// Its state now.
@@ -76,13 +82,18 @@ impl Domain {
     /// # Errors
     /// When the domain is gone ([`crate::ErrorKind::NoDomain`]).
     pub fn state(&self) -> Result<State, Error> {
-        let (state, reason) =
-            self.domain.get_state().map_err(|error| Error::from_virt("read the domain's state", &error))?;
+        let (state, reason) = self
+            .domain
+            .get_state()
+            .map_err(|error| Error::from_virt("read the domain's state", &error))?;
         Ok(match state {
             // blocked counts as running
             1 | 2 => State::Running,
             // reasons: 5 I/O error, 11 starting up
-            3 => State::Paused { io_error: reason == 5, starting: reason == 11 },
+            3 => State::Paused {
+                io_error: reason == 5,
+                starting: reason == 11,
+            },
             4 => State::ShuttingDown,
             5 => State::Off,
             6 => State::Crashed,
@@ -96,12 +107,18 @@ impl Domain {
     /// # Errors
     /// When libvirt has written none.
     pub fn qemu_pid(&self) -> Result<i32, Error> {
-        let file = self.root.join("run/qemu").join(format!("{}.pid", self.name()?));
-        let text =
-            std::fs::read_to_string(&file).map_err(|error| Error::io("read QEMU's process id", &file, &error))?;
-        text.trim()
-            .parse()
-            .map_err(|_| Error::other("read QEMU's process id", format!("{} says {text:?}", file.display())))
+        let file = self
+            .root
+            .join("run/qemu")
+            .join(format!("{}.pid", self.name()?));
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| Error::io("read QEMU's process id", &file, &error))?;
+        text.trim().parse().map_err(|_| {
+            Error::other(
+                "read QEMU's process id",
+                format!("{} says {text:?}", file.display()),
+            )
+        })
     }
 
     /// The description libvirt works with now.
@@ -109,7 +126,9 @@ impl Domain {
     /// # Errors
     /// When the domain is gone.
     pub fn xml(&self) -> Result<String, Error> {
-        self.domain.get_xml_desc(0).map_err(|error| Error::from_virt("read the domain's XML", &error))
+        self.domain
+            .get_xml_desc(0)
+            .map_err(|error| Error::from_virt("read the domain's XML", &error))
     }
 
     /// Asks the guest to power off.
@@ -136,7 +155,9 @@ impl Domain {
             ShutdownMode::PowerButton => sys::VIR_DOMAIN_REBOOT_ACPI_POWER_BTN,
             ShutdownMode::Agent => sys::VIR_DOMAIN_REBOOT_GUEST_AGENT,
         };
-        self.domain.reboot(flags).map_err(|error| Error::from_virt("ask the guest to reboot", &error))
+        self.domain
+            .reboot(flags)
+            .map_err(|error| Error::from_virt("ask the guest to reboot", &error))
     }
 
     /// Ends QEMU: SIGTERM, then SIGKILL. Returns in 0.2 s if someone reaps QEMU at once, in 40 s if nobody does.
@@ -144,7 +165,9 @@ impl Domain {
     /// # Errors
     /// When it is not running or cannot be killed.
     pub fn destroy(&self) -> Result<(), Error> {
-        self.domain.destroy().map_err(|error| Error::from_virt("end QEMU", &error))
+        self.domain
+            .destroy()
+            .map_err(|error| Error::from_virt("end QEMU", &error))
     }
 
     /// Holds the guest still.
@@ -152,7 +175,10 @@ impl Domain {
     /// # Errors
     /// When it is not running.
     pub fn suspend(&self) -> Result<(), Error> {
-        self.domain.suspend().map(drop).map_err(|error| Error::from_virt("pause the guest", &error))
+        self.domain
+            .suspend()
+            .map(drop)
+            .map_err(|error| Error::from_virt("pause the guest", &error))
     }
 
     /// Lets the guest go on.
@@ -160,7 +186,10 @@ impl Domain {
     /// # Errors
     /// When it is not paused.
     pub fn resume(&self) -> Result<(), Error> {
-        self.domain.resume().map(drop).map_err(|error| Error::from_virt("resume the guest", &error))
+        self.domain
+            .resume()
+            .map(drop)
+            .map_err(|error| Error::from_virt("resume the guest", &error))
     }
 
     /// Presses the reset button.
@@ -168,7 +197,10 @@ impl Domain {
     /// # Errors
     /// When it is not running.
     pub fn reset(&self) -> Result<(), Error> {
-        self.domain.reset().map(drop).map_err(|error| Error::from_virt("reset the guest", &error))
+        self.domain
+            .reset()
+            .map(drop)
+            .map_err(|error| Error::from_virt("reset the guest", &error))
     }
 
     /// Sends a non-maskable interrupt (makes a Linux guest with `unknown_nmi_panic` panic).
@@ -178,7 +210,11 @@ impl Domain {
     pub fn inject_nmi(&self) -> Result<(), Error> {
         // SAFETY: the domain handle is valid; flags must be 0.
         let answer = unsafe { sys::virDomainInjectNMI(self.domain.as_ptr(), 0) };
-        if answer < 0 { Err(Error::last("inject an NMI")) } else { Ok(()) }
+        if answer < 0 {
+            Err(Error::last("inject an NMI"))
+        } else {
+            Ok(())
+        }
     }
 
     /// What the first screen shows, as a PNG (libvirt converts QEMU's picture).
@@ -187,8 +223,11 @@ impl Domain {
     /// When the domain has no screen, or is not running.
     pub fn screenshot(&self) -> Result<Vec<u8>, Error> {
         let what = "take a screenshot";
-        let stream = Stream::new(&self.connect, 0).map_err(|error| Error::from_virt(what, &error))?;
-        self.domain.screenshot(&stream, 0, 0).map_err(|error| Error::from_virt(what, &error))?;
+        let stream =
+            Stream::new(&self.connect, 0).map_err(|error| Error::from_virt(what, &error))?;
+        self.domain
+            .screenshot(&stream, 0, 0)
+            .map_err(|error| Error::from_virt(what, &error))?;
         let mut picture = Vec::new();
         let mut buffer = [0_u8; 16 * 1024];
         loop {
@@ -203,10 +242,15 @@ impl Domain {
             }
             if picture.len() > SCREENSHOT_MAX {
                 let _ = stream.abort();
-                return Err(Error::other(what, format!("the picture is larger than {SCREENSHOT_MAX} bytes")));
+                return Err(Error::other(
+                    what,
+                    format!("the picture is larger than {SCREENSHOT_MAX} bytes"),
+                ));
             }
         }
-        stream.finish().map_err(|error| Error::from_virt(what, &error))?;
+        stream
+            .finish()
+            .map_err(|error| Error::from_virt(what, &error))?;
         Ok(picture)
     }
 
@@ -241,8 +285,14 @@ impl Domain {
         let command = c_string(what, command)?;
         let mut answer: *mut c_char = std::ptr::null_mut();
         // SAFETY: the handle is valid, the string lives during the call, and `answer` receives a new string.
-        let code =
-            unsafe { sys::virDomainQemuMonitorCommand(self.domain.as_ptr(), command.as_ptr(), &raw mut answer, 0) };
+        let code = unsafe {
+            sys::virDomainQemuMonitorCommand(
+                self.domain.as_ptr(),
+                command.as_ptr(),
+                &raw mut answer,
+                0,
+            )
+        };
         if code < 0 {
             return Err(Error::last(what));
         }
@@ -257,8 +307,13 @@ impl Domain {
     /// When a device cannot be saved or the file cannot be written; the guest then goes on.
     pub fn save(&self, file: &Path, format: SaveFormat, paused: bool) -> Result<(), Error> {
         let what = "save the guest to a file";
-        let path = file.to_str().ok_or_else(|| Error::other(what, format!("{} is not UTF-8", file.display())))?;
-        let version = self.connect.get_lib_version().map_err(|error| Error::from_virt(what, &error))?;
+        let path = file
+            .to_str()
+            .ok_or_else(|| Error::other(what, format!("{} is not UTF-8", file.display())))?;
+        let version = self
+            .connect
+            .get_lib_version()
+            .map_err(|error| Error::from_virt(what, &error))?;
         let mut parameters = Parameters::default();
         parameters.add(what, c"file", path)?;
         if version >= 11_002_000 {
@@ -268,11 +323,25 @@ impl Domain {
             };
             parameters.add(what, c"image_format", format)?;
         }
-        let flags = if paused { sys::VIR_DOMAIN_SAVE_PAUSED } else { sys::VIR_DOMAIN_SAVE_RUNNING };
+        let flags = if paused {
+            sys::VIR_DOMAIN_SAVE_PAUSED
+        } else {
+            sys::VIR_DOMAIN_SAVE_RUNNING
+        };
         // SAFETY: the handle is valid and the list holds `count` parameters that live during the call.
-        let answer =
-            unsafe { sys::virDomainSaveParams(self.domain.as_ptr(), parameters.list, parameters.count, flags) };
-        if answer < 0 { Err(Error::last(what)) } else { Ok(()) }
+        let answer = unsafe {
+            sys::virDomainSaveParams(
+                self.domain.as_ptr(),
+                parameters.list,
+                parameters.count,
+                flags,
+            )
+        };
+        if answer < 0 {
+            Err(Error::last(what))
+        } else {
+            Ok(())
+        }
     }
 
     /// Plugs a device into the running guest.
@@ -284,9 +353,17 @@ impl Domain {
         let xml = c_string(what, device_xml)?;
         // SAFETY: the handle is valid and the string lives during the call.
         let answer = unsafe {
-            sys::virDomainAttachDeviceFlags(self.domain.as_ptr(), xml.as_ptr(), sys::VIR_DOMAIN_AFFECT_LIVE)
+            sys::virDomainAttachDeviceFlags(
+                self.domain.as_ptr(),
+                xml.as_ptr(),
+                sys::VIR_DOMAIN_AFFECT_LIVE,
+            )
         };
-        if answer < 0 { Err(Error::last(what)) } else { Ok(()) }
+        if answer < 0 {
+            Err(Error::last(what))
+        } else {
+            Ok(())
+        }
     }
 
     /// Asks the guest to let a device go; [`crate::EventKind::DeviceRemoved`] tells when it has.
@@ -298,9 +375,17 @@ impl Domain {
         let xml = c_string(what, device_xml)?;
         // SAFETY: the handle is valid and the string lives during the call.
         let answer = unsafe {
-            sys::virDomainDetachDeviceFlags(self.domain.as_ptr(), xml.as_ptr(), sys::VIR_DOMAIN_AFFECT_LIVE)
+            sys::virDomainDetachDeviceFlags(
+                self.domain.as_ptr(),
+                xml.as_ptr(),
+                sys::VIR_DOMAIN_AFFECT_LIVE,
+            )
         };
-        if answer < 0 { Err(Error::last(what)) } else { Ok(()) }
+        if answer < 0 {
+            Err(Error::last(what))
+        } else {
+            Ok(())
+        }
     }
 
     /// Changes a device in place (a new disc in a drive, a link up or down).
@@ -312,9 +397,17 @@ impl Domain {
         let xml = c_string(what, device_xml)?;
         // SAFETY: the handle is valid and the string lives during the call.
         let answer = unsafe {
-            sys::virDomainUpdateDeviceFlags(self.domain.as_ptr(), xml.as_ptr(), sys::VIR_DOMAIN_AFFECT_LIVE)
+            sys::virDomainUpdateDeviceFlags(
+                self.domain.as_ptr(),
+                xml.as_ptr(),
+                sys::VIR_DOMAIN_AFFECT_LIVE,
+            )
         };
-        if answer < 0 { Err(Error::last(what)) } else { Ok(()) }
+        if answer < 0 {
+            Err(Error::last(what))
+        } else {
+            Ok(())
+        }
     }
 
     /// Sets how often the guest's balloon driver reports memory use; without it only the size is known.
@@ -324,9 +417,17 @@ impl Domain {
     pub fn set_memory_statistics_period(&self, seconds: u16) -> Result<(), Error> {
         // SAFETY: the handle is valid.
         let answer = unsafe {
-            sys::virDomainSetMemoryStatsPeriod(self.domain.as_ptr(), i32::from(seconds), sys::VIR_DOMAIN_AFFECT_LIVE)
+            sys::virDomainSetMemoryStatsPeriod(
+                self.domain.as_ptr(),
+                i32::from(seconds),
+                sys::VIR_DOMAIN_AFFECT_LIVE,
+            )
         };
-        if answer < 0 { Err(Error::last("set the memory statistics' period")) } else { Ok(()) }
+        if answer < 0 {
+            Err(Error::last("set the memory statistics' period"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Sets the balloon's target.
@@ -335,9 +436,14 @@ impl Domain {
     /// When there is no balloon or the size exceeds the guest's maximum.
     pub fn set_memory_kib(&self, kib: u64) -> Result<(), Error> {
         // SAFETY: the handle is valid.
-        let answer =
-            unsafe { sys::virDomainSetMemoryFlags(self.domain.as_ptr(), kib, sys::VIR_DOMAIN_AFFECT_LIVE) };
-        if answer < 0 { Err(Error::last("set the guest's memory")) } else { Ok(()) }
+        let answer = unsafe {
+            sys::virDomainSetMemoryFlags(self.domain.as_ptr(), kib, sys::VIR_DOMAIN_AFFECT_LIVE)
+        };
+        if answer < 0 {
+            Err(Error::last("set the guest's memory"))
+        } else {
+            Ok(())
+        }
     }
 
     /// What the guest has used so far, by one call (6 ms).
@@ -360,14 +466,24 @@ impl Domain {
 ///
 /// # Safety
 /// `pointer` must be null (an error is recorded then) or a malloc'ed C string nobody else owns.
-unsafe fn take_string(what: &'static str, pointer: *mut c_char, max: usize) -> Result<String, Error> {
+unsafe fn take_string(
+    what: &'static str,
+    pointer: *mut c_char,
+    max: usize,
+) -> Result<String, Error> {
     if pointer.is_null() {
         return Err(Error::last(what));
     }
     // SAFETY: a valid C string per the contract above.
     let bytes = unsafe { CStr::from_ptr(pointer) }.to_bytes();
     let answer = if bytes.len() > max {
-        Err(Error::other(what, format!("the answer has {} bytes; at most {max} are read", bytes.len())))
+        Err(Error::other(
+            what,
+            format!(
+                "the answer has {} bytes; at most {max} are read",
+                bytes.len()
+            ),
+        ))
     } else {
         Ok(String::from_utf8_lossy(bytes).into_owned())
     };
@@ -385,7 +501,11 @@ struct Parameters {
 
 impl Default for Parameters {
     fn default() -> Self {
-        Self { list: std::ptr::null_mut(), count: 0, room: 0 }
+        Self {
+            list: std::ptr::null_mut(),
+            count: 0,
+            room: 0,
+        }
     }
 }
 
@@ -402,7 +522,11 @@ impl Parameters {
                 value.as_ptr(),
             )
         };
-        if answer < 0 { Err(Error::last(what)) } else { Ok(()) }
+        if answer < 0 {
+            Err(Error::last(what))
+        } else {
+            Ok(())
+        }
     }
 }
 

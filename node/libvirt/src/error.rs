@@ -49,24 +49,36 @@ impl Error {
             | ErrorNumber::ConfigUnsupported
             | ErrorNumber::OperationUnsupported
             | ErrorNumber::ArgumentUnsupported => ErrorKind::Unsupported,
-            ErrorNumber::XmlError | ErrorNumber::XmlDetail | ErrorNumber::XmlInvalidSchema => ErrorKind::BadXml,
+            ErrorNumber::XmlError | ErrorNumber::XmlDetail | ErrorNumber::XmlInvalidSchema => {
+                ErrorKind::BadXml
+            }
             ErrorNumber::AgentUnresponsive
             | ErrorNumber::AgentUnsynced
             | ErrorNumber::AgentCommandTimeout
-            | ErrorNumber::AgentCommandFailed => {
-                ErrorKind::Agent
-            }
+            | ErrorNumber::AgentCommandFailed => ErrorKind::Agent,
             ErrorNumber::OperationTimeout => ErrorKind::Timeout,
             _ => ErrorKind::Other,
         };
-        Self { what, kind, message: error.message().to_owned() }
+        Self {
+            what,
+            kind,
+            message: error.message().to_owned(),
+        }
     }
 
     pub(crate) fn io(what: &'static str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self { what, kind: ErrorKind::Io, message: format!("{}: {error}", path.display()) }
+        Self {
+            what,
+            kind: ErrorKind::Io,
+            message: format!("{}: {error}", path.display()),
+        }
     }
 
     pub(crate) fn other(what: &'static str, message: impl Into<String>) -> Self {
-        Self { what, kind: ErrorKind::Other, message: message.into() }
+        Self {
+            what,
+            kind: ErrorKind::Other,
+            message: message.into(),
+        }
     }
 }

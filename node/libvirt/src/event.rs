@@ -133,10 +133,14 @@ pub(crate) fn start_loop() -> Result<(), Error> {
 /// Registers every event this crate knows with `sink`.
 pub(crate) fn register(connection: &Connect, sink: &Sink) -> Result<(), Error> {
     type Generic = sys::virConnectDomainEventGenericCallback;
-    type Lifecycle4 = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void);
-    type Balloon1 = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_ulonglong, *mut c_void);
-    type Watchdog1 = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *mut c_void);
-    type Removed1 = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
+    type Lifecycle4 =
+        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void);
+    type Balloon1 =
+        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_ulonglong, *mut c_void);
+    type Watchdog1 =
+        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *mut c_void);
+    type Removed1 =
+        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
     type IoError4 = unsafe extern "C" fn(
         sys::virConnectPtr,
         sys::virDomainPtr,
@@ -150,13 +154,31 @@ pub(crate) fn register(connection: &Connect, sink: &Sink) -> Result<(), Error> {
     // arguments that belong to the event's id, which are those of the function put beside the id here.
     let callbacks: [(c_int, Generic); 7] = unsafe {
         [
-            (sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int, std::mem::transmute::<Lifecycle4, Generic>(on_lifecycle)),
+            (
+                sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int,
+                std::mem::transmute::<Lifecycle4, Generic>(on_lifecycle),
+            ),
             (sys::VIR_DOMAIN_EVENT_ID_REBOOT as c_int, Some(on_reboot)),
-            (sys::VIR_DOMAIN_EVENT_ID_WATCHDOG as c_int, std::mem::transmute::<Watchdog1, Generic>(on_watchdog)),
-            (sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON as c_int, std::mem::transmute::<IoError4, Generic>(on_io_error)),
-            (sys::VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE as c_int, std::mem::transmute::<Balloon1, Generic>(on_balloon)),
-            (sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED as c_int, std::mem::transmute::<Removed1, Generic>(on_removed)),
-            (sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE as c_int, std::mem::transmute::<Lifecycle4, Generic>(on_agent)),
+            (
+                sys::VIR_DOMAIN_EVENT_ID_WATCHDOG as c_int,
+                std::mem::transmute::<Watchdog1, Generic>(on_watchdog),
+            ),
+            (
+                sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON as c_int,
+                std::mem::transmute::<IoError4, Generic>(on_io_error),
+            ),
+            (
+                sys::VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE as c_int,
+                std::mem::transmute::<Balloon1, Generic>(on_balloon),
+            ),
+            (
+                sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED as c_int,
+                std::mem::transmute::<Removed1, Generic>(on_removed),
+            ),
+            (
+                sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE as c_int,
+                std::mem::transmute::<Lifecycle4, Generic>(on_agent),
+            ),
         ]
     };
     for (id, callback) in callbacks {
@@ -205,7 +227,9 @@ unsafe fn text(pointer: *const c_char) -> String {
         return String::new();
     }
     // SAFETY: per the contract above.
-    unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+    unsafe { CStr::from_ptr(pointer) }
+        .to_string_lossy()
+        .into_owned()
 }
 
 unsafe extern "C" fn on_lifecycle(
@@ -215,7 +239,9 @@ unsafe extern "C" fn on_lifecycle(
     detail: c_int,
     opaque: *mut c_void,
 ) {
-    let Some(lifecycle) = lifecycle(event, detail) else { return };
+    let Some(lifecycle) = lifecycle(event, detail) else {
+        return;
+    };
     // SAFETY: libvirt's own arguments are passed on.
     unsafe { emit(domain, opaque, EventKind::Lifecycle(lifecycle)) };
 }
@@ -223,8 +249,12 @@ unsafe extern "C" fn on_lifecycle(
 /// libvirt's numbers (`virDomainEventType` and its details) as a typed state.
 fn lifecycle(event: c_int, detail: c_int) -> Option<Lifecycle> {
     Some(match event {
-        2 => Lifecycle::Started { restored: detail == 2 },
-        3 => Lifecycle::Suspended { io_error: detail == 2 },
+        2 => Lifecycle::Started {
+            restored: detail == 2,
+        },
+        3 => Lifecycle::Suspended {
+            io_error: detail == 2,
+        },
         4 => Lifecycle::Resumed,
         5 => {
             let reason = match detail {
@@ -236,22 +266,36 @@ fn lifecycle(event: c_int, detail: c_int) -> Option<Lifecycle> {
                 6 => "from-snapshot",
                 _ => "failed",
             };
-            Lifecycle::Stopped { orderly: detail == 0, reason }
+            Lifecycle::Stopped {
+                orderly: detail == 0,
+                reason,
+            }
         }
         // Details: 0 finished (who asked is unknown), 1 the guest, 2 the host.
-        6 => Lifecycle::ShuttingDown { by_guest: detail != 2 },
+        6 => Lifecycle::ShuttingDown {
+            by_guest: detail != 2,
+        },
         7 => Lifecycle::PmSuspended,
         8 => Lifecycle::Crashed,
         _ => return None,
     })
 }
 
-unsafe extern "C" fn on_reboot(_: sys::virConnectPtr, domain: sys::virDomainPtr, opaque: *mut c_void) {
+unsafe extern "C" fn on_reboot(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    opaque: *mut c_void,
+) {
     // SAFETY: libvirt's own arguments are passed on.
     unsafe { emit(domain, opaque, EventKind::Reboot) };
 }
 
-unsafe extern "C" fn on_watchdog(_: sys::virConnectPtr, domain: sys::virDomainPtr, _: c_int, opaque: *mut c_void) {
+unsafe extern "C" fn on_watchdog(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _: c_int,
+    opaque: *mut c_void,
+) {
     // SAFETY: libvirt's own arguments are passed on.
     unsafe { emit(domain, opaque, EventKind::Watchdog) };
 }
@@ -271,7 +315,14 @@ unsafe extern "C" fn on_io_error(
         _ => IoErrorAction::Ignored,
     };
     // SAFETY: the strings are libvirt's and live during the callback.
-    let kind = unsafe { EventKind::IoError { source: text(source), alias: text(alias), action, reason: text(reason) } };
+    let kind = unsafe {
+        EventKind::IoError {
+            source: text(source),
+            alias: text(alias),
+            action,
+            reason: text(reason),
+        }
+    };
     // SAFETY: libvirt's own arguments are passed on.
     unsafe { emit(domain, opaque, kind) };
 }
@@ -293,7 +344,13 @@ unsafe extern "C" fn on_removed(
     opaque: *mut c_void,
 ) {
     // SAFETY: the string is libvirt's and lives during the callback; the rest is passed on.
-    unsafe { emit(domain, opaque, EventKind::DeviceRemoved { alias: text(alias) }) };
+    unsafe {
+        emit(
+            domain,
+            opaque,
+            EventKind::DeviceRemoved { alias: text(alias) },
+        )
+    };
 }
 
 unsafe extern "C" fn on_agent(
@@ -303,7 +360,11 @@ unsafe extern "C" fn on_agent(
     _reason: c_int,
     opaque: *mut c_void,
 ) {
-    let state = if state == 1 { AgentState::Connected } else { AgentState::Disconnected };
+    let state = if state == 1 {
+        AgentState::Connected
+    } else {
+        AgentState::Disconnected
+    };
     // SAFETY: libvirt's own arguments are passed on.
     unsafe { emit(domain, opaque, EventKind::Agent(state)) };
 }
@@ -314,9 +375,24 @@ mod tests {
 
     #[test]
     fn a_power_off_by_the_guest_is_an_orderly_stop() {
-        assert_eq!(lifecycle(5, 0), Some(Lifecycle::Stopped { orderly: true, reason: "shutdown" }));
-        assert_eq!(lifecycle(5, 2), Some(Lifecycle::Stopped { orderly: false, reason: "crashed" }));
-        assert_eq!(lifecycle(6, 1), Some(Lifecycle::ShuttingDown { by_guest: true }));
+        assert_eq!(
+            lifecycle(5, 0),
+            Some(Lifecycle::Stopped {
+                orderly: true,
+                reason: "shutdown"
+            })
+        );
+        assert_eq!(
+            lifecycle(5, 2),
+            Some(Lifecycle::Stopped {
+                orderly: false,
+                reason: "crashed"
+            })
+        );
+        assert_eq!(
+            lifecycle(6, 1),
+            Some(Lifecycle::ShuttingDown { by_guest: true })
+        );
     }
 
     #[test]

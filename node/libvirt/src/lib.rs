@@ -26,7 +26,9 @@ pub use domain::{Domain, ShutdownMode, State};
 pub use error::{Error, ErrorKind};
 pub use event::{AgentState, Event, EventKind, IoErrorAction, Lifecycle};
 pub use settings::{Account, Settings};
-pub use statistics::{BlockStatistics, CpuStatistics, MemoryStatistics, NetStatistics, Statistics, VcpuStatistics};
+pub use statistics::{
+    BlockStatistics, CpuStatistics, MemoryStatistics, NetStatistics, Statistics, VcpuStatistics,
+};
 
 /// Gives the free memory of the C allocator back to the system. Worth about 5 MB per launcher after a domain's start.
 pub fn trim_memory() {

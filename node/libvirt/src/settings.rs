@@ -49,7 +49,8 @@ impl Settings {
         let etc = self.root.join("etc");
         make(&etc)?;
         let conf = etc.join("qemu.conf");
-        fs::write(&conf, self.text()).map_err(|error| Error::io("write the libvirt configuration", &conf, &error))?;
+        fs::write(&conf, self.text())
+            .map_err(|error| Error::io("write the libvirt configuration", &conf, &error))?;
         if let Some(seed) = &self.capabilities_seed {
             let target = self.root.join("cache/qemu/capabilities");
             make(&target)?;
@@ -94,9 +95,16 @@ mod tests {
 
     #[test]
     fn an_account_of_its_own_names_no_user() {
-        let settings = Settings { root: "/r".into(), account: Account::Own, capabilities_seed: None };
+        let settings = Settings {
+            root: "/r".into(),
+            account: Account::Own,
+            capabilities_seed: None,
+        };
         assert!(!settings.text().contains("user ="));
-        let other = Settings { account: Account::Other { uid: 107, gid: 107 }, ..settings };
+        let other = Settings {
+            account: Account::Other { uid: 107, gid: 107 },
+            ..settings
+        };
         assert!(other.text().contains("user = \"+107\""));
     }
 
@@ -111,7 +119,13 @@ mod tests {
         let cache = root.join("cache/qemu/capabilities");
         fs::create_dir_all(&cache).unwrap();
         fs::write(cache.join("a.xml"), "own").unwrap();
-        Settings { root, account: Account::Own, capabilities_seed: Some(seed) }.write().unwrap();
+        Settings {
+            root,
+            account: Account::Own,
+            capabilities_seed: Some(seed),
+        }
+        .write()
+        .unwrap();
         assert_eq!(fs::read_to_string(cache.join("a.xml")).unwrap(), "own");
         assert_eq!(fs::read_to_string(cache.join("b.xml")).unwrap(), "seed");
     }

@@ -204,7 +204,12 @@ impl Statistics {
         });
         let vcpus = (0..f.count("vcpu.current")).map(|i| {
             let n = |name: &str| f.number(&format!("vcpu.{i}.{name}"));
-            VcpuStatistics { time_ns: n("time"), delay_ns: n("delay"), wait_ns: n("wait"), state: n("state") }
+            VcpuStatistics {
+                time_ns: n("time"),
+                delay_ns: n("delay"),
+                wait_ns: n("wait"),
+                state: n("state"),
+            }
         });
         Self {
             cpu: CpuStatistics {
@@ -244,23 +249,33 @@ impl Fields {
     /// `list` must point to `count` parameters (or be anything when `count` is 0).
     unsafe fn copy(list: sys::virTypedParameterPtr, count: i32) -> Self {
         let mut fields = Self::default();
-        let Ok(count) = usize::try_from(count) else { return fields };
+        let Ok(count) = usize::try_from(count) else {
+            return fields;
+        };
         if count == 0 || list.is_null() {
             return fields;
         }
         // SAFETY: per the contract above.
         for parameter in unsafe { std::slice::from_raw_parts(list, count) } {
             // SAFETY: the name is a NUL-terminated array inside the parameter.
-            let name = unsafe { CStr::from_ptr(parameter.field.as_ptr()) }.to_string_lossy().into_owned();
+            let name = unsafe { CStr::from_ptr(parameter.field.as_ptr()) }
+                .to_string_lossy()
+                .into_owned();
             // SAFETY: `type_` says which member of the union is set.
             let number = unsafe {
                 match u32::try_from(parameter.type_).unwrap_or_default() {
-                    sys::VIR_TYPED_PARAM_INT => u64::try_from(parameter.value.i).unwrap_or_default(),
+                    sys::VIR_TYPED_PARAM_INT => {
+                        u64::try_from(parameter.value.i).unwrap_or_default()
+                    }
                     sys::VIR_TYPED_PARAM_UINT => u64::from(parameter.value.ui),
-                    sys::VIR_TYPED_PARAM_LLONG => u64::try_from(parameter.value.l).unwrap_or_default(),
+                    sys::VIR_TYPED_PARAM_LLONG => {
+                        u64::try_from(parameter.value.l).unwrap_or_default()
+                    }
                     sys::VIR_TYPED_PARAM_ULLONG => parameter.value.ul,
                     sys::VIR_TYPED_PARAM_STRING if !parameter.value.s.is_null() => {
-                        let text = CStr::from_ptr(parameter.value.s).to_string_lossy().into_owned();
+                        let text = CStr::from_ptr(parameter.value.s)
+                            .to_string_lossy()
+                            .into_owned();
                         fields.texts.insert(name, text);
                         continue;
                     }
@@ -302,7 +317,13 @@ mod tests {
         fields.texts.insert("block.1.name".into(), "vdb".into());
         let statistics = Statistics::from_fields(&fields);
         assert_eq!(statistics.disks.len(), 2);
-        assert_eq!((statistics.disks[1].target.as_str(), statistics.disks[1].read_bytes), ("vdb", 7));
+        assert_eq!(
+            (
+                statistics.disks[1].target.as_str(),
+                statistics.disks[1].read_bytes
+            ),
+            ("vdb", 7)
+        );
         assert_eq!(statistics.interfaces[0].transmit_packets, 3);
         assert_eq!(statistics.cpu.total_ns, 5);
     }
