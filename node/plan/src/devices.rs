@@ -284,7 +284,8 @@ fn tpm(draft: &mut Draft<'_>) -> Option<Element> {
         draft.prepare.push(Prepare::Folder {
             path: paths::TPM_PERSISTENT.to_owned(),
         });
-        backend.child(
+        // Without it libvirt empties the folder when a transient domain ends.
+        backend.attr("persistent_state", "yes").child(
             Element::new("source")
                 .attr("type", "dir")
                 .attr("path", paths::TPM_PERSISTENT),
