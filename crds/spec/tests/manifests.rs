@@ -371,7 +371,7 @@ fn each_mistake_has_one_precise_message() {
         ),
         (
             json!({ "livenessProbe": { "httpGet": { "port": 80, "prot": 1 } } }),
-            "livenessProbe: Forbidden: not supported: guests are not probed yet",
+            "livenessProbe.httpGet.prot: Unknown field: \"prot\"",
         ),
         (
             json!({ "hostname": "a.b" }),

@@ -345,11 +345,8 @@ unsafe extern "C" fn on_removed(
 ) {
     // SAFETY: the string is libvirt's and lives during the callback; the rest is passed on.
     unsafe {
-        emit(
-            domain,
-            opaque,
-            EventKind::DeviceRemoved { alias: text(alias) },
-        )
+        let alias = text(alias);
+        emit(domain, opaque, EventKind::DeviceRemoved { alias });
     };
 }
 

@@ -247,13 +247,19 @@ pub fn report(
             (None, None)
         }
     };
-    let mut entered = false;
+    let (mut entered, mut newly_paused) = (false, false);
     edit(&daemon.store, key, |status| {
         if let Some(phase) = phase {
             entered = status.phase.as_deref() != Some(phase.as_str());
             enter(status, phase, ready);
         }
-        match paused.map(pause_words) {
+        let words = paused.map(pause_words);
+        newly_paused = words.is_some_and(|(reason, _)| {
+            !status.conditions.iter().any(|condition| {
+                condition.type_ == "Paused" && condition.reason.as_deref() == Some(reason)
+            })
+        });
+        match words {
             Some((reason, message)) => set_instance_condition(
                 &mut status.conditions,
                 "Paused",
@@ -309,6 +315,9 @@ pub fn report(
         daemon
             .events
             .normal(key, "Started", "VirtualMachineInstance started.");
+    }
+    if !newly_paused {
+        return Ok(());
     }
     if let Some(PauseReason::Panicked) = paused {
         daemon.events.warning(key, "GuestPanicked", report.message.clone().unwrap_or_else(|| "The guest's kernel has panicked; `catamaran dmesg --previous` shows its last words".to_owned()));
