@@ -1,0 +1,19 @@
+//! Tests of the whole system on real components.
+//!
+//! Every test runs in a [`Bench`]: an own network namespace, an own state folder, a daemon of its own. [`run`] makes it, hands it to the test,
+//! takes everything down and compares what is on the machine with what was there before. Nothing here knows the daemon's code: it is started as a
+//! program and asked through its command line.
+
+pub mod bench;
+pub mod command;
+pub mod guest;
+pub mod host;
+pub mod manifest;
+pub mod programs;
+pub mod snapshot;
+pub mod wait;
+
+pub use bench::{Bench, run, run_with};
+pub use guest::Console;
+pub use snapshot::Snapshot;
+pub use wait::{BOOT, SHORT, wait_for};
