@@ -227,7 +227,7 @@ impl Driver {
                 match effects.first() {
                     // Somebody wants to know whether it worked.
                     Some(Effect::Press(button)) if *button != Press::Destroy => {
-                        self.waiting.push((*button, answer))
+                        self.waiting.push((*button, answer));
                     }
                     Some(Effect::SoftReboot) => self.waiting.push((Press::Reboot, answer)),
                     _ => {

@@ -442,7 +442,7 @@ impl Machine {
     fn pressed(&mut self, button: Press, result: Result<(), String>, now_ms: u64) -> Vec<Effect> {
         match (button, result) {
             (Press::Pause, Ok(())) if self.state == VmState::Running => {
-                self.pause(PauseReason::User, now_ms)
+                self.pause(PauseReason::User, now_ms);
             }
             (Press::Resume, Ok(())) => self.resumed(now_ms),
             (_, Ok(())) => {}

@@ -305,10 +305,10 @@ impl Server {
         self.viewers.send_modify(|viewers| *viewers += 1);
         match (stream, screen) {
             (Stream::Vnc { read_only }, Some(screen)) => {
-                vnc::serve(raw, early, screen, read_only).await
+                vnc::serve(raw, early, screen, read_only).await;
             }
             (Stream::Serial { replay, read_only }, _) => {
-                self.serial.serve(raw, early, replay, read_only).await
+                self.serial.serve(raw, early, replay, read_only).await;
             }
             (Stream::Vnc { .. }, None) => {}
         }

@@ -192,7 +192,7 @@ pub(crate) mod tests {
 
     pub(crate) fn solicit(_config: &DhcpServe) -> Vec<u8> {
         question(MessageType::Solicit, |options| {
-            options.insert(identity(5, None))
+            options.insert(identity(5, None));
         })
     }
 

@@ -54,7 +54,7 @@ impl FakeHypervisor {
             Event::Suspended { io_error } => {
                 inner.state = Some(DomainState::Paused {
                     io_error: *io_error,
-                })
+                });
             }
             Event::Stopped { .. } => inner.state = None,
             Event::Panicked => inner.state = Some(DomainState::Crashed),
