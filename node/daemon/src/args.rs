@@ -143,9 +143,6 @@ pub struct Play {
     /// Folder with catamaran-launcher and catamaran-init (default: beside this program)
     #[arg(long, env = "CATAMARAN_LIBEXEC", value_name = "FOLDER")]
     pub libexec: Option<PathBuf>,
-    /// End, and stop everything, once all VMs and pods have ended
-    #[arg(long)]
-    pub wait: bool,
 }
 
 /// `plan`.
