@@ -1,9 +1,12 @@
 use std::collections::VecDeque;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use catamaran_spec::{Probe, ProbeAction};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -158,6 +161,48 @@ async fn an_http_probe_goes_to_the_host_that_it_names() {
         *host = Some("127.0.0.1".to_owned());
     }
     assert_eq!(ask(&homeless, &probe(action)).await, Answer::Good);
+}
+
+/// Answers one request by TLS with a certificate that is self-signed, for another name, and expired.
+fn tls_server(answer: String) -> u16 {
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("certificate.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (socket, _) = listener.accept().unwrap();
+        let connection = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        let mut stream = rustls::StreamOwned::new(connection, socket);
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    port
+}
+
+#[tokio::test]
+async fn an_https_probe_does_not_check_the_certificate() {
+    for (line, expected) in [
+        ("200 OK", Answer::Good),
+        ("500 Oh", bad("HTTP probe failed with statuscode: 500")),
+    ] {
+        let mut action = get(tls_server(status(line)));
+        if let ProbeAction::HttpGet { tls, .. } = &mut action {
+            *tls = true;
+        }
+        assert_eq!(ask(&Fake::default(), &probe(action)).await, expected);
+    }
 }
 
 #[tokio::test]
