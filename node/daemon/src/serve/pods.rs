@@ -212,9 +212,6 @@ async fn pass(
     let mut known = BTreeSet::new();
     for (key, stored) in daemon.store.list(Kind::Pod) {
         let pod_key = PodKey::new(&key.namespace, &key.name);
-        let Ok((spec, _)) = PodSpec::parse(&stored.object) else {
-            continue;
-        };
         let grace = Duration::from_secs(
             stored.object["spec"]["terminationGracePeriodSeconds"]
                 .as_u64()
@@ -238,6 +235,9 @@ async fn pass(
             daemon.tell_shutdown(format!("pod {} stopped", key.name));
             continue;
         }
+        let Ok((spec, _)) = PodSpec::parse(&stored.object) else {
+            continue;
+        };
         let summary = pods.runtime.reconcile(&spec).await?;
         expose(daemon, &key, &spec, &summary).await;
         publish(daemon, &key, &stored, &summary);
