@@ -3,6 +3,8 @@
 //! The others have their tests where they live: a stale plan is refused (`node/launcher`, `request_queue`), every field of a manifest is
 //! supported, accepted or refused (`crds/spec/tests/support.rs`), guests' bytes are read in a sandbox (`sandbox.rs` here).
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
