@@ -22,6 +22,9 @@ use crate::request_queue::{Request, Verdict, judge};
 const PRESS_EVERY_MS: u64 = 5_000;
 /// How often a machine without disk space is looked at, ms.
 const SPACE_EVERY_MS: u64 = 5_000;
+/// How soon after it went on a machine that is full again was resumed in vain, ms. Then the time doubles, up to 64 times:
+/// the limit of an overlay is no matter of the host's space, and the guest should not flicker.
+const IN_VAIN_MS: u64 = 10_000;
 /// How long the hypervisor may take to say why QEMU is gone, ms.
 const LAST_WORDS_MS: u64 = 2_000;
 /// How long a destroyed QEMU may take to end before it is destroyed again, ms.
@@ -99,6 +102,8 @@ pub struct Machine {
     powered_off: bool,
     full_disk: Option<String>,
     space_asked_ms: u64,
+    space_freed_ms: u64,
+    resumed_in_vain: u32,
     gone: Option<(u64, String)>,
     stopped: Option<String>,
 }
@@ -130,6 +135,8 @@ impl Machine {
             powered_off: false,
             full_disk: None,
             space_asked_ms: 0,
+            space_freed_ms: 0,
+            resumed_in_vain: 0,
             gone: None,
             stopped: None,
         }
@@ -262,10 +269,7 @@ impl Machine {
         let gone = self.gone.as_ref().map(|(at, _)| at + LAST_WORDS_MS);
         let again = (self.destroyed && self.gone.is_none())
             .then_some(self.destroyed_at_ms + DESTROY_AGAIN_MS);
-        let space = self
-            .full_disk
-            .as_ref()
-            .map(|_| self.space_asked_ms + SPACE_EVERY_MS);
+        let space = self.full_disk.as_ref().map(|_| self.space_due());
         [stopping, gone, again, space].into_iter().flatten().min()
     }
 
@@ -415,6 +419,11 @@ impl Machine {
                     format!("disk {alias} ({file}) has failed")
                 });
                 if no_space {
+                    if self.full_disk.is_none() {
+                        let again =
+                            self.space_freed_ms > 0 && now_ms < self.space_freed_ms + IN_VAIN_MS;
+                        self.resumed_in_vain = if again { self.resumed_in_vain + 1 } else { 0 };
+                    }
                     self.full_disk = Some(file);
                     self.space_asked_ms = now_ms;
                 }
@@ -461,10 +470,16 @@ impl Machine {
         if let VmState::Paused { reason } = self.state
             && reason != PauseReason::Panicked
         {
-            self.full_disk = None;
+            if self.full_disk.take().is_some() {
+                self.space_freed_ms = now_ms;
+            }
             self.message = None;
             self.enter(VmState::Running, now_ms);
         }
+    }
+
+    fn space_due(&self) -> u64 {
+        self.space_asked_ms + (SPACE_EVERY_MS << self.resumed_in_vain.min(6))
     }
 
     fn pause(&mut self, reason: PauseReason, now_ms: u64) {
@@ -512,7 +527,7 @@ impl Machine {
             }
         }
         if let Some(file) = &self.full_disk
-            && now_ms >= self.space_asked_ms + SPACE_EVERY_MS
+            && now_ms >= self.space_due()
         {
             effects.push(Effect::LookForSpace(file.clone()));
             self.space_asked_ms = now_ms;

@@ -318,7 +318,7 @@ impl Server {
     }
 }
 
-/// Opens the socket; the folder's owner and root may connect, and [`may_connect`] asks again.
+/// Opens the socket; the folder's owner and root may connect, and `may_connect` asks again.
 ///
 /// # Errors
 /// When the run folder is not writable.

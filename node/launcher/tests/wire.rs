@@ -7,7 +7,8 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use catamaran_wire::{
-    Connection, EndReason, ErrorKind, Hello, Incoming, PauseReason, Reply, Request, Verb, VmReport, VmState,
+    Connection, EndReason, ErrorKind, Hello, Incoming, PauseReason, Reply, Request, Verb, VmReport,
+    VmState,
 };
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
@@ -32,11 +33,19 @@ impl Launcher {
         loop {
             if let Ok(stream) = UnixStream::connect(self.dir.path().join("launcher.sock")).await {
                 let mut connection = Connection::new(stream);
-                let hello = Hello { min: 1, max: 1, version: "test".into(), features: Vec::new() };
+                let hello = Hello {
+                    min: 1,
+                    max: 1,
+                    version: "test".into(),
+                    features: Vec::new(),
+                };
                 connection.send(&hello).await.unwrap();
                 let (theirs, _) = connection.receive::<Hello>().await.unwrap();
                 assert_eq!((theirs.min, theirs.max), (1, 1));
-                return Client { connection, last: 0 };
+                return Client {
+                    connection,
+                    last: 0,
+                };
             }
             assert!(Instant::now() < deadline, "no launcher");
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -92,14 +101,22 @@ impl Client {
     }
 
     async fn ask(&mut self, verb: Verb) -> Reply {
-        self.raw(serde_json::to_value(Request { id: 0, verb }).unwrap()).await
+        self.raw(serde_json::to_value(Request { id: 0, verb }).unwrap())
+            .await
     }
 
     async fn wait_for(&mut self, wanted: impl Fn(&VmReport) -> bool) -> VmReport {
-        self.connection.send(&Request { id: 900, verb: Verb::Watch }).await.unwrap();
+        self.connection
+            .send(&Request {
+                id: 900,
+                verb: Verb::Watch,
+            })
+            .await
+            .unwrap();
         let watch = async {
             loop {
-                if let Incoming::Report { report } = self.connection.receive::<Incoming>().await.unwrap().0
+                if let Incoming::Report { report } =
+                    self.connection.receive::<Incoming>().await.unwrap().0
                     && wanted(&report)
                 {
                     return *report;
@@ -121,7 +138,10 @@ fn plan() -> Value {
 }
 
 fn run(test: impl AsyncFnOnce(&mut Launcher)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(test(&mut Launcher::start()));
 }
 
@@ -131,23 +151,59 @@ fn a_machine_lives_and_ends_over_the_wire() {
         let mut client = launcher.connect().await;
         let start = json!({ "verb": "start", "body": { "plan": plan() } });
         assert_eq!(client.raw(start.clone()).await.error, None);
-        let report = client.wait_for(|report| report.state == VmState::Running && report.agent.is_some()).await;
+        let report = client
+            .wait_for(|report| report.state == VmState::Running && report.agent.is_some())
+            .await;
         assert_eq!(report.agent.unwrap().hostname, "fake");
-        assert_eq!(client.raw(start).await.error, None, "a second start is ignored");
+        assert_eq!(
+            client.raw(start).await.error,
+            None,
+            "a second start is ignored"
+        );
 
         let mut other = launcher.connect().await;
         assert_eq!(other.ask(Verb::Pause).await.error, None);
-        client.wait_for(|report| report.state == VmState::Paused { reason: PauseReason::User }).await;
-        assert_eq!(other.ask(Verb::SoftReboot).await.error.unwrap().kind, ErrorKind::Denied);
+        client
+            .wait_for(|report| {
+                report.state
+                    == VmState::Paused {
+                        reason: PauseReason::User,
+                    }
+            })
+            .await;
+        assert_eq!(
+            other.ask(Verb::SoftReboot).await.error.unwrap().kind,
+            ErrorKind::Denied
+        );
         assert_eq!(other.ask(Verb::Unpause).await.error, None);
         assert!(other.ask(Verb::Screenshot).await.ok.is_string());
         let command = json!({ "execute": "guest-get-host-name" });
-        let answer = other.ask(Verb::Agent { command, timeout_seconds: 5 }).await;
+        let answer = other
+            .ask(Verb::Agent {
+                command,
+                timeout_seconds: 5,
+            })
+            .await;
         assert_eq!(answer.ok["host-name"], "fake");
 
         assert_eq!(other.ask(Verb::Finish).await.error, None);
-        assert_eq!(other.ask(Verb::Stop { grace_period_seconds: None }).await.error, None);
-        client.wait_for(|report| report.state == VmState::Ended { reason: EndReason::Shutdown }).await;
+        assert_eq!(
+            other
+                .ask(Verb::Stop {
+                    grace_period_seconds: None
+                })
+                .await
+                .error,
+            None
+        );
+        client
+            .wait_for(|report| {
+                report.state
+                    == VmState::Ended {
+                        reason: EndReason::Shutdown,
+                    }
+            })
+            .await;
         assert_eq!(launcher.exit_code(), Some(0));
     });
 }
@@ -156,9 +212,14 @@ fn a_machine_lives_and_ends_over_the_wire() {
 fn unknown_verbs_are_answered_and_the_connection_goes_on() {
     run(async |launcher| {
         let mut client = launcher.connect().await;
-        let reply = client.raw(json!({ "verb": "teleport", "body": { "to": "moon" } })).await;
+        let reply = client
+            .raw(json!({ "verb": "teleport", "body": { "to": "moon" } }))
+            .await;
         assert_eq!(reply.error.unwrap().kind, ErrorKind::Unsupported);
-        assert_eq!(client.ask(Verb::Pause).await.error.unwrap().kind, ErrorKind::Denied);
+        assert_eq!(
+            client.ask(Verb::Pause).await.error.unwrap().kind,
+            ErrorKind::Denied
+        );
     });
 }
 
@@ -166,10 +227,16 @@ fn unknown_verbs_are_answered_and_the_connection_goes_on() {
 fn what_ended_is_still_told_by_the_next_launcher() {
     run(async |launcher| {
         let mut client = launcher.connect().await;
-        client.raw(json!({ "verb": "start", "body": { "plan": plan() } })).await;
-        client.wait_for(|report| report.state == VmState::Running).await;
+        client
+            .raw(json!({ "verb": "start", "body": { "plan": plan() } }))
+            .await;
+        client
+            .wait_for(|report| report.state == VmState::Running)
+            .await;
         client.ask(Verb::Destroy).await;
-        let end = client.wait_for(|report| matches!(report.state, VmState::Ended { .. })).await;
+        let end = client
+            .wait_for(|report| matches!(report.state, VmState::Ended { .. }))
+            .await;
         launcher.process.kill().unwrap();
         launcher.process.wait().unwrap();
         launcher.process = spawn(launcher.dir.path());
@@ -182,13 +249,22 @@ fn what_ended_is_still_told_by_the_next_launcher() {
 fn a_machine_that_vanished_with_its_launcher_has_crashed() {
     run(async |launcher| {
         let mut client = launcher.connect().await;
-        client.raw(json!({ "verb": "start", "body": { "plan": plan() } })).await;
-        client.wait_for(|report| report.state == VmState::Running).await;
+        client
+            .raw(json!({ "verb": "start", "body": { "plan": plan() } }))
+            .await;
+        client
+            .wait_for(|report| report.state == VmState::Running)
+            .await;
         // The fake's machine is gone with its process, and nobody has recorded an end.
         launcher.process.kill().unwrap();
         launcher.process.wait().unwrap();
         launcher.process = spawn(launcher.dir.path());
         let report = launcher.connect().await.wait_for(|_| true).await;
-        assert_eq!(report.state, VmState::Ended { reason: EndReason::Crashed });
+        assert_eq!(
+            report.state,
+            VmState::Ended {
+                reason: EndReason::Crashed
+            }
+        );
     });
 }

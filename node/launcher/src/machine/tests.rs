@@ -249,3 +249,26 @@ fn an_adopted_machine_that_was_paused_stays_so() {
     );
     assert_eq!(effects, vec![]);
 }
+
+#[test]
+fn a_disk_that_stays_full_is_tried_less_and_less_often() {
+    let mut machine = running();
+    let (mut now, mut pauses) = (0, Vec::new());
+    for _ in 0..10 {
+        let full = Event::DiskFailed {
+            file: "/vm/overlays/a".into(),
+            alias: "ua-a".into(),
+            no_space: true,
+        };
+        machine.step(Input::Event(full), now);
+        let due = machine.next_due().unwrap();
+        pauses.push(due - now);
+        now = due;
+        machine.step(Input::Tick, now);
+        machine.step(Input::Space(true), now);
+        machine.step(Input::Event(Event::Resumed), now + 1);
+        now += 2;
+    }
+    assert_eq!(pauses[..3], [5_000, 10_000, 20_000]);
+    assert_eq!(pauses.last(), Some(&320_000));
+}
