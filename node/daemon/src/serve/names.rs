@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_network::dns::{DnsServer, NameRecord, publish};
+use tokio_util::sync::CancellationToken;
 
 use crate::serve::daemon::Daemon;
 use crate::serve::pods;
@@ -14,8 +15,8 @@ use crate::serve::store::Kind;
 /// How often the DNS server is looked after.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Keeps the DNS server running and its zone as the store has it. Never ends by itself.
-pub async fn supervise(daemon: Arc<Daemon>) {
+/// Keeps the DNS server running and its zone as the store has it, until it is cancelled; no server is started after its end.
+pub async fn supervise(daemon: Arc<Daemon>, cancel: CancellationToken) {
     let mut changes = daemon.store.subscribe();
     let mut told = None;
     loop {
@@ -43,6 +44,7 @@ pub async fn supervise(daemon: Arc<Daemon>) {
             );
         }
         tokio::select! {
+            () = cancel.cancelled() => return,
             _ = changes.changed() => {}
             () = tokio::time::sleep(LOOK) => {}
         }

@@ -94,7 +94,6 @@ async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &P
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(api::serve(daemon.clone(), listener, cancel.clone()));
-    tasks.spawn(names::supervise(daemon.clone()));
     tasks.spawn(metrics::serve(
         daemon.clone(),
         metrics::bind(args.metrics).await?,
@@ -108,6 +107,9 @@ async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &P
             .collect(),
     ));
     tasks.spawn(collect::supervise(daemon.clone()));
+    let mut naming = JoinSet::new();
+    let names_end = cancel.child_token();
+    naming.spawn(names::supervise(daemon.clone(), names_end.clone()));
     let (mut machines, mut containers) = (JoinSet::new(), JoinSet::new());
     machines.spawn(machine::supervise(daemon.clone()));
     containers.spawn(pods::supervise(daemon.clone()));
@@ -135,6 +137,9 @@ async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &P
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if let Some(how) = down {
+        // Else the server that is ended could be started anew behind our back.
+        names_end.cancel();
+        while naming.join_next().await.is_some() {}
         clear(&daemon, how).await?;
     } else {
         eprintln!(
@@ -145,6 +150,7 @@ async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &P
     // Whoever asked for the shutdown gets the end of the answer, while there is a server.
     tokio::time::sleep(Duration::from_millis(50)).await;
     cancel.cancel();
+    naming.shutdown().await;
     tasks.shutdown().await;
     Ok(())
 }
