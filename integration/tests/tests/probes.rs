@@ -10,7 +10,7 @@ use catamaran_tests::{BOOT, SHORT, run, wait::Seen, wait_for};
 use serde_json::{Value, json};
 
 /// The Debian guest boots many times as long as the minimal one.
-const LONG_BOOT: Duration = Duration::from_secs(600);
+const LONG_BOOT: Duration = Duration::from_secs(900);
 
 /// Waits until `Ready` of an instance, or of a machine, has that status.
 fn wait_ready(bench: &Bench, object: &str, wanted: &str, deadline: Duration) -> Result<Value> {
