@@ -1,7 +1,7 @@
 //! Pure life-cycle decisions of virtual machines.
 //!
 //! Whether a machine is to be started, stopped or left alone; what a verb may do; what people read in its status. The daemon under `play`
-//! and the controller on Kubernetes are two shells around this crate: they gather views, call [`decide`], carry out the [`Action`] and store
+//! and the controller on Kubernetes are two shells around this crate: they gather views, call [`decide()`], carry out the [`Action`] and store
 //! what the [`Decision`] says. The words are those of the peer (KubeVirt), so that its clients understand them.
 //!
 //! ```text

@@ -1,8 +1,8 @@
 //! What is carried out, what is accepted without effect, what is refused: one table, one function.
 //!
-//! The table is `support/fields.tsv`, one line for each field. [`fields`] walks a manifest and finds every field that is not carried out, by
+//! The table is `support/fields.tsv`, one line for each field. `fields` walks a manifest and finds every field that is not carried out, by
 //! its path; fields that the table does not know are refused too, so nothing is silently ignored. `play`, `plan` and the admission webhook
-//! come through here, and [`page`] prints the same table for people.
+//! come through here, and [`page()`] prints the same table for people.
 
 mod page;
 mod table;

@@ -4,7 +4,7 @@
 //!
 //! - **attachment**: someone gives a network namespace with addresses in it. On Kubernetes that is CNI; under `play` it
 //!   is [`HostNetwork`]: one bridge, a veth pair per VM, addresses of our own kept in files.
-//! - **binding**: tap, bridge and nftables inside a given namespace, for one guest NIC ([`bind`], [`unbind`]). The same
+//! - **binding**: tap, bridge and nftables inside a given namespace, for one guest NIC ([`bind()`], [`unbind`]). The same
 //!   in both worlds.
 //!
 //! ```text
