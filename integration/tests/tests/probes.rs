@@ -137,6 +137,7 @@ fn a_failed_liveness_probe_ends_the_guest() -> Result<()> {
 }
 
 #[test]
+#[ignore = "boots the Debian guest, which takes minutes when it is emulated: `cargo xtask test --long`"]
 fn the_guest_agent_answers_probes() -> Result<()> {
     run(|bench| {
         let mut vm = probed(

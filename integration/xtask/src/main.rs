@@ -32,8 +32,11 @@ enum Command {
         /// Only tests whose name has this in it
         filter: Option<String>,
         /// Only unit and golden tests: no root, no QEMU
-        #[arg(long)]
+        #[arg(long, conflicts_with = "long")]
         unit: bool,
+        /// Also those that take minutes each: big guests
+        #[arg(long)]
+        long: bool,
     },
     /// Write the generated files
     Generate {
@@ -45,9 +48,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Check => checks::lint().and_then(|()| tests::run(None, false)),
+        Command::Check => checks::lint().and_then(|()| tests::run(None, false, false)),
         Command::Lint => checks::lint(),
-        Command::Test { filter, unit } => tests::run(filter.as_deref(), unit),
+        Command::Test { filter, unit, long } => tests::run(filter.as_deref(), unit, long),
         Command::Generate { check } => generate::run(check),
     };
     match result {

@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use crate::step::{self, cargo, root};
 
-/// Runs the tests. `unit`: only those that need neither root nor a guest image.
-pub(crate) fn run(filter: Option<&str>, unit: bool) -> Result<()> {
+/// Runs the tests. `unit`: only those that need neither root nor a guest image. `long`: those too that boot big guests.
+pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
     let filter: Vec<&str> = filter.into_iter().collect();
     if unit {
         let mut command = cargo(&["test", "--workspace", "--locked", "--lib", "--bins"]);
@@ -36,6 +36,9 @@ pub(crate) fn run(filter: Option<&str>, unit: bool) -> Result<()> {
     step::run("unit, golden and crate tests", command.args(&filter))?;
     // One at a time: the guests of two tests would share two cores and meet no deadline.
     let mut command = cargo(&["test", "--locked", "--package", "catamaran-tests", "--"]);
+    if long {
+        command.arg("--include-ignored");
+    }
     step::run(
         "integration tests",
         command.args(["--test-threads", "1"]).args(&filter),
