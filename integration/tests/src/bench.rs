@@ -355,6 +355,7 @@ impl Bench {
                 self.marks.netns.clone(),
                 self.marks.state.display().to_string(),
             ],
+            self.daemon.is_some(),
         )
     }
 

@@ -28,8 +28,11 @@ const SHARED: [&str; 9] = [
 impl Snapshot {
     /// Looks at the machine. Sockets of containerd's shims carry names that nobody can trace to their owner, so files of the shared folders count
     /// only when a bench is alone or the name holds one of `names`.
+    /// The group above those of the machines belongs to a daemon that runs.
     #[must_use]
-    pub fn take(marks: &Marks, names: &[String]) -> Self {
+    pub fn take(marks: &Marks, names: &[String], daemon_runs: bool) -> Self {
+        let [own, _] = marks.groups();
+        let own = own.trim_start_matches('/');
         let mut all = BTreeMap::new();
         let mut put = |what, lines: Vec<String>| all.insert(what, lines.into_iter().collect());
         put(
@@ -66,6 +69,7 @@ impl Snapshot {
             marks
                 .cgroups()
                 .iter()
+                .filter(|path| !daemon_runs || !path.ends_with(own))
                 .map(|path| path.display().to_string())
                 .collect(),
         );

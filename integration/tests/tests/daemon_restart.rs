@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 /// The numbers that a guest in counter mode has written, in their order. A line that is still being written is left out.
 fn counted(text: &str) -> Vec<u64> {
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole.lines().filter_map(|line| line.trim().strip_prefix("counter ")?.parse().ok()).collect()
+    // The prompt of the guest's shell may stand before one.
+    whole.lines().filter_map(|line| line.trim().rsplit_once("counter ")?.1.parse().ok()).collect()
 }
 
 /// Fails at the first reset or gap.
