@@ -13,10 +13,18 @@ pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
         let mut command = cargo(&["test", "--workspace", "--locked", "--lib", "--bins"]);
         return step::run("unit tests", command.args(&filter));
     }
-    step::run(
-        "guest images",
-        Command::new(root().join("guest-images/build")).arg("all"),
-    )?;
+    let guests: &[&str] = if long {
+        &["all"]
+    } else {
+        &["minimal", "minimal-pc", "containers"]
+    };
+    for guest in guests {
+        let name = format!("guest images: {guest}");
+        step::run(
+            &name,
+            Command::new(root().join("guest-images/build")).arg(guest),
+        )?;
+    }
     // One build for all: the programs under test are those of the development profile, which checks overflows too.
     step::run(
         "product and tests",
