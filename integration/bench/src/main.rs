@@ -1,9 +1,10 @@
 //! Benchmarks of Catamaran, an own command and no part of the tests:
 //!
 //! ```console
-//! $ cargo build --release -p catamaran-node -p catamaran-launcher -p catamaran-bench
 //! $ cargo run --release -p catamaran-bench -- all
 //! ```
+//!
+//! Run by cargo, it first builds the programs that it measures.
 //!
 //! Each figure stands beside its floor (the least that anyone could do, such as raw QEMU with the same devices), measured in the same
 //! run on the same machine, with the ratio of the medians, the number of samples and their spread. Fewer than ten samples are printed
@@ -20,10 +21,12 @@ mod stats;
 mod table;
 mod wait;
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 
 use table::Row;
@@ -67,6 +70,9 @@ fn main() -> Result<()> {
         .parent()
         .map(PathBuf::from)
         .unwrap_or_default();
+    if let (None, Some(cargo)) = (&arguments.programs, std::env::var_os("CARGO")) {
+        build(&cargo)?;
+    }
     let images = PathBuf::from(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../guest-images/out/oci"
@@ -106,6 +112,22 @@ fn main() -> Result<()> {
     std::io::stdout()
         .write_all(table::render(&rows).as_bytes())
         .context("standard output")
+}
+
+/// Builds what is measured, like this program itself.
+fn build(cargo: &OsStr) -> Result<()> {
+    let packages = ["catamaran-node", "catamaran-launcher", "catamaran-bench"];
+    let mut command = Command::new(cargo);
+    command.arg("build");
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let built = command
+        .args(packages.iter().flat_map(|package| ["--package", package]))
+        .status()
+        .context("cargo")?;
+    ensure!(built.success(), "the programs to measure cannot be built");
+    Ok(())
 }
 
 /// Says on standard error how far a run is.
