@@ -13,11 +13,7 @@ pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
         let mut command = cargo(&["test", "--workspace", "--locked", "--lib", "--bins"]);
         return step::run("unit tests", command.args(&filter));
     }
-    let guests: &[&str] = if long {
-        &["all"]
-    } else {
-        &["minimal", "minimal-pc", "containers"]
-    };
+    let guests: &[&str] = if long { &["all"] } else { &["minimal"] };
     for guest in guests {
         let name = format!("guest images: {guest}");
         step::run(
