@@ -90,7 +90,6 @@ fn deny_program() -> Result<PathBuf> {
                 DENY,
                 "--locked",
                 "--debug",
-                "--no-default-features",
                 "--root",
             ])
             .arg(&tools)
