@@ -12,7 +12,10 @@ const GROWTH: u64 = 2 << 10;
 
 fn resident(pid: i32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
@@ -26,7 +29,10 @@ fn a_viewer_that_stands_still_holds_up_neither_the_guest_nor_other_viewers() -> 
     run(|bench| {
         bench.apply(&[&machine("busy")])?;
         let mut typist = bench.booted("busy")?;
-        let (watcher, stopped) = (Console::open(bench, "busy", &["--read-only"])?, Console::open(bench, "busy", &[])?);
+        let (watcher, stopped) = (
+            Console::open(bench, "busy", &["--read-only"])?,
+            Console::open(bench, "busy", &[])?,
+        );
         typist.type_in("echo all are 'he're\n")?;
         for console in [&typist, &watcher, &stopped] {
             console.wait_for("all are here", SHORT)?;
@@ -39,10 +45,16 @@ fn a_viewer_that_stands_still_holds_up_neither_the_guest_nor_other_viewers() -> 
         watcher.wait_for("1090000\r\ndone\r\n", BOOT)?;
         typist.wait_for("1090000\r\ndone\r\n", SHORT)?;
         let after = resident(launcher)?;
-        ensure!(after <= before + GROWTH, "the launcher grew from {before} to {after} KiB");
+        ensure!(
+            after <= before + GROWTH,
+            "the launcher grew from {before} to {after} KiB"
+        );
         for number in 1_000_000..=1_090_000 {
             // Nobody who reads loses anything.
-            ensure!(number % 1000 != 0 || watcher.text().contains(&format!("{number}\r\n")), "{number} is missing");
+            ensure!(
+                number % 1000 != 0 || watcher.text().contains(&format!("{number}\r\n")),
+                "{number} is missing"
+            );
         }
         signal(&stopped, Signal::CONT)?;
         stopped.wait_for("1090000\r\ndone\r\n", SHORT)?;
@@ -62,7 +74,10 @@ fn who_comes_late_sees_the_boot() -> Result<()> {
         ensure!(late.shell("hostname")? == "late");
         let silent = Console::open(bench, "late", &["--replay", "--read-only"])?;
         silent.wait_for("catamaran-guest ready: ", SHORT)?;
-        ensure!(silent.text().matches("catamaran-guest ready: ").count() == 1, "the boot came twice");
+        ensure!(
+            silent.text().matches("catamaran-guest ready: ").count() == 1,
+            "the boot came twice"
+        );
         Ok(())
     })
 }

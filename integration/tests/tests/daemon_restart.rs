@@ -13,40 +13,66 @@ use rustix::process::{Pid, Signal, kill_process};
 fn counted(text: &str) -> Vec<u64> {
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     // The prompt of the guest's shell may stand before one.
-    whole.lines().filter_map(|line| line.trim().rsplit_once("counter ")?.1.parse().ok()).collect()
+    whole
+        .lines()
+        .filter_map(|line| line.trim().rsplit_once("counter ")?.1.parse().ok())
+        .collect()
 }
 
 /// Fails at the first reset or gap.
 fn check(numbers: &[u64]) -> Result<()> {
     for pair in numbers.windows(2) {
-        ensure!(pair[1] == pair[0] + 1, "the counter went from {} to {}", pair[0], pair[1]);
+        ensure!(
+            pair[1] == pair[0] + 1,
+            "the counter went from {} to {}",
+            pair[0],
+            pair[1]
+        );
     }
     Ok(())
 }
 
 fn last(bench: &Bench) -> u64 {
-    counted(&bench.serial("counter")).last().copied().unwrap_or_default()
+    counted(&bench.serial("counter"))
+        .last()
+        .copied()
+        .unwrap_or_default()
 }
 
 fn counts_on(bench: &Bench, by: u64) -> Result<()> {
     let from = last(bench);
-    wait_for(&format!("the counter goes on from {from} by {by}"), SHORT, || {
-        let now = last(bench);
-        Ok(Seen::when(now >= from + by, format!("{now}")))
-    })
+    wait_for(
+        &format!("the counter goes on from {from} by {by}"),
+        SHORT,
+        || {
+            let now = last(bench);
+            Ok(Seen::when(now >= from + by, format!("{now}")))
+        },
+    )
 }
 
 fn kill_launcher(bench: &Bench) -> Result<i32> {
-    let pid = wait_for("there is a launcher", SHORT, || bench.process("counter", "catamaran-launcher").map(Seen::Yes))?;
+    let pid = wait_for("there is a launcher", SHORT, || {
+        bench
+            .process("counter", "catamaran-launcher")
+            .map(Seen::Yes)
+    })?;
     kill_process(Pid::from_raw(pid).context("no pid")?, Signal::KILL)?;
     Ok(pid)
 }
 
 #[test]
-fn the_counter_of_a_guest_neither_resets_nor_gaps_while_daemon_and_launcher_are_killed() -> Result<()> {
-    let kills: u32 = std::env::var("CATAMARAN_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+fn the_counter_of_a_guest_neither_resets_nor_gaps_while_daemon_and_launcher_are_killed()
+-> Result<()> {
+    let kills: u32 = std::env::var("CATAMARAN_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(6);
     run(|bench| {
-        bench.apply(&[&with_user_data(machine("counter"), "#cloud-config\n# catamaran.counter=1\n")])?;
+        bench.apply(&[&with_user_data(
+            machine("counter"),
+            "#cloud-config\n# catamaran.counter=1\n",
+        )])?;
         bench.wait_serial("counter", "counter 5\r", BOOT)?;
         let qemu = bench.process("counter", "qemu-system-x86_64")?;
         for point in 0..kills {
@@ -70,24 +96,40 @@ fn the_counter_of_a_guest_neither_resets_nor_gaps_while_daemon_and_launcher_are_
                 // Half of the points go on before the launcher is back.
                 wait_for("init starts a new launcher", SHORT, || {
                     let now = bench.processes("counter", "catamaran-launcher");
-                    Ok(Seen::when(now.len() == 1 && now[0] != dead, format!("{now:?}, dead is {dead}")))
+                    Ok(Seen::when(
+                        now.len() == 1 && now[0] != dead,
+                        format!("{now:?}, dead is {dead}"),
+                    ))
                 })?;
             }
             if bench.daemon_pid().is_err() {
                 bench.start_daemon()?;
             }
             // The daemon has the machine in hand again: a screenshot goes through the launcher to QEMU.
-            wait_for(&format!("the machine can be asked again after point {point}"), SHORT, || {
-                bench.catamaran(["screenshot", "counter", "--file", "/dev/null"]).map(Seen::Yes)
-            })?;
+            wait_for(
+                &format!("the machine can be asked again after point {point}"),
+                SHORT,
+                || {
+                    bench
+                        .catamaran(["screenshot", "counter", "--file", "/dev/null"])
+                        .map(Seen::Yes)
+                },
+            )?;
             check(&counted(&bench.serial("counter"))).with_context(|| format!("point {point}"))?;
-            ensure!(bench.process("counter", "qemu-system-x86_64")? == qemu, "QEMU was started anew at point {point}");
+            ensure!(
+                bench.process("counter", "qemu-system-x86_64")? == qemu,
+                "QEMU was started anew at point {point}"
+            );
             ensure!(bench.get("vmi/counter")?["status"]["phase"] == "Running");
         }
         counts_on(bench, 5)?;
         let all = counted(&bench.serial("counter"));
         check(&all)?;
-        ensure!(all.first() == Some(&1), "the beginning is missing: {:?}", all.first());
+        ensure!(
+            all.first() == Some(&1),
+            "the beginning is missing: {:?}",
+            all.first()
+        );
         let replay = Console::open(bench, "counter", &["--replay", "--read-only"])?;
         replay.wait_for(&format!("counter {}", last(bench) + 3), SHORT)?;
         let replayed = counted(&replay.text());
@@ -98,10 +140,16 @@ fn the_counter_of_a_guest_neither_resets_nor_gaps_while_daemon_and_launcher_are_
 #[test]
 fn guest_and_container_do_not_notice_that_the_daemon_is_killed_and_started_again() -> Result<()> {
     run(|bench| {
-        bench.apply(&[&machine("steady"), &pod("pulse", &["httpd", "-f", "-p", "80", "-h", "/www"])])?;
+        bench.apply(&[
+            &machine("steady"),
+            &pod("pulse", &["httpd", "-f", "-p", "80", "-h", "/www"]),
+        ])?;
         let guest = bench.booted("steady")?;
         bench.wait_field("pod/pulse", "/status/phase", "Running", SHORT)?;
-        let before = (bench.process("steady", "qemu-system-x86_64")?, bench.pod_processes("pulse"));
+        let before = (
+            bench.process("steady", "qemu-system-x86_64")?,
+            bench.pod_processes("pulse"),
+        );
         bench.kill_daemon()?;
         drop(guest);
         // Without a daemon the two still reach each other, by name.
@@ -112,7 +160,10 @@ fn guest_and_container_do_not_notice_that_the_daemon_is_killed_and_started_again
         bench.wait_field("pod/pulse", "/status/phase", "Running", SHORT)?;
         let mut guest = Console::open(bench, "steady", &[])?;
         ensure!(guest.shell("wget -qO- http://pulse/")? == "catamaran-tiny");
-        let after = (bench.process("steady", "qemu-system-x86_64")?, bench.pod_processes("pulse"));
+        let after = (
+            bench.process("steady", "qemu-system-x86_64")?,
+            bench.pod_processes("pulse"),
+        );
         ensure!(before == after, "{before:?} became {after:?}");
         Ok(())
     })
@@ -131,20 +182,33 @@ fn a_manifest_changed_while_its_machine_starts_waits_for_the_next_start() -> Res
         bench.apply(&[&vm])?;
         drop(bench.booted("queued")?);
         let running = bench.get("vmi/queued")?;
-        ensure!(running["spec"]["domain"]["memory"]["guest"] == "128Mi", "{}", running["spec"]["domain"]["memory"]);
-        wait_for("the machine says that it must be started anew", SHORT, || {
-            let status = bench.get("vm/queued")?["status"].clone();
-            let asked = status["conditions"].as_array().is_some_and(|all| {
-                all.iter().any(|condition| condition["type"] == "RestartRequired" && condition["status"] == "True")
-            });
-            Ok(Seen::when(asked, status.to_string()))
-        })?;
+        ensure!(
+            running["spec"]["domain"]["memory"]["guest"] == "128Mi",
+            "{}",
+            running["spec"]["domain"]["memory"]
+        );
+        wait_for(
+            "the machine says that it must be started anew",
+            SHORT,
+            || {
+                let status = bench.get("vm/queued")?["status"].clone();
+                let asked = status["conditions"].as_array().is_some_and(|all| {
+                    all.iter().any(|condition| {
+                        condition["type"] == "RestartRequired" && condition["status"] == "True"
+                    })
+                });
+                Ok(Seen::when(asked, status.to_string()))
+            },
+        )?;
         let qemu = bench.process("queued", "qemu-system-x86_64")?;
         bench.catamaran(["restart", "queued"])?;
         wait_for("the machine runs with what was changed", BOOT, || {
             let memory = bench.get("vmi/queued")?["spec"]["domain"]["memory"]["guest"].clone();
             let now = bench.processes("queued", "qemu-system-x86_64");
-            Ok(Seen::when(memory == "160Mi" && now.len() == 1 && now[0] != qemu, format!("{memory} {now:?}")))
+            Ok(Seen::when(
+                memory == "160Mi" && now.len() == 1 && now[0] != qemu,
+                format!("{memory} {now:?}"),
+            ))
         })
     })
 }
@@ -153,13 +217,18 @@ fn a_manifest_changed_while_its_machine_starts_waits_for_the_next_start() -> Res
 fn a_daemon_that_is_told_to_end_leaves_guests_alone() -> Result<()> {
     run(|bench| {
         bench.apply(&[&machine("calm")])?;
-        wait_for("QEMU runs", SHORT, || bench.process("calm", "qemu-system-x86_64").map(Seen::Yes))?;
+        wait_for("QEMU runs", SHORT, || {
+            bench.process("calm", "qemu-system-x86_64").map(Seen::Yes)
+        })?;
         let qemu = bench.process("calm", "qemu-system-x86_64")?;
         let pid = Pid::from_raw(bench.daemon_pid()?).context("no pid")?;
         kill_process(pid, Signal::TERM)?;
         wait_for("the daemon ends", Duration::from_secs(10), || {
             let log = bench.daemon_log();
-            Ok(Seen::when(log.contains("guests and containers go on") && !bench.answers(), "it runs"))
+            Ok(Seen::when(
+                log.contains("guests and containers go on") && !bench.answers(),
+                "it runs",
+            ))
         })?;
         bench.kill_daemon()?;
         ensure!(bench.process("calm", "qemu-system-x86_64")? == qemu);
