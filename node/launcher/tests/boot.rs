@@ -140,7 +140,8 @@ fn a_guest_boots_survives_its_launcher_and_powers_off_when_asked() {
         // The launcher dies; QEMU and the guest do not notice.
         print_memory(rig);
         // init executes itself anew under the running guest, and still does its work.
-        rustix::process::pidfd_send_signal(&rig.sandbox().pidfd, rustix::process::Signal::HUP).unwrap();
+        rustix::process::pidfd_send_signal(&rig.sandbox().pidfd, rustix::process::Signal::HUP)
+            .unwrap();
         for launcher in rig.processes("catamaran-launc") {
             kill(launcher);
         }
