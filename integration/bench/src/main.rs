@@ -86,32 +86,32 @@ fn main() -> Result<()> {
             .context("the OCI layout of the guest images; run guest-images/build")?,
     };
     let wanted = |name| arguments.name == Name::All || arguments.name == name;
-    let mut rows: Vec<Row> = Vec::new();
     // Memory and start need the same machines: one pass measures both.
     if wanted(Name::Memory) || wanted(Name::Start) {
         let measured = benches::single::run(&setting, arguments.samples.unwrap_or(10))?;
         if wanted(Name::Memory) {
-            rows.extend(measured.memory);
+            print(&measured.memory)?;
         }
         if wanted(Name::Start) {
-            rows.extend(measured.start);
+            print(&measured.start)?;
         }
     }
     if wanted(Name::Crowd) {
-        rows.extend(benches::crowd::run(
+        print(&benches::crowd::run(
             &setting,
             arguments.samples.unwrap_or(20),
-        )?);
+        )?)?;
     }
     if wanted(Name::Daemon) {
-        rows.extend(benches::daemon::run(
-            &setting,
-            arguments.samples.unwrap_or(10),
-        )?);
+        benches::daemon::run(&setting, arguments.samples.unwrap_or(10), print)?;
     }
-    std::io::stdout()
-        .write_all(table::render(&rows).as_bytes())
-        .context("standard output")
+    Ok(())
+}
+
+/// Prints the figures of one benchmark as soon as they are there.
+fn print(rows: &[Row]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", table::render(rows)).context("standard output")
 }
 
 /// Builds what is measured, like this program itself.

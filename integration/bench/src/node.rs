@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::process::{self, Pid};
 use crate::wait;
 
-/// What the minimal guest says on its serial line when it is up, before its host name: with that one it has read its seed, too.
+/// What the minimal guest says on its serial line when it is up, before its host name: with that one it has an address, too.
 const MARKER: &str = "catamaran-guest ready: ";
 /// RAM of the machines, in bytes.
 pub(crate) const RAM: u64 = 128 << 20;
@@ -162,6 +162,20 @@ impl Node {
             PATIENCE,
             || Ok(running_since(&fs::read_to_string(&log).unwrap_or_default())),
         )
+        .with_context(|| self.log())
+    }
+
+    /// Waits until as many machines run, as the daemon sees it.
+    pub(crate) fn wait_all_running(&self, count: usize) -> Result<()> {
+        let what = format!("{count} running machines");
+        wait::every(Duration::from_secs(1), &what, PATIENCE * 2, || {
+            let running = self
+                .client(&["ps"])?
+                .lines()
+                .filter(|line| line.starts_with("vm ") && line.contains(" Running "))
+                .count();
+            Ok((running >= count).then_some(()))
+        })
         .with_context(|| self.log())
     }
 

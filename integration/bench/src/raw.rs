@@ -20,7 +20,7 @@ use crate::wait;
 /// Everything raw QEMU needs to start again and again.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
-    /// The guest's host name, which its seed gives it.
+    /// The guest's host name.
     name: String,
     words: Vec<String>,
     /// Copies of the machine's read-only files: where they were, where they are.
@@ -78,7 +78,7 @@ impl Recipe {
             ensure!(made.success(), "qemu-img cannot make {}", overlay.display());
             disks.push((name.clone(), overlay));
         }
-        let words = translate(&self.words, folder, &disks);
+        let words = translate(&self.name, &self.words, folder, &disks);
         let (program, arguments) = words
             .split_first()
             .context("the machine's command line is empty")?;
@@ -173,8 +173,13 @@ fn disk_of(word: &str) -> Option<String> {
     (value.get("driver")? == "file").then(|| value.get("filename")?.as_str().map(str::to_owned))?
 }
 
-/// Puts a command line of libvirt's into words that work outside its sandbox.
-fn translate(words: &[String], folder: &Path, disks: &[(String, PathBuf)]) -> Vec<String> {
+/// Puts a command line of libvirt's into words that work outside its sandbox. `name` is the host name that the guest gets by DHCP.
+fn translate(
+    name: &str,
+    words: &[String],
+    folder: &Path,
+    disks: &[(String, PathBuf)],
+) -> Vec<String> {
     let socket = |id: &str| folder.join(format!("{id}.sock")).display().to_string();
     let mut out: Vec<String> = words.first().cloned().into_iter().collect();
     let mut rest = words.iter().skip(1).peekable();
@@ -188,7 +193,7 @@ fn translate(words: &[String], folder: &Path, disks: &[(String, PathBuf)]) -> Ve
                 continue;
             }
             ("-netdev", Some(netdev)) => {
-                Some(json!({ "type": "user", "id": id_of(netdev) }).to_string())
+                Some(json!({ "type": "user", "id": id_of(netdev), "hostname": name }).to_string())
             }
             ("-vnc", Some(_)) => Some(format!("unix:{}", socket("vnc"))),
             ("-chardev", Some(chardev))
@@ -247,6 +252,7 @@ mod tests {
     fn translated(words: &[&str]) -> Vec<String> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         translate(
+            "vm",
             &words,
             Path::new("/t"),
             &[("/disks/root".to_owned(), "/copy".into())],
@@ -282,7 +288,7 @@ mod tests {
                 "-chardev",
                 "socket,id=charserial0,path=/t/charserial0.sock,server=on,wait=off,logfile=/t/serial.log",
                 "-netdev",
-                r#"{"id":"hostnet0","type":"user"}"#,
+                r#"{"hostname":"vm","id":"hostnet0","type":"user"}"#,
                 "-vnc",
                 "unix:/t/vnc.sock",
                 "-blockdev",

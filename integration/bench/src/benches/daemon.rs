@@ -16,55 +16,45 @@ use crate::{say, wait};
 const REAL: usize = 20;
 const FAKE: usize = 100;
 
-/// Measures the daemon in three sizes.
-pub(crate) fn run(setting: &Setting, samples: usize) -> Result<Vec<Row>> {
+/// Measures the daemon in three sizes, and hands each figure to `print`.
+pub(crate) fn run(
+    setting: &Setting,
+    samples: usize,
+    print: fn(&[Row]) -> Result<()>,
+) -> Result<()> {
     let sleeper = Sleeper::start()?;
     let floor: Samples = (0..samples).map(|_| sleeper.pss()).collect::<Result<_>>()?;
-    let mut rows = Vec::new();
-
-    let node = Node::start(setting, false)?;
     let row = |name: String, readings: Samples, aim| {
-        Row::median(
-            &format!("{name} (floor: sleep)"),
-            "MiB",
-            floor.clone(),
-            readings,
-            aim,
-        )
+        let name = format!("{name} (floor: sleep)");
+        Row::median(&name, "MiB", floor.clone(), readings, aim)
     };
+
     say("daemon without machines");
-    rows.push(row(
+    let node = Node::start(setting, true)?;
+    let idle = readings(&node, samples)?;
+    print(&[row(
         "daemon, 0 VMs, PSS".to_owned(),
-        readings(&node, samples)?,
+        idle,
         Some(Aim::Value(20.0)),
-    ));
+    )])?;
+
+    say(&format!("daemon with {FAKE} pretended machines"));
+    let names: Vec<String> = (0..FAKE).map(|n| format!("fake-{n}")).collect();
+    node.apply(&names)?;
+    node.wait_all_running(FAKE)?;
+    let many = readings(&node, samples)?;
+    print(&[row(format!("daemon, {FAKE} fake VMs, PSS"), many, None)])?;
+    drop(node);
 
     say(&format!("daemon with {REAL} machines"));
+    let node = Node::start(setting, false)?;
     let names: Vec<String> = (0..REAL).map(|n| format!("real-{n}")).collect();
     node.apply(&names)?;
     for name in &names {
         node.wait_marker(name, BOOT * 4)?;
     }
-    rows.push(row(
-        format!("daemon, {REAL} VMs, PSS"),
-        readings(&node, samples)?,
-        None,
-    ));
-    drop(node);
-
-    say(&format!("daemon with {FAKE} pretended machines"));
-    let node = Node::start(setting, true)?;
-    let names: Vec<String> = (0..FAKE).map(|n| format!("fake-{n}")).collect();
-    node.apply(&names)?;
-    for name in &names {
-        node.wait_running(name)?;
-    }
-    rows.push(row(
-        format!("daemon, {FAKE} fake VMs, PSS"),
-        readings(&node, samples)?,
-        None,
-    ));
-    Ok(rows)
+    let some = readings(&node, samples)?;
+    print(&[row(format!("daemon, {REAL} VMs, PSS"), some, None)])
 }
 
 /// Reads the memory of the daemon and its own helpers, without what it only looks after: machines and the container runtime.
