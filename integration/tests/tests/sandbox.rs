@@ -47,6 +47,7 @@ fn probe(
     let code = bench.state().join("code/current").canonicalize()?;
     fs::write(code.join("probe"), text)?;
     fs::set_permissions(code.join("probe"), fs::Permissions::from_mode(0o755))?;
+    fs::rename(code.join("catamaran-launcher"), code.join("real"))?;
     fs::rename(code.join("probe"), code.join("catamaran-launcher"))?;
     let launcher = bench.process(name, "catamaran-launcher")?;
     kill_process(Pid::from_raw(launcher).context("no pid")?, Signal::KILL)?;
@@ -55,6 +56,12 @@ fn probe(
         Ok(fs::read_to_string(&found)
             .map_or_else(|error| Seen::NotYet(error.to_string()), Seen::Yes))
     })?;
+    // The real launcher takes the machine up again.
+    fs::rename(code.join("real"), code.join("catamaran-launcher"))?;
+    kill_process(
+        Pid::from_raw(bench.process(name, "perl")?).context("no pid")?,
+        Signal::KILL,
+    )?;
     Ok(text
         .lines()
         .filter_map(|line| line.rsplit_once('='))
@@ -133,6 +140,11 @@ fn from_inside_a_sandbox_nothing_beyond_the_own_machine_can_be_reached() -> Resu
         let done: Vec<_> = found.iter().filter(|(_, how)| *how != "refused").collect();
         ensure!(done.is_empty(), "from inside the sandbox: {done:?}");
         ensure!(bench.process("victim", "qemu-system-x86_64")? == victim);
+        wait_for("the launcher answers again", SHORT, || {
+            bench
+                .catamaran(["screenshot", "attacker", "--file", "/dev/null"])
+                .map(Seen::Yes)
+        })?;
         Ok(())
     })
 }
