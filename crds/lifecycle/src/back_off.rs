@@ -63,6 +63,13 @@ impl BackOff {
 
     fn count(&self, vm: &VmView, vmi: &VmiView, jitter_permille: u32, now: Seconds) -> Self {
         let counted = self.last_failed_uid.as_ref() == Some(&vmi.uid);
+        // A guest that shut itself down, and is not to run again by itself, has ended the row of failures.
+        if vmi.phase == Phase::Succeeded && vm.run_strategy != RunStrategy::Always {
+            return Self {
+                last_failed_uid: self.last_failed_uid.clone(),
+                ..Self::default()
+            };
+        }
         // A run that somebody ended has not failed. A clean end is a failure only where the machine is always to run.
         let ended = vmi.phase == Phase::Failed
             || vmi.phase == Phase::Succeeded && vm.run_strategy == RunStrategy::Always;
