@@ -336,7 +336,7 @@ pub(crate) fn element(
             .attr("physical_block_size", physical)
     });
     Element::new("disk")
-        .attr("type", "file")
+        .attr("type", kind_of(source.block).0)
         .attr("device", device)
         .opt_attr("model", model)
         .child(driver(draft, part, *cache, read_only, threads))
@@ -395,8 +395,17 @@ fn file(source: &Source) -> Element {
         .limit
         .map(|limit| Element::new("slices").child(slice(limit)));
     Element::new("source")
-        .attr("file", &source.file)
+        .attr(kind_of(source.block).1, &source.file)
         .children(slices)
+}
+
+/// libvirt's words: type of the disk, attribute of its source.
+fn kind_of(block: bool) -> (&'static str, &'static str) {
+    if block {
+        ("block", "dev")
+    } else {
+        ("file", "file")
+    }
 }
 
 /// The chain below the file, said to its end: nothing is left to be found out from the bytes.
@@ -404,9 +413,9 @@ fn backing(source: &Source) -> Element {
     match &source.base {
         None => Element::new("backingStore"),
         Some((file, format)) => Element::new("backingStore")
-            .attr("type", "file")
+            .attr("type", kind_of(source.base_block).0)
             .child(Element::new("format").attr("type", format.as_str()))
-            .child(Element::new("source").attr("file", file))
+            .child(Element::new("source").attr(kind_of(source.base_block).1, file))
             .child(Element::new("backingStore")),
     }
 }

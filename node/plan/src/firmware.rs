@@ -131,7 +131,9 @@ fn kernel(draft: &mut Draft<'_>) -> Vec<Element> {
         return Vec::new();
     };
     let given = draft.given.boot.clone();
-    let (kernel, initrd) = given.map_or((None, None), |given| (given.kernel, given.initrd));
+    let (kernel, initrd, visible) = given.map_or((None, None, false), |given| {
+        (given.kernel, given.initrd, given.inside)
+    });
     let mut elements = Vec::new();
     for (wanted, file, inside, name, key) in [
         (
@@ -155,6 +157,9 @@ fn kernel(draft: &mut Draft<'_>) -> Vec<Element> {
                 format!("{FIELD}.{key}"),
                 format!("image {} has no file {path}", boot.image),
             ),
+            (Some(_), Some(file)) if visible => {
+                elements.push(Element::with_text(name, file));
+            }
             (Some(_), Some(file)) => {
                 draft.view(FileSource::HostFile(file), inside, false);
                 elements.push(Element::with_text(name, inside));

@@ -64,11 +64,17 @@ impl Format {
     }
 }
 
-/// A disk file of the host.
+/// A disk file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GivenDisk {
-    /// Absolute path on the host.
+    /// Absolute path, on the host or [`Self::inside`].
     pub host_path: String,
+    /// The path is one of the sandbox, where the file is visible already: nothing has to be shown.
+    #[serde(default)]
+    pub inside: bool,
+    /// It is a block device, not a file.
+    #[serde(default)]
+    pub block: bool,
     /// Format.
     pub format: Format,
     /// Virtual size in bytes.
@@ -94,10 +100,13 @@ pub struct GivenNic {
 /// Files of a direct kernel boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GivenBoot {
-    /// Kernel on the host.
+    /// Kernel on the host, or [`Self::inside`].
     pub kernel: Option<String>,
-    /// Initial RAM disk on the host.
+    /// Initial RAM disk, likewise.
     pub initrd: Option<String>,
+    /// The paths are those of the sandbox, where the files are visible already.
+    #[serde(default)]
+    pub inside: bool,
     /// Bytes of both; QEMU holds them in memory.
     #[serde(default)]
     pub size: u64,

@@ -38,7 +38,7 @@ impl Identity {
     /// Serial number of a disk: 20 hexadecimal digits, the most that virtio-blk shows.
     #[must_use]
     pub fn disk_serial(&self, disk: &str) -> String {
-        hex(&self.digest("disk", disk)[..10])
+        hex::encode(&self.digest("disk", disk)[..10])
     }
 
     fn digest(&self, kind: &str, name: &str) -> [u8; 32] {
@@ -49,11 +49,6 @@ impl Identity {
         hash.update(name.as_bytes());
         hash.finalize().into()
     }
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A MAC address with colons.

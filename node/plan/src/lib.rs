@@ -26,6 +26,7 @@ pub mod overhead;
 pub mod paths;
 // The function `plan` and the types of its result share the name.
 pub mod plan;
+pub mod pod;
 mod seeds;
 mod volumes;
 mod xml;

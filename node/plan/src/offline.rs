@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::given::{Format, Given, GivenBoot, GivenDisk, GivenNic, Identity};
-use crate::identity::hex;
 use crate::plan::Generation;
 
 /// Virtual size that is shown for disks nobody has looked at.
@@ -36,13 +35,14 @@ pub fn offline_given(spec: &MachineSpec) -> Given {
             .initrd_path
             .as_ref()
             .map(|path| format!("/offline/image{path}")),
+        inside: false,
         size: 0,
     });
     Given {
         generation: Generation {
             vmi_uid: Uuid::nil(),
             counter: 0,
-            spec_digest: hex(&Sha256::digest(format!("{spec:?}"))),
+            spec_digest: hex::encode(Sha256::digest(format!("{spec:?}"))),
         },
         disks: spec
             .volumes
@@ -83,6 +83,8 @@ fn disk(source: &VolumeSource) -> Option<GivenDisk> {
     };
     Some(GivenDisk {
         host_path,
+        inside: false,
+        block: false,
         format,
         virtual_size: size,
         direct_io: true,

@@ -23,6 +23,10 @@ pub(crate) struct Source {
     pub(crate) direct_io: bool,
     /// Opened by other machines too.
     pub(crate) shared: bool,
+    /// [`Self::file`] is a block device.
+    pub(crate) block: bool,
+    /// So is the file below the overlay.
+    pub(crate) base_block: bool,
     /// Virtual size in bytes; 0 = small.
     pub(crate) size: u64,
     /// Bytes that the file may grow to.
@@ -103,6 +107,8 @@ pub(crate) fn source(draft: &mut Draft<'_>, volume: &Volume, disk: &Disk) -> Opt
                 read_only: false,
                 direct_io: false,
                 shared: false,
+                block: false,
+                base_block: false,
                 size: *capacity,
                 limit: None,
             })
@@ -118,6 +124,8 @@ pub(crate) fn source(draft: &mut Draft<'_>, volume: &Volume, disk: &Disk) -> Opt
             read_only: true,
             direct_io: false,
             shared: false,
+            block: false,
+            base_block: false,
             size: 0,
             limit: None,
         }),
@@ -142,6 +150,9 @@ fn file(draft: &mut Draft<'_>, volume: &Volume) -> Option<GivenDisk> {
 }
 
 fn view(draft: &mut Draft<'_>, name: &str, given: &GivenDisk, writable: bool) -> String {
+    if given.inside {
+        return given.host_path.clone();
+    }
     let inside = format!("{}/{name}", paths::DISKS);
     draft.view(
         FileSource::HostFile(given.host_path.clone()),
@@ -160,6 +171,8 @@ fn plain(file: String, given: &GivenDisk, read_only: bool) -> Source {
         read_only,
         direct_io: given.direct_io,
         shared: false,
+        block: given.block,
+        base_block: false,
         size: given.virtual_size,
         limit: None,
     }
@@ -185,6 +198,8 @@ fn overlay(draft: &mut Draft<'_>, name: &str, base: String, given: &GivenDisk) -
         read_only: false,
         direct_io: given.direct_io,
         shared: false,
+        block: false,
+        base_block: given.block,
         size: given.virtual_size,
         limit,
     }

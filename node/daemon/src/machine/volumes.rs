@@ -258,6 +258,7 @@ async fn kernel(
     Ok(Some(GivenBoot {
         kernel: text(&image.kernel),
         initrd: text(&image.initrd),
+        inside: false,
         size: size(&image.kernel) + size(&image.initrd),
     }))
 }
@@ -366,6 +367,8 @@ fn host_disk(
 fn given(path: &Path, format: Format, virtual_size: u64, direct_io: bool) -> GivenDisk {
     GivenDisk {
         host_path: path.display().to_string(),
+        inside: false,
+        block: false,
         format,
         virtual_size,
         direct_io,
