@@ -393,7 +393,7 @@ spec:
         let manifest = serde_yaml_ng::from_str(VMI).unwrap();
         let read = catamaran_spec::read::virtual_machine_instance(
             &manifest,
-            catamaran_spec::Context::Cluster,
+            catamaran_spec::Context::Play,
         );
         read.unwrap().1
     }

@@ -5,10 +5,12 @@
 //! that are months older than the daemon are the normal case. File descriptors travel beside the frame that names them (`SCM_RIGHTS`).
 
 pub mod frame;
+pub mod inspect;
 pub mod message;
 pub mod report;
 
 pub use frame::{Connection, FrameError, MAX_FRAME};
+pub use inspect::{FoundDisk, Inspected, InspectedDisk};
 pub use message::{
     DhcpServe, ErrorKind, Hello, Incoming, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Request, Stream,
     Verb, WireError,

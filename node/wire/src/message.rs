@@ -93,6 +93,15 @@ pub enum Verb {
         /// Which one.
         stream: Stream,
     },
+    /// Look for disks, kernels and configuration in the sandbox ([`crate::Inspected`]), making files that are to be made.
+    Inspect {
+        /// Disks.
+        disks: Vec<catamaran_plan::pod::Look>,
+        /// Files whose size is asked.
+        files: Vec<String>,
+        /// Folders whose file names are asked.
+        folders: Vec<String>,
+    },
     /// Save memory to a file below `/state` and end.
     Save,
     /// End the launcher once the guest is gone; init then ends with the VM's result.
