@@ -13,7 +13,7 @@ use crate::yaml;
 /// All definitions of this crate as JSON, in a fixed order.
 #[must_use]
 pub fn all() -> Vec<Value> {
-    vec![machine(), instance()]
+    vec![machine(), instance(), definition(&crate::KubeVirt::crd())]
 }
 
 fn machine() -> Value {

@@ -66,6 +66,8 @@ status! {
             last_failed_vmi_uid: Option<String>,
             /// No new run before.
             retry_after_timestamp: Option<Time>,
+            /// Digest of the template that failed; ours, not the peer's.
+            spec_digest: Option<String>,
         }
     }
 

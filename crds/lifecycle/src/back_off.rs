@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::phase::Phase;
 use crate::strategy::RunStrategy;
-use crate::time::{Seconds, to_time};
+use crate::time::{Seconds, from_time, to_time};
 use crate::view::{VmView, VmiView};
 
 /// A guest that has run for so many seconds has not failed to start.
@@ -95,7 +95,25 @@ impl BackOff {
             consecutive_fail_count: Some(i32::try_from(self.consecutive).unwrap_or(i32::MAX)),
             last_failed_vmi_uid: self.last_failed_uid.clone(),
             retry_after_timestamp: self.retry_after.map(to_time),
+            spec_digest: Some(self.spec_digest.clone()),
         })
+    }
+
+    /// From `status.startFailure`, for a shell that has no other place for it.
+    #[must_use]
+    pub fn from_wire(wire: Option<&VirtualMachineStartFailure>) -> Self {
+        let Some(wire) = wire else {
+            return Self::default();
+        };
+        Self {
+            consecutive: wire
+                .consecutive_fail_count
+                .and_then(|count| u32::try_from(count).ok())
+                .unwrap_or(0),
+            last_failed_uid: wire.last_failed_vmi_uid.clone(),
+            retry_after: wire.retry_after_timestamp.as_ref().map(from_time),
+            spec_digest: wire.spec_digest.clone().unwrap_or_default(),
+        }
     }
 }
 
@@ -117,7 +135,19 @@ fn delay(consecutive: u32, jitter_permille: u32) -> Seconds {
 
 #[cfg(test)]
 mod tests {
-    use super::delay;
+    use super::{BackOff, delay};
+
+    #[test]
+    fn a_back_off_survives_being_written() {
+        let back_off = BackOff {
+            consecutive: 2,
+            last_failed_uid: Some("u".to_owned()),
+            retry_after: Some(1_700_000_000),
+            spec_digest: "d".to_owned(),
+        };
+        assert_eq!(BackOff::from_wire(back_off.to_wire().as_ref()), back_off);
+        assert_eq!(BackOff::from_wire(None), BackOff::default());
+    }
 
     #[test]
     fn delays_grow_with_the_square_and_end_at_five_minutes() {

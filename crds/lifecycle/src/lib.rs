@@ -16,6 +16,7 @@
 mod back_off;
 mod conditions;
 mod decide;
+mod instance;
 mod phase;
 mod printable;
 mod request;
@@ -31,6 +32,9 @@ pub use conditions::{
     restart_required, set_instance_condition, set_machine_condition,
 };
 pub use decide::{Action, Decision, Facts, decide};
+pub use instance::{
+    GENERATION_ANNOTATION, instance, instance_generation, outdated, template_digest,
+};
 pub use phase::{DomainEnd, Phase};
 pub use printable::{PrintableFacts, PrintableStatus, VolumeProblem, printable_status};
 pub use request::StateChangeRequest;

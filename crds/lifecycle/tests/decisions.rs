@@ -335,6 +335,26 @@ fn five_minutes_of_running_or_a_changed_spec_clear_the_back_off() {
 }
 
 #[test]
+fn a_guest_that_shuts_itself_down_ends_the_row_of_failures() {
+    let mut view = vm(RunStrategy::RerunOnFailure);
+    let failed = short_run("u1", Phase::Failed, Some(5), NOW);
+    view.back_off = decide(&view, Some(&failed), &Facts::default(), NOW).back_off;
+    assert_eq!(view.back_off.consecutive, 1);
+    let done = short_run("u2", Phase::Succeeded, Some(5), NOW + 20);
+    let decision = decide(&view, Some(&done), &Facts::default(), NOW + 20);
+    assert_eq!(
+        (decision.back_off.consecutive, decision.back_off.retry_after),
+        (0, None)
+    );
+    view.back_off = decision.back_off;
+    let again = decide(&view, Some(&failed), &Facts::default(), NOW + 21);
+    assert_eq!(
+        again.back_off.consecutive, 0,
+        "a run that was counted is not counted again"
+    );
+}
+
+#[test]
 fn a_run_that_somebody_ended_has_not_failed() {
     let deleted = VmiView {
         deleting: true,

@@ -1,17 +1,17 @@
-//! Files that are written by the code: CustomResourceDefinitions and reference pages.
+//! Files that are written by the code: CustomResourceDefinitions, the manifest of an installation and reference pages.
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::pods;
 use crate::step::root;
+use crate::{install, pods};
 
 /// Writes the generated files, or says which are out of date.
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut stale = Vec::new();
-    for (path, content) in files() {
+    for (path, content) in files()? {
         let path = root().join(path);
         if fs::read_to_string(&path).is_ok_and(|old| old == content) {
             continue;
@@ -36,7 +36,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
 }
 
 /// All generated files with their content.
-fn files() -> Vec<(PathBuf, String)> {
+fn files() -> Result<Vec<(PathBuf, String)>> {
     let mut files: Vec<_> = catamaran_api::crd::render()
         .into_iter()
         .map(|(name, yaml)| (PathBuf::from("crds/api/generated").join(name), yaml))
@@ -46,5 +46,7 @@ fn files() -> Vec<(PathBuf, String)> {
         catamaran_spec::support::page(),
     ));
     files.push(("docs/src/reference/pods.md".into(), pods::page()));
-    files
+    files.extend(install::definitions());
+    files.push(("controller/deploy/install.yaml".into(), install::page()?));
+    Ok(files)
 }

@@ -1,12 +1,15 @@
 //! `cargo xtask`: the checks of this repository, the same on a desk and in CI.
 
 mod checks;
+mod cluster;
 mod generate;
+mod install;
 mod links;
 mod pods;
 mod step;
 mod tests;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +41,22 @@ enum Command {
         #[arg(long)]
         long: bool,
     },
+    /// The Kubernetes of the tests: up [N], down, status, kubectl, node on|off|cut|heal|freeze|thaw N, exec, on N …
+    #[command(disable_help_flag = true)]
+    Cluster {
+        /// Words for integration/cluster/cluster; none: what there is
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
+    /// Build the product's container images and push them to the cluster's registry
+    Images {
+        /// Programs as they are released; else those of the development profile
+        #[arg(long)]
+        release: bool,
+        /// Only build
+        #[arg(long)]
+        no_push: bool,
+    },
     /// Write the generated files
     Generate {
         /// Only say whether they are up to date
@@ -51,6 +70,8 @@ fn main() -> ExitCode {
         Command::Check => checks::lint().and_then(|()| tests::run(None, false, false)),
         Command::Lint => checks::lint(),
         Command::Test { filter, unit, long } => tests::run(filter.as_deref(), unit, long),
+        Command::Cluster { words } => cluster::run(&words),
+        Command::Images { release, no_push } => cluster::images(release, !no_push),
         Command::Generate { check } => generate::run(check),
     };
     match result {
