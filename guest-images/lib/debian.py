@@ -190,7 +190,7 @@ def build_debian(force=False):
         tool_versions("gcc", "qemu-img", "zstd", "mformat", "mke2fs", "mmdebstrap"),
     )
     out = OUT / "debian"
-    if not force and is_current(out, stamp) and oci.holds("debian"):
+    if not force and is_current(out, stamp) and oci.GUESTS.holds("debian"):
         say("debian: nothing changed")
         return
     debs.fetch(locked + boot)

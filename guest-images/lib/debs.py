@@ -14,6 +14,8 @@ from pathlib import Path
 from .common import CACHE, LOCK, ROOT, BuildError, digest_file, environment, run, say
 
 RELEASE = "bookworm"
+# Sections that are made of another release.
+RELEASES = {"node": "trixie"}
 MIRRORS = {"debian": "CATAMARAN_DEBIAN_MIRROR", "debian-security": "CATAMARAN_DEBIAN_SECURITY_MIRROR"}
 
 

@@ -102,7 +102,7 @@ def build_guest(name, force=False):
     )
     out = OUT / name
     kernel_image = "kernel" if name == "minimal" else f"kernel{name.removeprefix('minimal')}"
-    if not force and is_current(out, stamp) and oci.holds(name) and oci.holds(kernel_image):
+    if not force and is_current(out, stamp) and oci.GUESTS.holds(name) and oci.GUESTS.holds(kernel_image):
         say(f"{name}: nothing changed")
         return
     debs.fetch(packages)
@@ -130,7 +130,7 @@ def build_guest(name, force=False):
     layer = oci.Layer()
     layer.file("boot/vmlinuz", kernel, 0o444, 107)
     layer.file("boot/initrd", initrd, 0o444, 107)
-    oci.add_image(kernel_image, layer, title=f"kernel and initrd of {name}, for kernelBoot")
+    oci.GUESTS.add_image(kernel_image, layer, title=f"kernel and initrd of {name}, for kernelBoot")
     flatten_times(out)
     shutil.rmtree(work)
     set_current(out, stamp)
@@ -143,7 +143,7 @@ def container_disk(name, qcow2, title):
     layer = oci.Layer()
     layer.folder("disk", 0o555, 107)
     layer.file(f"disk/{qcow2.name}", qcow2, 0o440, 107)
-    oci.add_image(name, layer, title=f"containerDisk: {title}")
+    oci.GUESTS.add_image(name, layer, title=f"containerDisk: {title}")
 
 
 def build_containers(force=False):
@@ -151,7 +151,7 @@ def build_containers(force=False):
     packages = [deb for deb in debs.locked("minimal") if deb.name == "busybox-static"]
     stamp = stamp_of(digest_tree(ROOT / "pause", ROOT / "tiny", ROOT / "lib"), repr(packages), tool_versions("gcc"))
     out = OUT / "containers"
-    if not force and is_current(out, stamp) and oci.holds("pause") and oci.holds("tiny"):
+    if not force and is_current(out, stamp) and oci.GUESTS.holds("pause") and oci.GUESTS.holds("tiny"):
         say("containers: nothing changed")
         return
     debs.fetch(packages)
@@ -160,7 +160,7 @@ def build_containers(force=False):
     run("gcc", *PAUSE_FLAGS, "-o", out / "pause", ROOT / "pause/pause.c")
     layer = oci.Layer()
     layer.file("pause", out / "pause", 0o755)
-    oci.add_image("pause", layer, {"Entrypoint": ["/pause"], "User": "65535:65535"}, "holds a pod's namespaces")
+    oci.GUESTS.add_image("pause", layer, config={"Entrypoint": ["/pause"], "User": "65535:65535"}, title="holds a pod's namespaces")
 
     files = unpacked(packages, work, "busybox-static")
     layer = oci.Layer()
@@ -177,9 +177,9 @@ def build_containers(force=False):
         "WorkingDir": "/",
         "ExposedPorts": {"80/tcp": {}},
     }
-    oci.add_image("tiny", layer, config, "busybox with a web page")
+    oci.GUESTS.add_image("tiny", layer, config=config, title="busybox with a web page")
     for name in ("pause", "tiny"):
-        oci.archive(name, out / f"{name}.oci.tar")
+        oci.GUESTS.archive(name, out / f"{name}.oci.tar")
     flatten_times(out)
     shutil.rmtree(work)
     set_current(out, stamp)

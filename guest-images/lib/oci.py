@@ -1,4 +1,4 @@
-"""OCI images without a container engine: layers as sorted tars, and one image layout which holds them all."""
+"""OCI images without a container engine: layers as sorted tars, and image layouts which hold them."""
 
 import gzip
 import hashlib
@@ -11,8 +11,6 @@ from pathlib import Path
 
 from .common import EPOCH, OUT
 
-REGISTRY = "catamaran.local"
-LAYOUT = OUT / "oci"
 CREATED = "2024-01-01T00:00:00Z"
 
 
@@ -107,88 +105,110 @@ def _store_json(blobs, value, media_type):
     return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(raw)}
 
 
-def _index():
-    file = LAYOUT / "index.json"
-    if file.is_file():
-        return json.loads(file.read_text())["manifests"]
-    return []
+class Layout:
+    """An OCI image layout whose images are named REGISTRY/NAME:dev."""
+
+    def __init__(self, folder, registry):
+        self.folder, self.registry = folder, registry
+
+    @property
+    def blobs(self):
+        """Where the layout keeps layers and descriptions, by their digest."""
+        return self.folder / "blobs/sha256"
+
+    def reference(self, name):
+        """The full name of an image."""
+        return f"{self.registry}/{name}:dev"
+
+    def _entries(self):
+        file = self.folder / "index.json"
+        return json.loads(file.read_text())["manifests"] if file.is_file() else []
+
+    def _entry(self, name):
+        named = (e for e in self._entries() if e["annotations"]["org.opencontainers.image.ref.name"] == self.reference(name))
+        return next(named, None)
+
+    def add_image(self, name, *layers, config=None, title="", by="guest-images/build"):
+        """Puts an image into the layout as REGISTRY/NAME:dev, in place of an older one; returns its digest.
+
+        `layers`, the lowest first: a `Layer`, or what `stored_layers` told of another image of this layout. `config`: the "config" object
+        of the image (Entrypoint, Cmd, Env, …).
+        """
+        self.blobs.mkdir(parents=True, exist_ok=True)
+        (self.folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+        stored = [layer.store(self.blobs) if isinstance(layer, Layer) else layer for layer in layers]
+        image = {
+            "created": CREATED,
+            "architecture": "amd64",
+            "os": "linux",
+            "config": config or {},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}" for _, diff_id in stored]},
+            "history": [{"created": CREATED, "created_by": by, "comment": title} for _ in stored],
+        }
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": _store_json(self.blobs, image, "application/vnd.oci.image.config.v1+json"),
+            "layers": [descriptor for descriptor, _ in stored],
+        }
+        entry = _store_json(self.blobs, manifest, manifest["mediaType"])
+        reference = self.reference(name)
+        entry["platform"] = {"architecture": "amd64", "os": "linux"}
+        entry["annotations"] = {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference}
+        others = [other for other in self._entries() if other["annotations"]["org.opencontainers.image.ref.name"] != reference]
+        entries = sorted([*others, entry], key=lambda item: item["annotations"]["org.opencontainers.image.ref.name"])
+        self._write_index(entries)
+        self._collect(entries)
+        return entry["digest"]
+
+    def _write_index(self, entries):
+        index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries}
+        temporary = self.folder / ".index.json"
+        temporary.write_text(json.dumps(index, sort_keys=True, indent=1) + "\n")
+        temporary.rename(self.folder / "index.json")
+
+    def _read(self, digest):
+        return json.loads((self.blobs / digest.removeprefix("sha256:")).read_text())
+
+    def _collect(self, entries):
+        """Removes blobs that no image of the layout names."""
+        used = set()
+        for entry in entries:
+            manifest = self._read(entry["digest"])
+            used |= {descriptor["digest"].removeprefix("sha256:") for descriptor in [entry, manifest["config"], *manifest["layers"]]}
+        for path in self.blobs.iterdir():
+            if path.name not in used:
+                path.unlink()
+
+    def holds(self, name):
+        """Whether the layout has this image."""
+        return self._entry(name) is not None
+
+    def stored_layers(self, name):
+        """The layers of an image that is there, the lowest first: descriptor, and digest of the plain tar."""
+        manifest = self._read(self._entry(name)["digest"])
+        plain = self._read(manifest["config"]["digest"])["rootfs"]["diff_ids"]
+        return [(descriptor, diff_id.removeprefix("sha256:")) for descriptor, diff_id in zip(manifest["layers"], plain, strict=True)]
+
+    def archive(self, name, path):
+        """Writes one image of the layout as an OCI archive (a tar), as `ctr image import` and `skopeo` take it."""
+        entry = self._entry(name)
+        manifest = self._read(entry["digest"])
+        index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry]}
+        names = sorted(d["digest"].removeprefix("sha256:") for d in [entry, manifest["config"], *manifest["layers"]])
+        files = {"index.json": json.dumps(index, sort_keys=True).encode(), "oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
+        layer = Layer()
+        for file, data in files.items():
+            layer.file(file, data)
+        for digest in names:
+            layer.file(f"blobs/sha256/{digest}", self.blobs / digest)
+        with tarfile.open(path, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for _, (info, data) in sorted(layer.entries.items()):
+                if isinstance(data, bytes):
+                    tar.addfile(info, io.BytesIO(data))
+                else:
+                    with open(data, "rb") as source:
+                        tar.addfile(info, source)
 
 
-def add_image(name, layer, config=None, title=""):
-    """Puts an image of one layer into the layout as `catamaran.local/NAME:dev`, in place of an older one.
-
-    `config`: the "config" object of the image (Entrypoint, Cmd, Env, …).
-    """
-    blobs = LAYOUT / "blobs/sha256"
-    blobs.mkdir(parents=True, exist_ok=True)
-    (LAYOUT / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    descriptor, diff_id = layer.store(blobs)
-    image = {
-        "created": CREATED,
-        "architecture": "amd64",
-        "os": "linux",
-        "config": config or {},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]},
-        "history": [{"created": CREATED, "created_by": "guest-images/build", "comment": title}],
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": _store_json(blobs, image, "application/vnd.oci.image.config.v1+json"),
-        "layers": [descriptor],
-    }
-    entry = _store_json(blobs, manifest, manifest["mediaType"])
-    reference = f"{REGISTRY}/{name}:dev"
-    entry["platform"] = {"architecture": "amd64", "os": "linux"}
-    entry["annotations"] = {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference}
-    others = [other for other in _index() if other["annotations"]["org.opencontainers.image.ref.name"] != reference]
-    entries = sorted([*others, entry], key=lambda item: item["annotations"]["org.opencontainers.image.ref.name"])
-    _write_index(entries)
-    _collect(blobs, entries)
-    return entry["digest"]
-
-
-def _write_index(entries):
-    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries}
-    temporary = LAYOUT / ".index.json"
-    temporary.write_text(json.dumps(index, sort_keys=True, indent=1) + "\n")
-    temporary.rename(LAYOUT / "index.json")
-
-
-def _collect(blobs, entries):
-    """Removes blobs that no image of the layout names."""
-    used = set()
-    for entry in entries:
-        digest = entry["digest"].removeprefix("sha256:")
-        manifest = json.loads((blobs / digest).read_text())
-        used |= {digest, manifest["config"]["digest"].removeprefix("sha256:")}
-        used |= {layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]}
-    for path in blobs.iterdir():
-        if path.name not in used:
-            path.unlink()
-
-
-def holds(name):
-    """Whether the layout has this image."""
-    return any(entry["annotations"]["org.opencontainers.image.ref.name"] == f"{REGISTRY}/{name}:dev" for entry in _index())
-
-
-def archive(name, path):
-    """Writes one image of the layout as an OCI archive (a tar), as `ctr image import` and `skopeo` take it."""
-    entry = next(e for e in _index() if e["annotations"]["org.opencontainers.image.ref.name"] == f"{REGISTRY}/{name}:dev")
-    manifest = json.loads((LAYOUT / "blobs/sha256" / entry["digest"].removeprefix("sha256:")).read_text())
-    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry]}
-    names = sorted(d["digest"].removeprefix("sha256:") for d in [entry, manifest["config"], *manifest["layers"]])
-    files = {"index.json": json.dumps(index, sort_keys=True).encode(), "oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
-    layer = Layer()
-    for file, data in files.items():
-        layer.file(file, data)
-    for digest in names:
-        layer.file(f"blobs/sha256/{digest}", LAYOUT / "blobs/sha256" / digest)
-    with tarfile.open(path, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for _, (info, data) in sorted(layer.entries.items()):
-            if isinstance(data, bytes):
-                tar.addfile(info, io.BytesIO(data))
-            else:
-                with open(data, "rb") as source:
-                    tar.addfile(info, source)
+GUESTS = Layout(OUT / "oci", "catamaran.local")
