@@ -11,11 +11,11 @@ demo-down: ## stop the demo and remove its state
 	@integration/setup/demo down '$(STATE)'
 
 test: ## set up what tests need and run them all
-	@integration/setup/packages.sh runtime build test
+	@integration/setup/packages.sh
 	@cargo xtask test
 
 check: ## everything that CI checks
-	@integration/setup/packages.sh runtime build test
+	@integration/setup/packages.sh
 	@cargo xtask check
 
 bench: ## benchmarks; not part of the tests

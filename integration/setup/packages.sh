@@ -2,11 +2,12 @@
 # Installs the Debian packages this project needs, on Debian 12 and 13. Safe to run again: with all of them there it only
 # looks and ends at once.
 #
-# Usage: integration/setup/packages.sh [runtime] [build] [test]     (nothing named: all three)
+# Usage: integration/setup/packages.sh [runtime] [build] [test] [cluster]     (nothing named: all four)
 #
 #   runtime  what running VMs and containers needs: QEMU, libvirt's driver, firmware, TPM, containerd, nftables
 #   build    what compiling needs besides the Rust toolchain of rust-toolchain.toml
 #   test     what building the guests (guest-images/) and running the tests needs
+#   cluster  what building and running the Kubernetes of the tests (integration/cluster) needs besides Go
 #
 # On Debian 12 QEMU and libvirt come from backports where the mirror has it (10.0 and 11.3, those of Debian 13), else plain
 # (7.2 and 9.0). Needs root, or sudo.
@@ -21,6 +22,8 @@ build=(gcc libc6-dev make pkg-config protobuf-compiler git)
 test=(python3 mmdebstrap debian-archive-keyring busybox-static mtools syslinux dosfstools e2fsprogs fdisk zstd cpio xz-utils
     skopeo umoci docker-registry isc-dhcp-client udhcpc socat tmux strace jq openssh-client iputils-ping libxml2-utils openssl
     systemd tcpdump)
+cluster=(gcc libc6-dev binutils libseccomp-dev pkg-config openssl curl iproute2 iptables nftables conntrack ethtool kmod mount
+    util-linux procps tini skopeo docker-registry busybox-static python3)
 
 fail() {
     echo "packages.sh: $*" >&2
@@ -101,14 +104,15 @@ bookworm | trixie) ;;
 esac
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "only amd64 is supported, this is $(dpkg --print-architecture)"
 
-[ $# -gt 0 ] || set -- runtime build test
+[ $# -gt 0 ] || set -- runtime build test cluster
 newer=() plain=()
 for list in "$@"; do
     case "$list" in
     runtime) newer+=("${newer_runtime[@]}") plain+=("${runtime[@]}") ;;
     build) newer+=("${newer_build[@]}") plain+=("${build[@]}") ;;
     test) plain+=("${test[@]}") ;;
-    *) fail "unknown list '$list': runtime, build or test" ;;
+    cluster) plain+=("${cluster[@]}") ;;
+    *) fail "unknown list '$list': runtime, build, test or cluster" ;;
     esac
 done
 
@@ -135,5 +139,8 @@ fi
 for list in "$@"; do
     if [ "$list" = build ] && ! command -v cargo >/dev/null && [ ! -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
         fail "the packages are there, but no Rust: install rustup (https://rustup.rs, or Debian 13's package); it takes the version from rust-toolchain.toml"
+    fi
+    if [ "$list" = cluster ] && ! command -v go >/dev/null; then
+        fail "the packages are there, but no Go: install Go 1.26 or later (https://go.dev/dl); Debian's is too old"
     fi
 done

@@ -32,7 +32,7 @@ enum Command {
     Lint,
     /// Unit, golden and integration tests on real components
     Test {
-        /// Only tests whose name has this in it
+        /// Only tests whose name has this in it; `kubernetes`: all tests on Kubernetes, and no others
         filter: Option<String>,
         /// Only unit and golden tests: no root, no QEMU
         #[arg(long, conflicts_with = "long")]

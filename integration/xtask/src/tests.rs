@@ -1,12 +1,14 @@
 //! Tests: unit and golden tests of all crates, then the integration tests on real components.
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::Result;
 
+use crate::cluster;
 use crate::step::{self, cargo, root};
 
-/// Runs the tests. `unit`: only those that need neither root nor a guest image. `long`: those too that boot big guests.
+/// Runs the tests: all, those with `filter` in their names, or with the filter `kubernetes` those on Kubernetes. `unit`: only those that need neither root nor a guest image. `long`: those too that boot big guests.
 pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
     let filter: Vec<&str> = filter.into_iter().collect();
     if unit {
@@ -30,21 +32,58 @@ pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
         "programs",
         &mut cargo(&["build", "--workspace", "--bins", "--locked"]),
     )?;
-    let mut command = cargo(&[
-        "test",
-        "--workspace",
-        "--locked",
-        "--exclude",
-        "catamaran-tests",
-    ]);
-    step::run("unit, golden and crate tests", command.args(&filter))?;
-    // One at a time: the guests of two tests would share two cores and meet no deadline.
-    let mut command = cargo(&["test", "--locked", "--package", "catamaran-tests", "--"]);
+    if filter != ["kubernetes"] {
+        let mut command = cargo(&[
+            "test",
+            "--workspace",
+            "--locked",
+            "--exclude",
+            "catamaran-tests",
+        ]);
+        step::run("unit, golden and crate tests", command.args(&filter))?;
+    }
+    let (kubernetes, play): (Vec<_>, Vec<_>) = names()?
+        .into_iter()
+        .partition(|name| name.starts_with("kubernetes_"));
+    if filter != ["kubernetes"] {
+        integration("integration tests", &play, &filter, long)?;
+    }
+    let filter = filter
+        .into_iter()
+        .filter(|filter| *filter != "kubernetes")
+        .collect::<Vec<_>>();
+    // Who starts the cluster takes it down.
+    let was_up = cluster::is_up();
+    let result = integration("tests on Kubernetes", &kubernetes, &filter, long);
+    if !was_up && cluster::is_up() {
+        cluster::run(&["down".into()])?;
+    }
+    result
+}
+
+/// Names of the files of integration tests.
+fn names() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root().join("integration/tests/tests"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|name| name.display().to_string()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Runs files of integration tests.
+fn integration(what: &str, names: &[String], filter: &[&str], long: bool) -> Result<()> {
+    let mut command = cargo(&["test", "--locked", "--package", "catamaran-tests"]);
+    for name in names {
+        command.args(["--test", name]);
+    }
+    command.arg("--");
     if long {
         command.arg("--include-ignored");
     }
-    step::run(
-        "integration tests",
-        command.args(["--test-threads", "1"]).args(&filter),
-    )
+    // One at a time: the guests of two tests would share two cores and meet no deadline.
+    step::run(what, command.args(["--test-threads", "1"]).args(filter))
 }
