@@ -1,7 +1,8 @@
 //! A guest, spoken to as its owner would: over the serial console.
 
-use std::io::{Read as _, Write as _};
-use std::process::{Child, ChildStdin, Stdio};
+use std::fmt;
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -11,13 +12,20 @@ use anyhow::{Context as _, Result, bail};
 use crate::bench::Bench;
 use crate::wait::{SHORT, Seen, wait_for};
 
-/// An open `catamaran console`. Ends with the value.
-#[derive(Debug)]
+/// An open console: `catamaran console`, or a stream of the API server. Ends with the value.
 pub struct Console {
-    child: Child,
-    input: Option<ChildStdin>,
+    child: Option<Child>,
+    input: Box<dyn Write + Send>,
     said: Arc<Mutex<Vec<u8>>>,
     commands: u32,
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console")
+            .field("said", &tail(&self.text()))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Console {
@@ -34,8 +42,18 @@ impl Console {
             .stderr(Stdio::null())
             .spawn()
             .context("catamaran console")?;
-        let mut output = child.stdout.take().context("no standard output")?;
-        let input = child.stdin.take();
+        let output = child.stdout.take().context("no standard output")?;
+        let input = child.stdin.take().context("no standard input")?;
+        let mut console = Self::over(output, input);
+        console.child = Some(child);
+        Ok(console)
+    }
+
+    /// A console over a connection.
+    pub fn over(
+        mut output: impl Read + Send + 'static,
+        input: impl Write + Send + 'static,
+    ) -> Self {
         let said = Arc::new(Mutex::new(Vec::new()));
         let heard = said.clone();
         thread::spawn(move || {
@@ -46,12 +64,12 @@ impl Console {
                 }
             }
         });
-        Ok(Self {
-            child,
-            input,
+        Self {
+            child: None,
+            input: Box::new(input),
             said,
             commands: 0,
-        })
+        }
     }
 
     /// All that came out so far.
@@ -63,10 +81,10 @@ impl Console {
             .unwrap_or_default()
     }
 
-    /// Process id of the client.
+    /// Process id of the client; none where there is no program.
     #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Types.
@@ -74,9 +92,8 @@ impl Console {
     /// # Errors
     /// When the client has ended.
     pub fn type_in(&mut self, text: &str) -> Result<()> {
-        let input = self.input.as_mut().context("input was closed")?;
-        input.write_all(text.as_bytes())?;
-        input.flush()?;
+        self.input.write_all(text.as_bytes())?;
+        self.input.flush()?;
         Ok(())
     }
 
@@ -130,8 +147,10 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

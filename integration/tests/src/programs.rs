@@ -27,6 +27,15 @@ pub fn images() -> PathBuf {
 /// # Errors
 /// When there is none.
 pub fn find() -> Result<PathBuf> {
+    find_all(&[])
+}
+
+/// As [`find`], with further programs that must be there.
+///
+/// # Errors
+/// When there is none.
+pub fn find_all(further: &[&str]) -> Result<PathBuf> {
+    let programs = [PROGRAMS.as_slice(), further].concat();
     if let Some(folder) = std::env::var_os("CATAMARAN_PROGRAMS") {
         return Ok(folder.into());
     }
@@ -35,20 +44,20 @@ pub fn find() -> Result<PathBuf> {
     let newest = ["release", "debug"]
         .iter()
         .map(|profile| target.join(profile))
-        .filter_map(|folder| age(&folder).map(|age| (age, folder)))
+        .filter_map(|folder| age(&folder, &programs).map(|age| (age, folder)))
         .max();
     match newest {
         Some((_, folder)) => Ok(folder),
         None => bail!(
             "{} are neither in {}/release nor in debug",
-            PROGRAMS.join(", "),
+            programs.join(", "),
             target.display()
         ),
     }
 }
 
-fn age(folder: &Path) -> Option<SystemTime> {
-    let times: Option<Vec<_>> = PROGRAMS
+fn age(folder: &Path, programs: &[&str]) -> Option<SystemTime> {
+    let times: Option<Vec<_>> = programs
         .iter()
         .map(|program| {
             fs::metadata(folder.join(program))

@@ -20,7 +20,8 @@ fn resident(pid: i32) -> Result<u64> {
 }
 
 fn signal(console: &Console, signal: Signal) -> Result<()> {
-    let pid = Pid::from_raw(i32::try_from(console.pid())?).context("no pid")?;
+    let pid = console.pid().context("no client")?;
+    let pid = Pid::from_raw(i32::try_from(pid)?).context("no pid")?;
     Ok(kill_process(pid, signal)?)
 }
 
