@@ -116,16 +116,4 @@ impl Error {
             } | Self::NoAnswer { .. }
         )
     }
-
-    /// The error and its sources in one line.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
-        text
-    }
 }

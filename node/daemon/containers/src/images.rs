@@ -48,7 +48,7 @@ impl ImageSources {
     ) -> Result<cri::Image, PullFailure> {
         let failed = |error: Error| PullFailure {
             reason: "ErrImagePull",
-            message: error.chain(),
+            message: catamaran_client::chain(&error),
         };
         let present = runtime.cri().image(image).await.map_err(failed)?;
         if let Some(local) = LocalImage::find(&self.layouts, image).map_err(failed)? {

@@ -16,8 +16,6 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use parse::hex;
-
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::net::IpAddr;

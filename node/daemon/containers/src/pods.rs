@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use crate::decide::decide;
 use crate::images::ImageSources;
 use crate::observed::{Fault, Observed, RunState};
-use crate::pod::{PodKey, PodSpec, hex};
+use crate::pod::{PodKey, PodSpec};
 use crate::probes::{Board, Patient, Prober};
 use crate::requests::NodeDns;
 use crate::status::{PodStatusSummary, summarize};
@@ -94,7 +94,8 @@ impl Pods {
         volumes::make_folder(&options.folder, 0o700)?;
         let folder =
             std::fs::canonicalize(&options.folder).map_err(Error::file("find", &options.folder))?;
-        let instance = hex(&Sha256::digest(folder.as_os_str().as_encoded_bytes()))[..12].to_owned();
+        let instance =
+            hex::encode(Sha256::digest(folder.as_os_str().as_encoded_bytes()))[..12].to_owned();
         let options = PodsOptions { folder, ..options };
         let (changes, _) = watch::channel(0);
         let shared = Shared {

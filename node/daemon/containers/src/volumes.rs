@@ -82,7 +82,7 @@ pub(crate) fn prepare(
             format!(
                 "MountVolume.SetUp failed for volume \"{}\": {}",
                 volume.name,
-                error.chain()
+                catamaran_client::chain(&error)
             )
         };
         match &volume.source {
@@ -118,7 +118,8 @@ pub(crate) fn refresh(
         if let VolumeSource::ConfigMap(files) | VolumeSource::Secret(files) = &volume.source {
             let secret = matches!(volume.source, VolumeSource::Secret(_));
             let set = file_set(files, secret, &pod.key.namespace, objects)?;
-            write_set(&folder_of(pod_folder, &volume.name), &set).map_err(|error| error.chain())?;
+            write_set(&folder_of(pod_folder, &volume.name), &set)
+                .map_err(|error| catamaran_client::chain(&error))?;
         }
     }
     Ok(())

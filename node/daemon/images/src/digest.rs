@@ -18,13 +18,7 @@ impl Digest {
     }
 
     pub(crate) fn from_hasher(hasher: Sha256) -> Self {
-        let mut hex = String::with_capacity(64);
-        for byte in hasher.finalize() {
-            use fmt::Write as _;
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-        }
-        Self(hex)
+        Self(hex::encode(hasher.finalize()))
     }
 
     /// The 64 hex digits without the algorithm.

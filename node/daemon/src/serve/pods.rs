@@ -89,7 +89,7 @@ pub async fn connect(
     // A private one is tried only where none is named: two runtimes on one machine would both be ours to keep.
     let runtime = Runtime::connect(options)
         .await
-        .map_err(|error| error.chain())?;
+        .map_err(|error| catamaran_client::chain(&error))?;
     let images = ImageSources {
         layouts: settings.layouts.clone(),
         auth_files: catamaran_images::AuthFiles::from_environment()
@@ -112,7 +112,7 @@ pub async fn connect(
         port_mappings: false,
     };
     let runtime = catamaran_containers::Pods::new(runtime, options, Arc::new(Stores(store)))
-        .map_err(|error| error.chain())?;
+        .map_err(|error| catamaran_client::chain(&error))?;
     Ok(Pods { runtime })
 }
 
@@ -152,7 +152,7 @@ pub async fn supervise(daemon: Arc<Daemon>) {
         {
             Ok(again) => again,
             Err(error) => {
-                tracing::warn!(error = error.chain(), "container runtime");
+                tracing::warn!(error = catamaran_client::chain(&error), "container runtime");
                 Some(RETRY)
             }
         };

@@ -435,13 +435,7 @@ pub fn uid(key: &Key) -> uuid::Uuid {
 /// Digest of a manifest's object, hex. Maps of `serde_json` are sorted, so that the order of keys does not matter.
 #[must_use]
 pub fn digest(object: &Value) -> String {
-    use fmt::Write as _;
-    Sha256::digest(object.to_string().as_bytes())
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    hex::encode(Sha256::digest(object.to_string()))
 }
 
 /// What a newly applied object keeps of the stored one.

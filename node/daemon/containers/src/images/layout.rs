@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
-use crate::pod::hex;
 
 /// Host part of references that are never in a registry.
 const LOCAL_HOST: &str = "catamaran.local";
@@ -214,7 +213,7 @@ impl Read for Hashing<'_> {
 }
 
 fn verify(digest: &str, hash: Sha256) -> io::Result<()> {
-    let found = format!("sha256:{}", hex(&hash.finalize()));
+    let found = format!("sha256:{}", hex::encode(hash.finalize()));
     if found == digest {
         Ok(())
     } else {
@@ -343,7 +342,7 @@ mod tests {
         let blobs = folder.join("blobs/sha256");
         std::fs::create_dir_all(&blobs).unwrap();
         let blob = |content: &[u8]| {
-            let hash = hex(&Sha256::digest(content));
+            let hash = hex::encode(Sha256::digest(content));
             std::fs::write(blobs.join(&hash), content).unwrap();
             json!({"digest": format!("sha256:{hash}"), "size": content.len()})
         };
@@ -357,7 +356,7 @@ mod tests {
         )
         .unwrap();
         std::fs::write(folder.join("oci-layout"), "{}").unwrap();
-        hex(&Sha256::digest(b"layer"))
+        hex::encode(Sha256::digest(b"layer"))
     }
 
     #[test]

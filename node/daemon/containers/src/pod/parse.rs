@@ -380,14 +380,5 @@ fn digest(value: &Value) -> String {
     }
     let mut text = String::new();
     write(value, &mut text);
-    hex(&Sha256::digest(text))
-}
-
-/// Lower case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex::encode(Sha256::digest(text))
 }

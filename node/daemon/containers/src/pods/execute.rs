@@ -49,7 +49,7 @@ impl Failure {
         }
     }
     fn of(reason: &'static str, error: &Error) -> Self {
-        Self::soon(reason, error.chain())
+        Self::soon(reason, catamaran_client::chain(&error))
     }
 }
 
@@ -189,7 +189,7 @@ impl Shared {
     ) -> Result<(), Failure> {
         let failed = |error: Error| Failure {
             reason: "FailedCreatePodSandBox",
-            message: error.chain(),
+            message: catamaran_client::chain(&error),
             first: SECOND,
             most: 30 * SECOND,
         };
@@ -306,7 +306,8 @@ impl Shared {
         };
         let image = image.map_err(|failure| Failure::later(failure.reason, failure.message))?;
 
-        let create = |error: Error| Failure::later("CreateContainerError", error.chain());
+        let create =
+            |error: Error| Failure::later("CreateContainerError", catamaran_client::chain(&error));
         let pod_ips = self
             .observe(&pod.key)
             .await
@@ -349,7 +350,9 @@ impl Shared {
             .cri()
             .start_container(&id)
             .await
-            .map_err(|error| Failure::later("RunContainerError", error.chain()))?;
+            .map_err(|error| {
+                Failure::later("RunContainerError", catamaran_client::chain(&error))
+            })?;
         info!(
             pod.namespace = pod.key.namespace,
             pod.name = pod.key.name,

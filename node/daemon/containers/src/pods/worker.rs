@@ -81,7 +81,7 @@ pub(super) async fn relist(shared: Arc<Shared>) {
                 warn!(%error, "the container runtime does not answer");
                 if let Err(error) = shared.runtime.ensure().await {
                     warn!(
-                        error = error.chain(),
+                        error = catamaran_client::chain(&error),
                         "the container runtime cannot be reached"
                     );
                 }

@@ -50,10 +50,10 @@ pub(super) async fn logs(
     let lines = pods
         .runtime
         .logs(&spec, query.container.as_deref(), options)
-        .map_err(|error| Refusal::not_found(error.chain()))?;
+        .map_err(|error| Refusal::not_found(catamaran_client::chain(&error)))?;
     let bytes = lines.map(move |line| {
         line.map(|line| Bytes::from(line.render(query.timestamps) + "\n"))
-            .map_err(|error| std::io::Error::other(error.chain()))
+            .map_err(|error| std::io::Error::other(catamaran_client::chain(&error)))
     });
     Ok(Response::new(Body::from_stream(bytes)))
 }
