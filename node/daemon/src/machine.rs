@@ -4,6 +4,7 @@
 
 pub mod actor;
 pub mod adopt;
+pub mod beneath;
 pub mod capabilities;
 pub mod cgroup;
 pub mod claims;
@@ -127,26 +128,11 @@ fn names(daemon: &Daemon) -> BTreeSet<Key> {
 /// The stored tail of a machine's last panic. Written in the sandbox, so it is read without following links.
 #[must_use]
 pub fn crash_log(layout: &MachineLayout) -> Option<String> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
     use std::io::Read as _;
     const LONGEST: u64 = 1 << 20;
-    let folder = rustix::fs::open(
-        layout.state(),
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .ok()?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = openat2(
-        &folder,
-        "crash.log",
-        flags,
-        Mode::empty(),
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
-    )
-    .ok()?;
     let mut bytes = Vec::new();
-    fs::File::from(file)
+    beneath::read(&layout.state(), "crash.log")
+        .ok()?
         .take(LONGEST)
         .read_to_end(&mut bytes)
         .ok()?;

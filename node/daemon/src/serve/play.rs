@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use catamaran_images::{ImageStore, Limits, RegistryConfig, StoreConfig, WorkerConfig};
 use catamaran_network::dns::DnsServer;
 use catamaran_network::{HostNetwork, NetworkConfig};
@@ -46,29 +46,25 @@ pub async fn run(state: &Path, args: &Play) -> Result<()> {
         .with_context(|| layout.root().display().to_string())?;
     let _lock = lock(&layout)?;
     // Wrong manifests are told before anything is started.
-    let inputs = inputs(&args.files)?;
+    let documents = documents(&args.files)?;
     let daemon = Arc::new(build(&layout, args).await?);
     let listener =
         api::bind(&layout.socket()).with_context(|| layout.socket().display().to_string())?;
-    if let Err(problems) = manifest::parse(&inputs).map(|documents| apply(&daemon, &documents)) {
-        let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        bail!("manifests were not applied:\n{}", text.join("\n"));
-    }
+    apply(&daemon, &documents);
     serve(daemon, listener, args).await
 }
 
-/// Texts of all files and of standard input.
-fn inputs(files: &[PathBuf]) -> Result<Vec<(String, Option<PathBuf>, String)>> {
+/// Objects of all files and of standard input.
+fn documents(files: &[PathBuf]) -> Result<Vec<manifest::Document>> {
     let texts = manifests::read(files)?;
     let inputs: Vec<_> = texts
         .into_iter()
         .map(|text| (text.name, text.path, text.text))
         .collect();
-    if let Err(problems) = manifest::parse(&inputs) {
+    manifest::parse(&inputs).map_err(|problems| {
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        bail!("{}", text.join("\n"));
-    }
-    Ok(inputs)
+        anyhow!("{}", text.join("\n"))
+    })
 }
 
 fn apply(daemon: &Daemon, documents: &[manifest::Document]) {
@@ -179,10 +175,8 @@ async fn clear(daemon: &Daemon, how: Shutdown) -> Result<()> {
 }
 
 async fn build(layout: &Layout, args: &Play) -> Result<Daemon> {
-    let identity = hex(&Sha256::digest(
-        layout.root().as_os_str().as_encoded_bytes(),
-    ))[..12]
-        .to_owned();
+    let identity =
+        hex::encode(Sha256::digest(layout.root().as_os_str().as_encoded_bytes()))[..12].to_owned();
     machine::cgroup::Cgroup::of(&identity, "any")?;
     let host = host::find(args.emulation)?;
     tracing::info!(kvm = %host.kvm, "this machine");
@@ -330,7 +324,7 @@ fn install_code(layout: &Layout, libexec: &Path) -> Result<PathBuf> {
     for program in programs {
         hash.update(fs::read(libexec.join(program))?);
     }
-    let version = hex(&hash.finalize())[..16].to_owned();
+    let version = hex::encode(hash.finalize())[..16].to_owned();
     let folder = code.join(&version);
     if !folder.join("complete").exists() {
         machine::record::ignore_missing(fs::remove_dir_all(&folder))?;
@@ -346,12 +340,4 @@ fn install_code(layout: &Layout, libexec: &Path) -> Result<PathBuf> {
     std::os::unix::fs::symlink(&version, &fresh)?;
     fs::rename(&fresh, code.join("current"))?;
     Ok(code)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+use crate::machine::beneath;
 
 /// Bytes looked at from the end to find the last lines.
 const TAIL: u64 = 1 << 20;
@@ -16,26 +17,7 @@ const TAIL: u64 = 1 << 20;
 /// # Errors
 /// When it is not there or no file.
 pub fn open(run: &Path) -> io::Result<tokio::fs::File> {
-    let folder = rustix::fs::open(
-        run,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = openat2(
-        &folder,
-        "serial.log",
-        flags,
-        Mode::empty(),
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
-    )?;
-    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "serial.log is no file",
-        ));
-    }
-    Ok(tokio::fs::File::from_std(file.into()))
+    beneath::read(run, "serial.log").map(tokio::fs::File::from_std)
 }
 
 /// The last lines (or all), then what is said later.
