@@ -12,30 +12,33 @@
 //!
 //! Architecture invariant: only this task starts and ends the machine, and only with a proof that the run before is dead.
 
+mod ending;
+mod living;
+mod starting;
+mod strategy;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use catamaran_api::{VirtualMachine, VirtualMachineInstance};
-use catamaran_lifecycle::{Action, BackOff, Decision, DomainEnd, Facts, Phase, VmView, VmiView};
-use catamaran_plan::{Identity, Plan};
-use catamaran_spec::{Context, MachineSpec};
-use catamaran_wire::{EndReason, Verb, VmReport, VmState};
-use serde_json::{Value, json};
+use catamaran_api::VirtualMachineInstance;
+use catamaran_lifecycle::{BackOff, DomainEnd, VmiView};
+use catamaran_plan::Plan;
+use catamaran_wire::VmReport;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
-use uuid::Uuid;
 
+use crate::machine::actor::living::Stopping;
+use crate::machine::actor::strategy::Decided;
 use crate::machine::adopt::{self, Found};
 use crate::machine::cgroup::{Cgroup, Dead};
 use crate::machine::error::StartError;
-use crate::machine::launcher::{self, Launcher};
+use crate::machine::launcher::Launcher;
 use crate::machine::probes::Probes;
 use crate::machine::record;
-use crate::machine::start::{self, Start};
-use crate::machine::{network, status};
 use crate::serve::daemon::Daemon;
 use crate::serve::layout::MachineLayout;
-use crate::serve::store::{Key, Kind, Stored, digest, uid};
+use crate::serve::store::{Key, Kind, Stored};
 use crate::serve::time;
 
 /// Pause after a failed start; doubles up to [`LONGEST_RETRY`].
@@ -44,10 +47,6 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// Pause before a launcher is dialled again: it is being started anew.
 const REDIAL: Duration = Duration::from_millis(100);
-/// Time for a launcher to end after its guest, before it is killed.
-const FINISH: Duration = Duration::from_secs(10);
-/// Time beyond the grace period after which a machine is killed from outside.
-const OVERDUE: Duration = Duration::from_secs(20);
 
 /// The task's memory.
 #[derive(Debug)]
@@ -65,7 +64,7 @@ pub struct Actor {
     tries: u32,
     retry_at: Option<Instant>,
     failure: Option<(&'static str, String)>,
-    stop: Option<(u32, Instant)>,
+    stop: Option<Stopping>,
     /// Why the run is being ended: its liveness probe has failed.
     unhealthy: Option<String>,
 }
@@ -277,129 +276,6 @@ impl Actor {
         Ok(Next::Now)
     }
 
-    /// What the run strategy asks for.
-    fn decide(
-        &mut self,
-        stored: &Stored,
-        vmi: Option<&Stored>,
-        down: bool,
-    ) -> Result<Decided, StartError> {
-        let vm: VirtualMachine = typed(stored)?;
-        let instance: Option<VirtualMachineInstance> = vmi.map(typed).transpose()?;
-        let template_digest = digest(&stored.object["spec"]["template"]);
-        let view = VmView::of(&vm, &template_digest, self.back_off.clone())
-            .map_err(|error| StartError::Plan(error.to_string()))?;
-        let instance_view = instance.as_ref().map(VmiView::of);
-        let facts = Facts {
-            earlier_run_alive: instance.is_none() && !matches!(self.run, Run::Dead(_)),
-            jitter_permille: jitter(),
-        };
-        let now = now();
-        let mut decision = catamaran_lifecycle::decide(&view, instance_view.as_ref(), &facts, now);
-        if down && matches!(decision.action, Action::Create { .. }) {
-            decision.action = Action::Wait {
-                reason: "the daemon is going down".to_owned(),
-            };
-            decision.again_at = None;
-        }
-        self.remember(&decision);
-        let rewritten = status::write_vm(
-            &self.daemon.store,
-            &self.vm_key(),
-            &status::VmStatus {
-                vm: &vm,
-                view: &view,
-                vmi: instance.as_ref(),
-                decision: &decision,
-                template_digest: &template_digest,
-            },
-            now,
-        )?;
-        match &decision.action {
-            Action::Create { paused } => {
-                self.create(stored, *paused)?;
-                return Ok(Decided::Changed);
-            }
-            Action::Delete { reason, .. } => {
-                self.daemon.events.normal(
-                    &self.vm_key(),
-                    "SuccessfulDelete",
-                    format!("Stopped the virtual machine by deleting its instance: {reason}"),
-                );
-                self.daemon
-                    .store
-                    .mark_deleted(&self.machine, &time::now())
-                    .map_err(store_error)?;
-                return Ok(Decided::Changed);
-            }
-            Action::Finalize => return Ok(Decided::Finalize),
-            Action::Wait { .. } | Action::Nothing => {}
-        }
-        if rewritten {
-            return Ok(Decided::Changed);
-        }
-        let at = decision
-            .again_at
-            .and_then(|at| u64::try_from(at - now).ok())
-            .map(|seconds| Instant::now() + Duration::from_secs(seconds + 1));
-        Ok(Decided::Nothing(at))
-    }
-
-    fn remember(&mut self, decision: &Decision) {
-        if decision.back_off != self.back_off {
-            self.back_off = decision.back_off.clone();
-            if let Err(error) =
-                record::save(&self.layout.root().join("backoff.json"), &self.back_off)
-            {
-                tracing::warn!(error = %error, "the back-off could not be stored");
-            }
-        }
-    }
-
-    /// Makes the instance from the template.
-    fn create(&mut self, stored: &Stored, paused: bool) -> Result<(), StartError> {
-        let vm = &stored.object;
-        let template = &vm["spec"]["template"];
-        let mut spec = template["spec"].clone();
-        if paused {
-            spec["startStrategy"] = "Paused".into();
-        }
-        let mut annotations = template["metadata"]["annotations"]
-            .as_object()
-            .cloned()
-            .unwrap_or_default();
-        annotations.insert(
-            "kubevirt.io/vm-generation".to_owned(),
-            vm["metadata"]["generation"].to_string().into(),
-        );
-        let instance = json!({
-            "apiVersion": "kubevirt.io/v1",
-            "kind": "VirtualMachineInstance",
-            "metadata": {
-                "name": self.machine.name, "namespace": self.machine.namespace, "uid": Uuid::new_v4().to_string(),
-                "generation": 1, "creationTimestamp": time::now(),
-                "labels": template["metadata"]["labels"].as_object().cloned().unwrap_or_default(), "annotations": annotations,
-                "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": self.machine.name, "uid": vm["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true}],
-            },
-            "spec": spec,
-        });
-        self.daemon
-            .store
-            .put(&self.machine, instance)
-            .map_err(store_error)?;
-        self.tries = 0;
-        self.retry_at = None;
-        self.daemon.events.normal(
-            &self.vm_key(),
-            "SuccessfulCreate",
-            format!(
-                "Started the virtual machine by creating the new virtual machine instance {}",
-                self.machine.name
-            ),
-        );
-        Ok(())
-    }
-
     /// Brings the instance to what it is to be.
     async fn drive(
         &mut self,
@@ -439,359 +315,6 @@ impl Actor {
             Run::Unknown => Ok(Next::Now),
         }
     }
-
-    /// Nobody runs: start, or let the instance go.
-    async fn dead(
-        &mut self,
-        stored: &Stored,
-        view: &VmiView,
-        leaving: bool,
-        down: bool,
-        again: Option<Instant>,
-    ) -> Result<Next, StartError> {
-        if view.deleting {
-            if !view.phase.is_final() {
-                self.end(
-                    DomainEnd::Destroyed {
-                        acpi: false,
-                        grace_seconds: 0,
-                    },
-                    "Deleted",
-                )?;
-            }
-            self.daemon
-                .store
-                .remove(&self.machine)
-                .map_err(store_error)?;
-            return Ok(Next::Now);
-        }
-        if leaving || view.phase.is_final() {
-            let owned = stored.object["metadata"]["ownerReferences"].is_array();
-            if down && owned {
-                self.daemon
-                    .store
-                    .mark_deleted(&self.machine, &time::now())
-                    .map_err(store_error)?;
-                return Ok(Next::Now);
-            }
-            return Ok(if down { Next::Done } else { Next::At(again) });
-        }
-        if let Some(at) = self.retry_at.filter(|at| *at > Instant::now()) {
-            return Ok(Next::At(Some(again.map_or(at, |again| again.min(at)))));
-        }
-        let vm = self.daemon.store.get(&self.vm_key());
-        let start = self.plan_start(stored, vm.as_ref())?;
-        status::phase(&self.daemon.store, &self.machine, Phase::Scheduling)?;
-        let Run::Dead(proof) = std::mem::replace(&mut self.run, Run::Unknown) else {
-            return Ok(Next::Now);
-        };
-        let (daemon, cgroup) = (self.daemon.clone(), self.cgroup.clone());
-        let task = tokio::runtime::Handle::current()
-            .spawn(async move { start::run(&daemon, &start, &cgroup, &proof).await });
-        self.run = Run::Starting { task };
-        Ok(Next::Now)
-    }
-
-    fn plan_start(&self, stored: &Stored, vm: Option<&Stored>) -> Result<Start, StartError> {
-        let vmi: VirtualMachineInstance = typed(stored)?;
-        let (spec, _) = MachineSpec::from_vmi(&vmi, Context::Play)
-            .map_err(|errors| StartError::Plan(errors.to_string()))?;
-        let vmi_uid = vmi
-            .metadata
-            .uid
-            .as_deref()
-            .and_then(|uid| Uuid::parse_str(uid).ok())
-            .unwrap_or_else(|| uid(&self.machine));
-        // A guest keeps its identity over runs, and over `delete` and `apply`: it is a function of the name.
-        let owner = if vm.is_some() {
-            self.vm_key()
-        } else {
-            self.machine.clone()
-        };
-        Ok(Start {
-            machine: self.machine.clone(),
-            digest: digest(&stored.object["spec"]),
-            spec,
-            vmi_uid,
-            identity: Identity::of_uid(uid(&owner)),
-        })
-    }
-
-    /// What became of the start.
-    async fn started(
-        &mut self,
-        result: Result<Result<(), StartError>, tokio::task::JoinError>,
-    ) -> Result<Next, StartError> {
-        let result = result.unwrap_or_else(|error| {
-            Err(StartError::Plan(format!("the start was cut off: {error}")))
-        });
-        match result {
-            Ok(()) => {
-                let plan = record::plan(&self.layout).map_err(StartError::io("the plan"))?;
-                let plan =
-                    plan.ok_or_else(|| StartError::Plan("the plan of the run is gone".to_owned()))?;
-                self.failure = None;
-                status::synchronized(&self.daemon.store, &self.machine, None)?;
-                status::phase(&self.daemon.store, &self.machine, Phase::Scheduled)?;
-                status::hardware(&self.daemon, &self.machine, &plan)?;
-                self.run = Run::Live(Box::new(Live {
-                    plan,
-                    connection: None,
-                    probes: Probes::default(),
-                }));
-            }
-            Err(error) => {
-                let text = catamaran_client::chain(&error);
-                self.daemon
-                    .events
-                    .warning(&self.machine, error.reason(), text.clone());
-                self.kill().await?;
-                let pause = FIRST_RETRY
-                    .saturating_mul(1 << self.tries.min(10))
-                    .min(LONGEST_RETRY);
-                self.tries = self.tries.saturating_add(1);
-                self.retry_at = Some(Instant::now() + pause);
-                let reason = if self.tries > 1 && error.reason() == "ErrImagePull" {
-                    "ImagePullBackOff"
-                } else {
-                    error.reason()
-                };
-                status::synchronized(&self.daemon.store, &self.machine, Some((reason, &text)))?;
-                self.failure = Some((reason, text));
-            }
-        }
-        Ok(Next::Now)
-    }
-
-    /// A guest runs, or did until a moment ago.
-    async fn live(
-        &mut self,
-        mut live: Box<Live>,
-        view: &VmiView,
-        leaving: bool,
-        again: Option<Instant>,
-    ) -> Result<Next, StartError> {
-        if live
-            .connection
-            .as_ref()
-            .is_none_or(|connection| !connection.launcher.connected())
-        {
-            live.connection = None;
-            self.daemon.machines.set(&self.machine, None);
-            if let Some(proof) = self.cgroup.prove_dead()? {
-                adopt::release(self, &proof, Some(&live.plan)).await?;
-                self.run = Run::Dead(proof);
-                self.end(DomainEnd::Vanished, "QEMU is gone and nobody shut it down")?;
-                return Ok(Next::Now);
-            }
-            live.connection = self.connect(&live.plan).await;
-        }
-        let report = live
-            .connection
-            .as_mut()
-            .and_then(|connection| connection.reports.borrow_and_update().clone());
-        let launcher = live
-            .connection
-            .as_ref()
-            .map(|connection| connection.launcher.clone());
-        let plan = live.plan.clone();
-        let mut ready = None;
-        if let Some(report) = &report {
-            let health = live
-                .probes
-                .follow(&self.daemon, &self.machine, &report.state);
-            ready = health.ready;
-            self.unhealthy = health.failed;
-        }
-        let leaving = leaving || self.unhealthy.is_some();
-        self.run = Run::Live(live);
-        let Some(launcher) = launcher else {
-            return Ok(Next::At(again));
-        };
-        if let Some(report) = report {
-            match &report.state {
-                VmState::Ended { reason } => {
-                    let end = domain_end(*reason, view, self.stop.map(|(grace, _)| grace));
-                    let words = report
-                        .message
-                        .clone()
-                        .unwrap_or_else(|| format!("The guest ended: {reason:?}"));
-                    self.finish(&launcher, &plan).await?;
-                    self.end(end, &words)?;
-                    return Ok(Next::Now);
-                }
-                // A launcher that came anew before QEMU did does not know its plan.
-                VmState::Idle if !leaving => {
-                    launcher
-                        .ask(Verb::Start {
-                            plan: Box::new(plan),
-                        })
-                        .await?;
-                    return Ok(Next::At(again));
-                }
-                _ => status::report(&self.daemon, &self.machine, &report, ready)?,
-            }
-        }
-        if leaving {
-            self.ask_to_stop(&launcher, view.grace_seconds, again).await
-        } else {
-            Ok(Next::At(again))
-        }
-    }
-
-    /// Asks once, again when the grace period gets shorter, and kills from outside what does not end even so.
-    async fn ask_to_stop(
-        &mut self,
-        launcher: &Launcher,
-        grace: u32,
-        again: Option<Instant>,
-    ) -> Result<Next, StartError> {
-        let now = Instant::now();
-        let deadline = match self.stop {
-            Some((asked, deadline)) if asked <= grace => deadline,
-            _ => {
-                launcher
-                    .ask(Verb::Stop {
-                        grace_period_seconds: Some(grace),
-                    })
-                    .await?;
-                let deadline = now + Duration::from_secs(u64::from(grace)) + OVERDUE;
-                self.stop = Some((grace, deadline));
-                deadline
-            }
-        };
-        if now >= deadline {
-            self.daemon.events.warning(
-                &self.machine,
-                "Overdue",
-                "The launcher did not end the guest in time; everything in its sandbox is killed",
-            );
-            self.kill().await?;
-            self.end(
-                DomainEnd::Destroyed {
-                    acpi: true,
-                    grace_seconds: grace,
-                },
-                "Killed: the grace period was over",
-            )?;
-            return Ok(Next::Now);
-        }
-        Ok(Next::At(Some(
-            again.map_or(deadline, |again| again.min(deadline)),
-        )))
-    }
-
-    /// Connects to the launcher and gives it the sockets of the DHCP servers; `None` = not now.
-    async fn connect(&self, plan: &Plan) -> Option<Connection> {
-        let (launcher, task) = launcher::connect(&self.layout.run()).await.ok()?;
-        let task = self.daemon.streams.spawn(task);
-        let connection = Connection {
-            reports: launcher.reports(),
-            launcher,
-            task,
-        };
-        let served = async {
-            let bound = start::rebind(&self.daemon, &self.layout, &self.machine, plan).await?;
-            let netns = network::attach(&self.daemon, &self.machine).await?.netns;
-            network::serve(&connection.launcher, &netns, &bound).await
-        };
-        if let Err(error) = served.await {
-            self.daemon.events.warning(
-                &self.machine,
-                "NetworkNotServed",
-                catamaran_client::chain(&error),
-            );
-        }
-        self.daemon
-            .machines
-            .set(&self.machine, Some(&connection.launcher));
-        Some(connection)
-    }
-
-    /// Lets the launcher end, and clears the run.
-    async fn finish(&mut self, launcher: &Launcher, plan: &Plan) -> Result<(), StartError> {
-        let _ = launcher.ask(Verb::Finish).await;
-        let proof = match tokio::time::timeout(FINISH, self.cgroup.dead()).await {
-            Ok(proof) => proof?,
-            Err(_) => self.cgroup.kill().await?,
-        };
-        self.daemon.machines.set(&self.machine, None);
-        adopt::release(self, &proof, Some(plan)).await?;
-        self.run = Run::Dead(proof);
-        Ok(())
-    }
-
-    /// Kills everything of the run and clears it.
-    async fn kill(&mut self) -> Result<(), StartError> {
-        if let Run::Starting { task } = &self.run {
-            task.abort();
-        }
-        self.daemon.machines.set(&self.machine, None);
-        let proof = self.cgroup.kill().await?;
-        let plan = record::plan(&self.layout).map_err(StartError::io("the plan"))?;
-        adopt::release(self, &proof, plan.as_ref()).await?;
-        self.run = Run::Dead(proof);
-        Ok(())
-    }
-
-    /// The run is over.
-    fn end(&mut self, end: DomainEnd, words: &str) -> Result<(), StartError> {
-        // However politely it went: a guest that was stopped for its health has failed.
-        let unhealthy = self.unhealthy.take();
-        let (end, words) = match &unhealthy {
-            Some(why) => (DomainEnd::Unhealthy, why.as_str()),
-            None => (end, words),
-        };
-        let phase = end.phase();
-        if phase == Phase::Failed {
-            self.daemon.events.warning(&self.machine, "Stopped", words);
-        } else {
-            self.daemon.events.normal(&self.machine, "Stopped", words);
-        }
-        status::ended(&self.daemon.store, &self.machine, phase, words)
-    }
-
-    /// Neither machine nor instance are left: nothing of it stays.
-    async fn finalize(&mut self) -> Result<Next, StartError> {
-        if !matches!(self.run, Run::Dead(_)) {
-            self.kill().await?;
-        }
-        network::release(&self.daemon, &self.machine).await?;
-        record::ignore_missing(std::fs::remove_dir_all(self.layout.root()))
-            .map_err(StartError::io(self.layout.root().display().to_string()))?;
-        self.daemon
-            .store
-            .remove(&self.vm_key())
-            .map_err(store_error)?;
-        for key in [self.vm_key(), self.machine.clone()] {
-            self.daemon.events.forget(&key);
-        }
-        Ok(Next::Done)
-    }
-}
-
-/// What [`Actor::decide`] came to.
-enum Decided {
-    /// Stored objects were changed: look again.
-    Changed,
-    /// The machine may go.
-    Finalize,
-    /// Nothing now; look again then.
-    Nothing(Option<Instant>),
-}
-
-fn domain_end(reason: EndReason, view: &VmiView, asked_with: Option<u32>) -> DomainEnd {
-    match reason {
-        EndReason::Shutdown => DomainEnd::Shutdown,
-        EndReason::Saved => DomainEnd::Saved,
-        EndReason::Destroyed => DomainEnd::Destroyed {
-            acpi: view.acpi,
-            grace_seconds: asked_with.unwrap_or(view.grace_seconds),
-        },
-        EndReason::Panicked => DomainEnd::Panicked,
-        EndReason::FailedToStart => DomainEnd::NeverStarted,
-        EndReason::Crashed | EndReason::Other => DomainEnd::Crashed,
-    }
 }
 
 fn typed<T: serde::de::DeserializeOwned>(stored: &Stored) -> Result<T, StartError> {
@@ -809,11 +332,6 @@ pub(super) fn store_error(error: crate::serve::store::StoreError) -> StartError 
 
 fn now() -> i64 {
     i64::try_from(time::seconds()).unwrap_or(i64::MAX)
-}
-
-/// A number from 0 to 1000, different each time: the low bits of a random uuid.
-fn jitter() -> u32 {
-    u32::try_from(Uuid::new_v4().as_u128() % 1001).unwrap_or(0)
 }
 
 /// A field of a stored object as text.

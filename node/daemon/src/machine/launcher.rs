@@ -15,13 +15,17 @@ use catamaran_wire::{
     Connection, ErrorKind, FrameError, Hello, Incoming, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Request,
     Stream, Verb, VmReport, WireError,
 };
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, OFlags};
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::machine::beneath;
+
 /// Longest wait for an answer. Verbs that take longer on purpose (stop) answer at once and report later.
 const ANSWER: Duration = Duration::from_secs(60);
+/// Longest wait for a launcher's hello: it says it at once, or it hangs.
+const GREETING: Duration = Duration::from_secs(10);
 
 /// A launcher could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +58,8 @@ pub enum LauncherError {
     #[error("the launcher has gone")]
     Gone,
     /// No answer in time.
-    #[error("the launcher did not answer within {} s", ANSWER.as_secs())]
-    Timeout,
+    #[error("the launcher did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
 }
 
 type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<Reply>>>>;
@@ -65,9 +69,16 @@ type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<Reply>>>>;
 pub struct Launcher {
     requests: mpsc::Sender<(Verb, Vec<OwnedFd>, oneshot::Sender<Reply>)>,
     reports: watch::Receiver<Option<VmReport>>,
+    peer: Option<i32>,
 }
 
 impl Launcher {
+    /// Process id of the launcher in the daemon's pid namespace. It names that process as long as the connection stands.
+    #[must_use]
+    pub fn peer(&self) -> Option<i32> {
+        self.peer
+    }
+
     /// Asks and waits for the answer.
     ///
     /// # Errors
@@ -92,7 +103,7 @@ impl Launcher {
             .map_err(|_| LauncherError::Gone)?;
         let reply = tokio::time::timeout(ANSWER, answered)
             .await
-            .map_err(|_| LauncherError::Timeout)?
+            .map_err(|_| LauncherError::Timeout(ANSWER))?
             .map_err(|_| LauncherError::Gone)?;
         match reply.error {
             Some(error) => Err(error.into()),
@@ -120,10 +131,14 @@ impl Launcher {
 pub async fn connect(
     run: &Path,
 ) -> Result<(Launcher, impl Future<Output = ()> + Send + use<>), LauncherError> {
-    let connection = dial(run).await?;
+    let (connection, peer) = dial(run).await?;
     let (requests, queue) = mpsc::channel(16);
     let (said, reports) = watch::channel(None);
-    let launcher = Launcher { requests, reports };
+    let launcher = Launcher {
+        requests,
+        reports,
+        peer,
+    };
     Ok((launcher, serve(connection, queue, said)))
 }
 
@@ -132,7 +147,7 @@ pub async fn connect(
 /// # Errors
 /// When the launcher refuses or can't be reached.
 pub async fn attach(run: &Path, stream: Stream) -> Result<(UnixStream, Vec<u8>), LauncherError> {
-    let mut connection = dial(run).await?;
+    let (mut connection, _) = dial(run).await?;
     connection
         .send(&Request {
             id: 1,
@@ -142,7 +157,7 @@ pub async fn attach(run: &Path, stream: Stream) -> Result<(UnixStream, Vec<u8>),
     loop {
         let (incoming, _) = tokio::time::timeout(ANSWER, connection.receive::<Incoming>())
             .await
-            .map_err(|_| LauncherError::Timeout)??;
+            .map_err(|_| LauncherError::Timeout(ANSWER))??;
         if let Incoming::Reply(reply) = incoming {
             return match reply.error {
                 Some(error) => Err(error.into()),
@@ -152,45 +167,22 @@ pub async fn attach(run: &Path, stream: Stream) -> Result<(UnixStream, Vec<u8>),
     }
 }
 
-async fn dial(run: &Path) -> Result<Connection, LauncherError> {
+async fn dial(run: &Path) -> Result<(Connection, Option<i32>), LauncherError> {
     let path = run.join("launcher.sock");
     let refused = |source: io::Error| LauncherError::Connect {
         path: path.clone(),
         source,
     };
-    let folder = rustix::fs::open(
-        run,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(|errno| refused(errno.into()))?;
-    let socket = openat2(
-        &folder,
-        "launcher.sock",
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-    )
-    .map_err(|errno| refused(errno.into()))?;
-    let kind = FileType::from_raw_mode(
-        fstat(&socket)
-            .map_err(|errno| refused(errno.into()))?
-            .st_mode,
-    );
-    if kind != FileType::Socket {
-        return Err(refused(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("is a {kind:?}, not a socket"),
-        )));
-    }
+    let socket =
+        beneath::open(run, "launcher.sock", OFlags::PATH, FileType::Socket).map_err(refused)?;
     let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd()))
         .await
         .map_err(refused)?;
-    let peer = stream.peer_cred().map_err(refused)?.uid();
-    if peer != UID {
+    let peer = stream.peer_cred().map_err(refused)?;
+    if peer.uid() != UID {
         return Err(refused(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            format!("is served by user {peer}, not by {UID}"),
+            format!("is served by user {}, not by {UID}", peer.uid()),
         )));
     }
     let mut connection = Connection::new(stream);
@@ -201,16 +193,16 @@ async fn dial(run: &Path) -> Result<Connection, LauncherError> {
         features: Vec::new(),
     };
     connection.send(&hello).await?;
-    let (theirs, _) = tokio::time::timeout(ANSWER, connection.receive::<Hello>())
+    let (theirs, _) = tokio::time::timeout(GREETING, connection.receive::<Hello>())
         .await
-        .map_err(|_| LauncherError::Timeout)??;
+        .map_err(|_| LauncherError::Timeout(GREETING))??;
     if theirs.min > PROTOCOL_MAX || theirs.max < PROTOCOL_MIN {
         return Err(LauncherError::Protocol {
             min: theirs.min,
             max: theirs.max,
         });
     }
-    Ok(connection)
+    Ok((connection, peer.pid().filter(|pid| *pid > 0)))
 }
 
 async fn serve(

@@ -1,0 +1,154 @@
+//! The run strategy: what the machine's object asks of its instance.
+
+use std::time::{Duration, Instant};
+
+use catamaran_api::{VirtualMachine, VirtualMachineInstance};
+use catamaran_lifecycle::{Action, Decision, Facts, VmView, VmiView};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Actor, Run, now, store_error, typed};
+use crate::machine::error::StartError;
+use crate::machine::{record, status};
+use crate::serve::store::{Stored, digest};
+use crate::serve::time;
+
+impl Actor {
+    /// What the run strategy asks for.
+    pub(super) fn decide(
+        &mut self,
+        stored: &Stored,
+        vmi: Option<&Stored>,
+        down: bool,
+    ) -> Result<Decided, StartError> {
+        let vm: VirtualMachine = typed(stored)?;
+        let instance: Option<VirtualMachineInstance> = vmi.map(typed).transpose()?;
+        let template_digest = digest(&stored.object["spec"]["template"]);
+        let view = VmView::of(&vm, &template_digest, self.back_off.clone())
+            .map_err(|error| StartError::Plan(error.to_string()))?;
+        let instance_view = instance.as_ref().map(VmiView::of);
+        let facts = Facts {
+            earlier_run_alive: instance.is_none() && !matches!(self.run, Run::Dead(_)),
+            jitter_permille: jitter(),
+        };
+        let now = now();
+        let mut decision = catamaran_lifecycle::decide(&view, instance_view.as_ref(), &facts, now);
+        if down && matches!(decision.action, Action::Create { .. }) {
+            decision.action = Action::Wait {
+                reason: "the daemon is going down".to_owned(),
+            };
+            decision.again_at = None;
+        }
+        self.remember(&decision);
+        let rewritten = status::write_vm(
+            &self.daemon.store,
+            &self.vm_key(),
+            &status::VmStatus {
+                vm: &vm,
+                view: &view,
+                vmi: instance.as_ref(),
+                decision: &decision,
+                template_digest: &template_digest,
+            },
+            now,
+        )?;
+        match &decision.action {
+            Action::Create { paused } => {
+                self.create(stored, *paused)?;
+                return Ok(Decided::Changed);
+            }
+            Action::Delete { reason, .. } => {
+                self.daemon.events.normal(
+                    &self.vm_key(),
+                    "SuccessfulDelete",
+                    format!("Stopped the virtual machine by deleting its instance: {reason}"),
+                );
+                self.daemon
+                    .store
+                    .mark_deleted(&self.machine, &time::now())
+                    .map_err(store_error)?;
+                return Ok(Decided::Changed);
+            }
+            Action::Finalize => return Ok(Decided::Finalize),
+            Action::Wait { .. } | Action::Nothing => {}
+        }
+        if rewritten {
+            return Ok(Decided::Changed);
+        }
+        let at = decision
+            .again_at
+            .and_then(|at| u64::try_from(at - now).ok())
+            .map(|seconds| Instant::now() + Duration::from_secs(seconds + 1));
+        Ok(Decided::Nothing(at))
+    }
+
+    fn remember(&mut self, decision: &Decision) {
+        if decision.back_off != self.back_off {
+            self.back_off = decision.back_off.clone();
+            if let Err(error) =
+                record::save(&self.layout.root().join("backoff.json"), &self.back_off)
+            {
+                tracing::warn!(error = %error, "the back-off could not be stored");
+            }
+        }
+    }
+
+    /// Makes the instance from the template.
+    fn create(&mut self, stored: &Stored, paused: bool) -> Result<(), StartError> {
+        let vm = &stored.object;
+        let template = &vm["spec"]["template"];
+        let mut spec = template["spec"].clone();
+        if paused {
+            spec["startStrategy"] = "Paused".into();
+        }
+        let mut annotations = template["metadata"]["annotations"]
+            .as_object()
+            .cloned()
+            .unwrap_or_default();
+        annotations.insert(
+            "kubevirt.io/vm-generation".to_owned(),
+            vm["metadata"]["generation"].to_string().into(),
+        );
+        let instance = json!({
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstance",
+            "metadata": {
+                "name": self.machine.name, "namespace": self.machine.namespace, "uid": Uuid::new_v4().to_string(),
+                "generation": 1, "creationTimestamp": time::now(),
+                "labels": template["metadata"]["labels"].as_object().cloned().unwrap_or_default(), "annotations": annotations,
+                "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": self.machine.name, "uid": vm["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true}],
+            },
+            "spec": spec,
+        });
+        self.daemon
+            .store
+            .put(&self.machine, instance)
+            .map_err(store_error)?;
+        self.tries = 0;
+        self.retry_at = None;
+        self.daemon.events.normal(
+            &self.vm_key(),
+            "SuccessfulCreate",
+            format!(
+                "Started the virtual machine by creating the new virtual machine instance {}",
+                self.machine.name
+            ),
+        );
+        Ok(())
+    }
+}
+
+/// What [`Actor::decide`] came to.
+pub(super) enum Decided {
+    /// Stored objects were changed: look again.
+    Changed,
+    /// The machine may go.
+    Finalize,
+    /// Nothing now; look again then.
+    Nothing(Option<Instant>),
+}
+
+/// A number from 0 to 1000, different each time: the low bits of a random uuid.
+fn jitter() -> u32 {
+    u32::try_from(Uuid::new_v4().as_u128() % 1001).unwrap_or(0)
+}
