@@ -8,23 +8,24 @@
 //!                     effects ── tasks (hypervisor thread, preparation, agent)
 //! ```
 
+mod adopt;
+mod effects;
+
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use catamaran_plan::{Generation, Plan, paths};
-use catamaran_wire::{AgentInfo, EndReason, ErrorKind, VmState, WireError};
+use catamaran_wire::{AgentInfo, EndReason, ErrorKind, WireError};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::hypervisor::{Control, DomainState, Event, Found, Press, Start};
+use crate::hypervisor::{Control, Event, Press};
 use crate::machine::{Effect, Input, Machine};
 use crate::places::Places;
 use crate::publish::Publisher;
 use crate::request_queue::{Request, Verdict};
-use crate::{agent, guest_log, prepare};
 use catamaran_sandbox::records;
 
 /// How often the guest agent is asked.
@@ -33,8 +34,6 @@ const AGENT_EVERY: Duration = Duration::from_secs(30);
 const AGENT_RETRY: Duration = Duration::from_secs(5);
 /// How long after a start the hypervisor's library has given up what the start needed.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
-/// Free space that counts as "there is space again", bytes.
-const SPACE_ENOUGH: u64 = 64 << 20;
 
 /// A request to the driver, and where its answer goes.
 #[derive(Debug)]
@@ -326,6 +325,7 @@ impl Driver {
             }
             Done::Settled => {
                 catamaran_libvirt::trim_memory();
+                catamaran_libvirt::release_code();
                 Vec::new()
             }
             Done::Warnings(warnings) => {
@@ -361,294 +361,6 @@ impl Driver {
             tracing::error!(%error, "the start is not recorded");
         }
     }
-
-    /// What an earlier launcher left: an end, a running machine, a machine that is gone, or an interrupted start.
-    async fn adopt(&mut self) -> Vec<Effect> {
-        let now = records::now_ms();
-        match records::load::<End>(&self.places.end()) {
-            Ok(Some(end)) => {
-                self.machine = Machine::ended(end.generation, end.reason, end.message, end.time_ms);
-                return Vec::new();
-            }
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "the record of the end is not readable"),
-        }
-        let plan: Box<Plan> = match records::load(&self.places.plan()) {
-            Ok(Some(plan)) => plan,
-            Ok(None) => return Vec::new(),
-            Err(error) => {
-                tracing::error!(%error, "the stored plan is not readable");
-                return Vec::new();
-            }
-        };
-        let (name, generation, grace) = (
-            plan.domain.clone(),
-            plan.generation.clone(),
-            plan.grace_period_seconds,
-        );
-        self.machine.expect_plan(grace);
-        self.plan = Some(plan);
-        let found = self
-            .control
-            .call(move |hypervisor| hypervisor.adopt(&name))
-            .await;
-        let started = records::load::<Started>(&self.places.started())
-            .ok()
-            .flatten();
-        match found {
-            Ok(Some(Found { pid, state }))
-                if pid.is_none_or(catamaran_sandbox::sandbox::files::is_alive) =>
-            {
-                tracing::info!(pid, ?state, "a running machine is adopted");
-                self.record_start(pid);
-                let (machine, effects) = Machine::adopted(generation, grace, pid, state, now);
-                self.machine = machine;
-                self.watch(pid);
-                // The agent's arrival was told to the launcher before this one.
-                self.agent_connected = true;
-                self.granted = true;
-                self.agent_due = Some(tokio::time::Instant::now());
-                effects
-            }
-            // libvirt lists a machine whose QEMU has died for some seconds more.
-            Ok(_) => match started {
-                Some(started) => {
-                    let (mut machine, _) = Machine::adopted(
-                        generation,
-                        grace,
-                        started.pid,
-                        DomainState::Running,
-                        started.time_ms,
-                    );
-                    let how = exit_of(started.pid, &self.places.resolve(paths::EXITS)).await;
-                    let mut effects = machine.step(Input::ProcessGone(how), now);
-                    effects.extend(machine.step(Input::Tick, u64::MAX / 2));
-                    machine.since_ms = now;
-                    self.machine = machine;
-                    effects
-                }
-                None => self.machine.request(Request::Start(generation), now).1,
-            },
-            Err(error) => {
-                self.machine.generation = Some(generation);
-                self.machine.step(
-                    Input::Prepared(Err(format!("look for the machine: {error}"))),
-                    now,
-                )
-            }
-        }
-    }
-
-    fn perform(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Prepare => self.prepare(),
-                Effect::Start => self.start(),
-                Effect::Press(button) => self.press(button),
-                Effect::SoftReboot => self.soft_reboot(),
-                Effect::Save => self.save(),
-                Effect::LookForSpace(file) => {
-                    self.tasks
-                        .spawn_blocking(move || Done::Input(Input::Space(has_space(&file))));
-                }
-                Effect::KeepLog => self.keep_log(),
-                Effect::RecordEnd => self.record_end(),
-            }
-        }
-    }
-
-    fn prepare(&mut self) {
-        let Some(steps) = self.plan.as_ref().map(|plan| plan.prepare.clone()) else {
-            return;
-        };
-        let places = self.places.clone();
-        self.tasks.spawn_blocking(move || {
-            Done::Prepared(prepare::run(&steps, &places).map_err(|error| error.to_string()))
-        });
-    }
-
-    fn start(&mut self) {
-        let Some(plan) = self.plan.clone() else {
-            return;
-        };
-        let control = self.control.clone();
-        let from = self.saved_memory(&plan);
-        self.tasks.spawn(async move {
-            let start = async |from: Option<PathBuf>| {
-                let plan = plan.clone();
-                let start = control.call(move |hypervisor| {
-                    let Plan {
-                        domain,
-                        domain_xml,
-                        start_paused,
-                        ..
-                    } = &*plan;
-                    let from = from.as_deref();
-                    hypervisor.start(Start {
-                        domain,
-                        xml: domain_xml,
-                        paused: *start_paused,
-                        from,
-                    })
-                });
-                start.await
-            };
-            let mut result = start(from.clone()).await;
-            if let Some(file) = from {
-                // Used once: memory that went on running must never be restored again.
-                let _ = std::fs::remove_file(&file);
-                if let Err(error) = &result {
-                    tracing::warn!(%error, "the saved memory cannot be used; the guest boots");
-                    result = start(None).await;
-                }
-            }
-            Done::Input(Input::Started(
-                result
-                    .map(|f| (f.pid, f.state))
-                    .map_err(|error| error.to_string()),
-            ))
-        });
-    }
-
-    /// Memory saved by an earlier run, if it is of this very machine and its disks are the same.
-    fn saved_memory(&self, plan: &Plan) -> Option<PathBuf> {
-        let file = self.places.memory();
-        let of: String = records::load(&self.places.memory_of()).ok().flatten()?;
-        if !file.exists() {
-            return None;
-        }
-        if of == plan.generation.spec_digest && !self.fresh_disks {
-            return Some(file);
-        }
-        tracing::warn!(
-            "memory saved earlier belongs to another spec or other disks; it is removed"
-        );
-        let _ = std::fs::remove_file(file);
-        None
-    }
-
-    fn press(&mut self, button: Press) {
-        let control = self.control.clone();
-        self.tasks.spawn(async move {
-            let result = control
-                .call(move |hypervisor| hypervisor.press(button))
-                .await;
-            Done::Pressed(button, result.map_err(WireError::from))
-        });
-    }
-
-    fn soft_reboot(&mut self) {
-        let control = self.control.clone();
-        let agent = self.agent.is_some();
-        self.tasks.spawn(async move {
-            let by = |button| control.call(move |hypervisor| hypervisor.press(button));
-            let mut result = if agent {
-                by(Press::AgentReboot).await
-            } else {
-                by(Press::Reboot).await
-            };
-            if agent && result.is_err() {
-                result = by(Press::Reboot).await;
-            }
-            Done::Pressed(Press::Reboot, result.map_err(WireError::from))
-        });
-    }
-
-    fn save(&mut self) {
-        let Some(digest) = self
-            .plan
-            .as_ref()
-            .map(|plan| plan.generation.spec_digest.clone())
-        else {
-            return;
-        };
-        let (file, of) = (self.places.memory(), self.places.memory_of());
-        let control = self.control.clone();
-        self.tasks.spawn(async move {
-            let stored = records::store(&of, &digest).map_err(|error| error.to_string());
-            let saved = match stored {
-                Ok(()) => {
-                    let target = file.clone();
-                    let saved = control
-                        .call(move |hypervisor| hypervisor.save(&target))
-                        .await;
-                    saved.map_err(|error| error.to_string())
-                }
-                Err(error) => Err(error),
-            };
-            if saved.is_err() {
-                let _ = std::fs::remove_file(&file);
-            }
-            Done::Input(Input::Saved(saved))
-        });
-    }
-
-    fn keep_log(&mut self) {
-        let (pid, machine) = (
-            self.machine.pid,
-            self.plan.as_ref().map(|plan| plan.hardware.machine.clone()),
-        );
-        let file = self.places.resolve(paths::CRASH_LOG);
-        self.tasks.spawn(async move {
-            let kept = match (pid, machine) {
-                (Some(pid), Some(machine)) => guest_log::keep(pid, machine, &file).await,
-                _ => Err(WireError::new(
-                    ErrorKind::Unavailable,
-                    "there is no process to read from",
-                )),
-            };
-            if let Err(error) = kept {
-                tracing::warn!(%error, "the panicked guest's log could not be kept");
-            }
-            Done::Input(Input::LogKept)
-        });
-    }
-
-    fn ask_agent(&mut self) {
-        self.agent_due = None;
-        if self.machine.state != VmState::Running {
-            self.agent_due = Some(tokio::time::Instant::now() + AGENT_RETRY);
-            return;
-        }
-        let control = self.control.clone();
-        self.tasks
-            .spawn(async move { Done::Agent(agent::look(&control).await.ok()) });
-    }
-
-    fn grant_access(&mut self) {
-        let Some(access) = self.plan.as_ref().map(|plan| plan.agent_access.clone()) else {
-            return;
-        };
-        if access.is_empty() {
-            return;
-        }
-        let (control, places) = (self.control.clone(), self.places.clone());
-        self.tasks
-            .spawn(async move { Done::Warnings(agent::grant(&control, &access, &places).await) });
-    }
-
-    fn record_end(&mut self) {
-        self.agent = None;
-        self.agent_due = None;
-        let VmState::Ended { reason } = self.machine.state else {
-            return;
-        };
-        let end = End {
-            generation: self.machine.generation.clone(),
-            reason,
-            message: self.machine.message.clone(),
-            time_ms: self.machine.since_ms,
-        };
-        if let Err(error) = records::store(&self.places.end(), &end) {
-            tracing::error!(%error, "the end is not recorded");
-        }
-        for (_, answer) in self.waiting.drain(..) {
-            let _ = answer.send(Err(WireError::new(
-                ErrorKind::Denied,
-                "the machine has ended meanwhile",
-            )));
-        }
-    }
 }
 
 /// How a process that is gone has ended. init writes that down within moments of the end.
@@ -677,11 +389,4 @@ async fn process_end(process: Option<&AsyncFd<OwnedFd>>) {
         Some(process) if process.readable().await.is_ok() => {}
         _ => std::future::pending().await,
     }
-}
-
-fn has_space(file: &str) -> bool {
-    // QEMU names block devices otherwise; then resuming is tried blindly.
-    rustix::fs::statvfs(file).map_or(true, |fs| {
-        fs.f_bavail.saturating_mul(fs.f_frsize) >= SPACE_ENOUGH
-    })
 }

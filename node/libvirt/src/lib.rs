@@ -18,6 +18,7 @@ mod connection;
 mod domain;
 mod error;
 mod event;
+mod memory;
 mod settings;
 mod statistics;
 
@@ -25,15 +26,8 @@ pub use connection::{Connection, SaveFormat};
 pub use domain::{Domain, ShutdownMode, State};
 pub use error::{Error, ErrorKind};
 pub use event::{AgentState, Event, EventKind, IoErrorAction, Lifecycle};
+pub use memory::{release_code, trim_memory};
 pub use settings::{Account, Settings};
 pub use statistics::{
     BlockStatistics, CpuStatistics, MemoryStatistics, NetStatistics, Statistics, VcpuStatistics,
 };
-
-/// Gives the free memory of the C allocator back to the system. Worth about 5 MB per launcher after a domain's start.
-pub fn trim_memory() {
-    // SAFETY: malloc_trim takes the allocator's own locks and touches free memory only.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
