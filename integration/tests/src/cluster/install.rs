@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Cluster, SYSTEM, step};
 use crate::programs;
@@ -41,6 +41,17 @@ pub(super) fn ensure(cluster: &Cluster) -> Result<()> {
             &manifest,
         )
         .context("install Catamaran")?;
+    // No test relies on hardware that a machine may not have.
+    let settings = json!({
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "KubeVirt",
+        "metadata": {"name": "catamaran", "namespace": SYSTEM},
+        "spec": {"configuration": {"developerConfiguration": {"useEmulation": true}}},
+    });
+    cluster.with_input(
+        &["--namespace", SYSTEM, "apply", "-f", "-"],
+        &settings.to_string(),
+    )?;
     let timeout = format!("--timeout={}s", ROLL_OUT.as_secs());
     for part in [
         "daemonset/catamaran-node",
