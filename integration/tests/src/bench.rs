@@ -17,6 +17,7 @@ use crate::command;
 use crate::guest::{Console, tail};
 use crate::host::{Marks, Process};
 use crate::programs;
+use crate::setting::{Setting, without};
 use crate::snapshot::Snapshot;
 use crate::wait::{BOOT, SHORT, Seen, wait_for};
 
@@ -30,7 +31,7 @@ pub struct Bench {
     folder: TempDir,
     marks: Marks,
     bridge: String,
-    words: Vec<String>,
+    setting: Setting,
     daemon: Option<Child>,
 }
 
@@ -39,14 +40,14 @@ pub struct Bench {
 /// # Errors
 /// When the test fails, or leaves something on the machine.
 pub fn run(test: impl FnOnce(&mut Bench) -> Result<()>) -> Result<()> {
-    run_with(&[], test)
+    run_in(Setting::default(), test)
 }
 
-/// As [`run`], with further words for `catamaran play`.
+/// As [`run`], in a place that is out of the ordinary.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_with(words: &[&str], test: impl FnOnce(&mut Bench) -> Result<()>) -> Result<()> {
+pub fn run_in(setting: Setting, test: impl FnOnce(&mut Bench) -> Result<()>) -> Result<()> {
     if let Some(why) = programs::missing() {
         ensure!(
             std::env::var_os("CATAMARAN_NO_SKIP").is_none(),
@@ -56,7 +57,7 @@ pub fn run_with(words: &[&str], test: impl FnOnce(&mut Bench) -> Result<()>) -> 
         return Ok(());
     }
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut bench = Bench::new(words)?;
+    let mut bench = Bench::new(setting)?;
     let before = bench.snapshot();
     let result = bench
         .start_daemon()
@@ -73,7 +74,7 @@ pub fn run_with(words: &[&str], test: impl FnOnce(&mut Bench) -> Result<()>) -> 
 }
 
 impl Bench {
-    fn new(words: &[&str]) -> Result<Self> {
+    fn new(setting: Setting) -> Result<Self> {
         // Paths of sockets have 107 bytes at most, and containerd's are deep.
         let folder = tempfile::Builder::new()
             .prefix("ct")
@@ -83,6 +84,7 @@ impl Bench {
         let passable = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         fs::set_permissions(folder.path(), passable)?;
         programs::keep(&programs::find()?, &folder.path().join("bin"))?;
+        fs::create_dir(folder.path().join("hidden"))?;
         let name = format!(
             "ct{}x{}",
             std::process::id(),
@@ -97,10 +99,16 @@ impl Bench {
             folder,
             marks,
             bridge: "ctbr0".to_owned(),
-            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            setting,
             daemon: None,
         };
         command::stdout(&mut bench.inside(["ip", "link", "set", "lo", "up"]))?;
+        if let Some(bytes) = bench.setting.disk {
+            fs::create_dir(bench.state())?;
+            let options = format!("size={bytes},mode=0711");
+            let mut mount = command::program("mount", ["-t", "tmpfs", "-o", &options, "tmpfs"]);
+            command::stdout(mount.arg(bench.state()))?;
+        }
         Ok(bench)
     }
 
@@ -127,6 +135,23 @@ impl Bench {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net=/run/netns/{}", self.marks.netns))
+            .args(words);
+        command
+    }
+
+    /// A program in the network namespace of a machine, where its tap is.
+    pub fn beside<S: AsRef<OsStr>>(
+        &self,
+        machine: &str,
+        words: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let namespace = self
+            .marks
+            .state
+            .join(format!("network/netns/default_{machine}"));
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", namespace.display()))
             .args(words);
         command
     }
@@ -388,9 +413,18 @@ impl Bench {
         command
             .args(["--bridge", &self.bridge, "--runtime", "private", "--images"])
             .arg(programs::images())
-            .args(&self.words)
-            .args(words);
-        command
+            .args(&self.setting.words)
+            .args(words)
+            .envs(self.setting.variables.iter().cloned());
+        if self.setting.hidden.is_empty() {
+            return command;
+        }
+        without(&self.setting.hidden, &self.scratch(), &command)
+    }
+
+    /// An empty folder for the hiding of files.
+    fn scratch(&self) -> PathBuf {
+        self.folder.path().join("hidden")
     }
 
     /// Starts the daemon and waits until it answers.
@@ -536,6 +570,10 @@ impl Bench {
         }
         for group in self.marks.cgroups().iter().rev() {
             let _ = fs::remove_dir(group);
+        }
+        if self.setting.disk.is_some() {
+            let mut umount = command::program("umount", ["--lazy"]);
+            let _ = command::output(umount.arg(self.state()));
         }
         let _ = command::output(&mut command::program(
             "ip",

@@ -1,11 +1,15 @@
-//! The systemd units that are packaged with the daemon.
+//! The systemd units that are packaged with the daemon, and what the daemon tells systemd.
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use catamaran_tests::{SHORT, Setting, run_in, wait::Seen, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
 
 const UNITS: [&str; 2] = ["catamaran.service", "catamaran-guests.service"];
 
@@ -92,4 +96,40 @@ fn a_stop_of_the_service_leaves_guests_alone_and_down_stays_down() -> Result<()>
     }
     assert!(service.contains("WatchdogSec="));
     Ok(())
+}
+
+/// Waits for a word of the daemon to systemd; others that come before it are passed over.
+fn wait_notified(socket: &UnixDatagram, wanted: &str) -> Result<()> {
+    wait_for(&format!("the daemon tells {wanted}"), SHORT, || {
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer)?;
+        let said = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        Ok(Seen::when(said.lines().any(|line| line == wanted), said))
+    })
+}
+
+#[test]
+fn systemd_is_told_when_the_daemon_can_be_asked_that_it_lives_and_when_it_stops() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let setting = Setting {
+        variables: vec![
+            ("NOTIFY_SOCKET".to_owned(), path.into_os_string()),
+            ("WATCHDOG_USEC".to_owned(), "2000000".into()),
+        ],
+        ..Setting::default()
+    };
+    run_in(setting, |bench| {
+        wait_notified(&socket, "READY=1")?;
+        ensure!(bench.answers(), "it is not ready");
+        wait_notified(&socket, "WATCHDOG=1")?;
+        kill_process(
+            Pid::from_raw(bench.daemon_pid()?).context("no pid")?,
+            Signal::TERM,
+        )?;
+        wait_notified(&socket, "STOPPING=1")?;
+        bench.kill_daemon()
+    })
 }
