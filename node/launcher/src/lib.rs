@@ -9,6 +9,7 @@ pub mod dhcp;
 pub mod driver;
 pub mod guest_log;
 pub mod hypervisor;
+pub mod inspect;
 pub mod machine;
 pub mod places;
 pub mod prepare;

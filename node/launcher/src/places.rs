@@ -58,6 +58,12 @@ impl Places {
         self.run.join("end.json")
     }
 
+    /// Resolved hardware of the last plan.
+    #[must_use]
+    pub fn hardware(&self) -> PathBuf {
+        self.state.join("hardware.json")
+    }
+
     /// Saved memory.
     #[must_use]
     pub fn memory(&self) -> PathBuf {

@@ -20,7 +20,7 @@ use crate::hypervisor::Control;
 use crate::places::Places;
 use crate::request_queue::Request;
 use crate::serial::Hub;
-use crate::{guest_log, vnc};
+use crate::{guest_log, inspect, vnc};
 use catamaran_sandbox::records;
 
 /// Connections at the same time.
@@ -149,10 +149,13 @@ impl Server {
         };
         let nothing = |result: Result<(), WireError>| Next::Reply(result.map(|()| Value::Null));
         match request.verb {
-            Verb::Start { plan } => nothing(
-                self.ask(Request::Start(plan.generation.clone()), Some(plan))
-                    .await,
-            ),
+            Verb::Start { plan } => {
+                inspect::remember(&self.places, &plan.hardware);
+                nothing(
+                    self.ask(Request::Start(plan.generation.clone()), Some(plan))
+                        .await,
+                )
+            }
             Verb::Stop {
                 grace_period_seconds,
             } => nothing(self.ask(Request::Stop(grace_period_seconds), None).await),
@@ -180,6 +183,11 @@ impl Server {
                 )
             }
             Verb::ServeNetwork { serve } => nothing(self.serve_network(serve, fds).await),
+            Verb::Inspect {
+                disks,
+                files,
+                folders,
+            } => Next::Reply(self.inspect(disks, files, folders).await),
             Verb::Watch => Next::Watch,
             Verb::Attach { stream } => Next::Attach(stream),
         }
@@ -263,6 +271,21 @@ impl Server {
             .collect();
         let gone = |_| WireError::new(ErrorKind::Failed, "the launcher is ending");
         self.network.send(list).await.map_err(gone)
+    }
+
+    async fn inspect(
+        &self,
+        disks: Vec<catamaran_plan::pod::Look>,
+        files: Vec<String>,
+        folders: Vec<String>,
+    ) -> Result<Value, WireError> {
+        let failed = |error: String| WireError::new(ErrorKind::Failed, error);
+        let places = self.places.clone();
+        let looking = move || inspect::look(&places, &disks, &files, &folders);
+        let found = tokio::task::spawn_blocking(looking)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        serde_json::to_value(found).map_err(|error| failed(error.to_string()))
     }
 
     async fn attach(

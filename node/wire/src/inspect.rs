@@ -20,6 +20,8 @@ pub struct Inspected {
     pub nameservers: Vec<IpAddr>,
     /// Search domains of the sandbox.
     pub search: Vec<String>,
+    /// `/dev/kvm` is there and opens.
+    pub kvm: bool,
     /// Hardware of an earlier run, where the state folder outlived it.
     pub hardware: Option<Hardware>,
 }

@@ -3,6 +3,7 @@
 //! A crate of its own because the daemon builds sandboxes and must not load libvirt, which the launcher inside does.
 
 pub mod init;
+pub mod pod;
 pub mod records;
 pub mod sandbox;
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use catamaran_sandbox::{init, sandbox::stage};
+use catamaran_sandbox::{init, pod, sandbox::stage};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     {
         ["sandbox"] => told(stage::sandbox()),
         ["enter"] => stage::enter(),
+        ["pod"] => told(pod::run().map(|never| match never {})),
         ["run"] => told(init::run(&init::Places::default(), None)),
         ["run", launcher] => told(init::run(&init::Places::default(), launcher.parse().ok())),
         ["task", ..] => told(init::task(&arguments[1..])),
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS),
         ),
         _ => told::<&str>(Err(
-            "usage: catamaran-init sandbox < SPEC | enter | run [LAUNCHER-PID] | task PROGRAM ARGUMENT…",
+            "usage: catamaran-init sandbox < SPEC | enter | pod | run [LAUNCHER-PID] | task PROGRAM ARGUMENT…",
         )),
     }
 }

@@ -38,6 +38,20 @@ const PROC_READ_ONLY: [&str; 3] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/ir
 /// Parts of `/sys` that are hidden.
 const SYS_HIDDEN: [&str; 1] = ["/sys/firmware"];
 
+/// Settings of the programs that make a TPM: the certificate authority of the machine's own TPM lives as long as the TPM's state.
+pub(crate) const TPM_SETTINGS: [(&str, &str); 2] = [
+    (
+        "swtpm-localca.conf",
+        "statedir = /state/tpm-ca\nsigningkey = /state/tpm-ca/signkey.pem\n\
+         issuercert = /state/tpm-ca/issuercert.pem\ncertserial = /state/tpm-ca/certserial\n",
+    ),
+    (
+        "swtpm_setup.conf",
+        "create_certs_tool= /usr/bin/swtpm_localca\ncreate_certs_tool_config = /vm/home/config/swtpm-localca.conf\n\
+         create_certs_tool_options = /etc/swtpm-localca.options\nactive_pcr_banks = sha256\n",
+    ),
+];
+
 /// Something of the host, opened before the old root goes away.
 struct Piece {
     tree: OwnedFd,
@@ -293,20 +307,13 @@ fn write_etc(files: &[(&str, Vec<u8>)], hostname: &str) -> Result<(), SandboxErr
         ("/etc/group", format!("root:x:0:\nqemu:x:{gid}:\n")),
         ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n".into()),
         ("/etc/hosts", format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n")),
-        // The certificate authority of the machine's own TPM; it lives as long as the TPM's state.
-        (
-            "/etc/swtpm-localca.conf",
-            "statedir = /state/tpm-ca\nsigningkey = /state/tpm-ca/signkey.pem\n\
-             issuercert = /state/tpm-ca/issuercert.pem\ncertserial = /state/tpm-ca/certserial\n"
-                .into(),
-        ),
-        (
-            "/etc/swtpm_setup.conf",
-            "create_certs_tool= /usr/bin/swtpm_localca\ncreate_certs_tool_config = /etc/swtpm-localca.conf\n\
-             create_certs_tool_options = /etc/swtpm-localca.options\nactive_pcr_banks = sha256\n"
-                .into(),
-        ),
     ];
+    for (name, text) in TPM_SETTINGS {
+        let path = format!("/etc/{name}");
+        // Under `play` the settings' own folder is /etc.
+        let text = text.replace(super::stage::CONFIG_HOME, "/etc");
+        std::fs::write(&path, text).step(|| format!("write {path}"))?;
+    }
     for (path, bytes) in files
         .iter()
         .map(|(path, bytes)| (*path, bytes.as_slice()))

@@ -157,8 +157,11 @@ fn become_init() -> Result<std::convert::Infallible, SandboxError> {
     Err(error).step(|| format!("execute {init} (a file of the code folder)"))
 }
 
+/// Where programs inside look for their settings.
+pub(crate) const CONFIG_HOME: &str = "/vm/home/config";
+
 /// The environment of everything inside. libvirt wants the three folders to be writable.
-fn environment() -> [(&'static str, &'static str); 7] {
+pub(crate) fn environment() -> [(&'static str, &'static str); 7] {
     [
         ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
         ("LANG", "C.UTF-8"),
@@ -166,7 +169,7 @@ fn environment() -> [(&'static str, &'static str); 7] {
         ("TMPDIR", "/tmp"),
         ("XDG_RUNTIME_DIR", "/vm/home/run"),
         ("XDG_CACHE_HOME", "/vm/home/cache"),
-        ("XDG_CONFIG_HOME", "/vm/home/config"),
+        ("XDG_CONFIG_HOME", CONFIG_HOME),
     ]
 }
 
