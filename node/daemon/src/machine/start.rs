@@ -6,7 +6,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use catamaran_plan::{Accelerator, FileSource, Generation, Given, Hardware, Identity, Plan};
@@ -64,7 +64,8 @@ pub async fn run(
     };
     save(&layout, &written)?;
 
-    let (plan, netns) = prepare(daemon, start, &layout, written.counter).await?;
+    let Prepared { plan, netns, bound } =
+        prepare(daemon, start, &layout, written.counter).await?;
 
     written.stage = Stage::Sandboxed;
     save(&layout, &written)?;
@@ -77,7 +78,6 @@ pub async fn run(
     tokio::task::block_in_place(|| sandbox.start(&init))?;
 
     let (launcher, connection) = dial(&layout).await?;
-    let bound = rebind(daemon, &layout, &start.machine, &plan).await?;
     let starting = async {
         network::serve(&launcher, &netns, &bound).await?;
         written.stage = Stage::Started;
@@ -117,12 +117,19 @@ pub async fn rebind(
     .await
 }
 
+/// A machine whose disks and network are ready.
+struct Prepared {
+    plan: Plan,
+    netns: PathBuf,
+    bound: Vec<catamaran_network::BoundNic>,
+}
+
 async fn prepare(
     daemon: &Daemon,
     start: &Start,
     layout: &MachineLayout,
     counter: u64,
-) -> Result<(Plan, std::path::PathBuf), StartError> {
+) -> Result<Prepared, StartError> {
     let found = volumes::find(daemon, &start.machine, &start.spec).await?;
     daemon.images_in_use(&start.machine, &found.images);
     let attachment = network::attach(daemon, &start.machine).await?;
@@ -154,7 +161,7 @@ async fn prepare(
     })?;
     record::save(&layout.hardware(), &plan.hardware)
         .map_err(StartError::io("the resolved hardware"))?;
-    network::bind_all(
+    let bound = network::bind_all(
         daemon,
         layout,
         &attachment,
@@ -163,7 +170,11 @@ async fn prepare(
         &plan.nics,
     )
     .await?;
-    Ok((plan, attachment.netns))
+    Ok(Prepared {
+        plan,
+        netns: attachment.netns,
+        bound,
+    })
 }
 
 /// Names of the keys of every Secret and ConfigMap of the namespace; never their contents.
@@ -189,8 +200,8 @@ fn sandbox(
     start: &Start,
     layout: &MachineLayout,
     plan: &Plan,
-    netns: std::path::PathBuf,
-    group: std::path::PathBuf,
+    netns: PathBuf,
+    group: PathBuf,
 ) -> Result<SandboxSpec, StartError> {
     let mut binds = Vec::new();
     for view in &plan.views {
@@ -239,7 +250,7 @@ fn shown(
     daemon: &Daemon,
     layout: &MachineLayout,
     key: &Key,
-) -> Result<std::path::PathBuf, StartError> {
+) -> Result<PathBuf, StartError> {
     let folder = layout
         .config()
         .join(format!("{}-{}", key.kind.as_str().to_lowercase(), key.name));
