@@ -1,0 +1,34 @@
+//! Webhooks of the API server: what may be stored, what is added to it, and whether a pod may be evicted.
+
+mod evict;
+mod mutate;
+mod review;
+mod validate;
+
+use axum::Json;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::answer::Refusal;
+use crate::route::Webhook;
+use crate::server::State;
+
+use review::Review;
+
+/// Answers a webhook.
+pub(crate) async fn answer(
+    state: &State,
+    webhook: Webhook,
+    body: &[u8],
+) -> Result<Response, Refusal> {
+    let review: Review = serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad_request(format!("not an AdmissionReview: {error}")))?;
+    let request = review
+        .request
+        .ok_or_else(|| Refusal::bad_request("an AdmissionReview without request"))?;
+    let verdict = match webhook {
+        Webhook::Validate => validate::judge(&request, &state.namespace),
+        Webhook::Mutate => mutate::complete(&request, k8s_openapi::jiff::Timestamp::now()),
+        Webhook::Evict => evict::judge(&state.client, &request).await,
+    };
+    Ok(Json(verdict.answer(&request.uid)).into_response())
+}

@@ -1,0 +1,167 @@
+//! What is added to a new instance: phase Pending, the finalizer, and the defaults that clients read from an instance's spec. No I/O.
+
+use catamaran_spec::defaults;
+use k8s_openapi::jiff::{Timestamp, Unit};
+use serde_json::{Value, json};
+
+use super::review::{Request, Verdict};
+
+/// Taken away by the controller when the run is proved dead.
+const FINALIZER: &str = "foregroundDeleteVirtualMachine";
+
+/// The changes of a new instance.
+pub(super) fn complete(request: &Request, now: Timestamp) -> Verdict {
+    if request.kind.kind != "VirtualMachineInstance" || request.operation != "CREATE" {
+        return Verdict::allowed();
+    }
+    let now = now.round(Unit::Second).unwrap_or(now).to_string();
+    let object = &request.object;
+    let mut changes = Vec::new();
+    // An instance of a machine is born Pending.
+    if object["status"]["phase"] != "Pending" {
+        changes.push(add(
+            "/status",
+            json!({
+                "phase": "Pending",
+                "phaseTransitionTimestamps": [{"phase": "Pending", "phaseTransitionTimestamp": now}],
+            }),
+        ));
+    }
+    let finalizers = object["metadata"]["finalizers"].as_array();
+    if !finalizers.is_some_and(|all| all.iter().any(|f| f == FINALIZER)) {
+        changes.push(match finalizers {
+            Some(_) => add("/metadata/finalizers/-", json!(FINALIZER)),
+            None => add("/metadata/finalizers", json!([FINALIZER])),
+        });
+    }
+    if object["spec"]["domain"].is_object() {
+        spec(&object["spec"], &mut changes);
+    }
+    Verdict::Changed(changes)
+}
+
+fn spec(spec: &Value, changes: &mut Vec<Value>) {
+    if spec["terminationGracePeriodSeconds"].is_null() {
+        changes.push(add(
+            "/spec/terminationGracePeriodSeconds",
+            json!(defaults::GRACE_PERIOD_SECONDS),
+        ));
+    }
+    let machine = &spec["domain"]["machine"];
+    if machine.is_null() {
+        changes.push(add(
+            "/spec/domain/machine",
+            json!({"type": defaults::MACHINE_TYPE}),
+        ));
+    } else if machine.is_object() && machine["type"].as_str().unwrap_or_default().is_empty() {
+        changes.push(add(
+            "/spec/domain/machine/type",
+            json!(defaults::MACHINE_TYPE),
+        ));
+    }
+    let devices = &spec["domain"]["devices"];
+    let none = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+    if none(&devices["interfaces"])
+        && none(&spec["networks"])
+        && devices["autoattachPodInterface"] != false
+    {
+        let interface = json!([{"name": defaults::NETWORK_NAME, "bridge": {}}]);
+        changes.push(if devices.is_object() {
+            add("/spec/domain/devices/interfaces", interface)
+        } else {
+            add("/spec/domain/devices", json!({"interfaces": interface}))
+        });
+        changes.push(add(
+            "/spec/networks",
+            json!([{"name": defaults::NETWORK_NAME, "pod": {}}]),
+        ));
+    }
+}
+
+fn add(path: &str, value: Value) -> Value {
+    let mut change = json!({"op": "add", "path": path});
+    change["value"] = value;
+    change
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    use super::super::review::{Kind, Request, Verdict};
+    use super::complete;
+
+    fn changes(object: Value) -> Vec<(String, Value)> {
+        let request = Request {
+            kind: Kind {
+                kind: "VirtualMachineInstance".to_owned(),
+            },
+            operation: "CREATE".to_owned(),
+            object,
+            ..Request::default()
+        };
+        let Verdict::Changed(changes) = complete(&request, Timestamp::UNIX_EPOCH) else {
+            panic!()
+        };
+        changes
+            .into_iter()
+            .map(|c| (c["path"].as_str().unwrap().to_owned(), c["value"].clone()))
+            .collect()
+    }
+
+    #[test]
+    fn a_new_instance_is_pending_and_held() {
+        let found = changes(json!({
+            "metadata": {"finalizers": ["kubevirt.io/virtualMachineControllerFinalize"]},
+            "spec": {"domain": {}}, "status": {"phase": "Running"},
+        }));
+        assert_eq!(found[0].0, "/status");
+        assert_eq!(found[0].1["phase"], "Pending");
+        assert_eq!(
+            found[0].1["phaseTransitionTimestamps"][0]["phaseTransitionTimestamp"],
+            "1970-01-01T00:00:00Z"
+        );
+        let finalizer = (
+            "/metadata/finalizers/-".to_owned(),
+            json!("foregroundDeleteVirtualMachine"),
+        );
+        assert!(found.contains(&finalizer));
+    }
+
+    #[test]
+    fn defaults_are_written_where_nothing_is_said() {
+        let found = changes(json!({"metadata": {}, "spec": {"domain": {}}}));
+        let value = |path: &str| {
+            found
+                .iter()
+                .find(|(p, _)| p == path)
+                .map(|(_, v)| v.clone())
+        };
+        assert_eq!(
+            value("/metadata/finalizers"),
+            Some(json!(["foregroundDeleteVirtualMachine"]))
+        );
+        assert_eq!(
+            value("/spec/terminationGracePeriodSeconds"),
+            Some(json!(30))
+        );
+        assert_eq!(value("/spec/domain/machine"), Some(json!({"type": "q35"})));
+        assert_eq!(
+            value("/spec/domain/devices"),
+            Some(json!({"interfaces": [{"name": "default", "bridge": {}}]}))
+        );
+    }
+
+    #[test]
+    fn what_is_said_stays() {
+        let found = changes(json!({
+            "metadata": {"finalizers": ["foregroundDeleteVirtualMachine"]},
+            "spec": {
+                "terminationGracePeriodSeconds": 0,
+                "domain": {"machine": {"type": "pc-q35-10.0"}, "devices": {"autoattachPodInterface": false}},
+            },
+        }));
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+}

@@ -1,0 +1,153 @@
+//! `AdmissionReview`, as far as it is used here.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kube::core::Status;
+use kube::core::response::{StatusCause, StatusDetails, StatusSummary};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::answer::body;
+
+/// What the API server sends.
+#[derive(Debug, Deserialize)]
+pub(super) struct Review {
+    pub(super) request: Option<Request>,
+}
+
+/// What is to be decided.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Request {
+    pub(super) uid: String,
+    pub(super) kind: Kind,
+    pub(super) operation: String,
+    pub(super) user_info: UserInfo,
+    pub(super) name: String,
+    pub(super) namespace: String,
+    /// Null for a deletion.
+    pub(super) object: Value,
+    /// Null for a creation.
+    pub(super) old_object: Value,
+    pub(super) dry_run: bool,
+}
+
+/// Kind of the object.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Kind {
+    pub(super) kind: String,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct UserInfo {
+    pub(super) username: String,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Verdict {
+    /// Stored as it is, with words for the user.
+    Allowed(Vec<String>),
+    /// Stored with these changes (RFC 6902).
+    Changed(Vec<Value>),
+    /// Not stored.
+    Denied(Box<Status>),
+}
+
+impl Verdict {
+    /// Stored as it is.
+    pub(super) fn allowed() -> Self {
+        Self::Allowed(Vec::new())
+    }
+
+    /// Not stored, because of these fields.
+    pub(super) fn invalid(causes: Vec<StatusCause>) -> Self {
+        let message = causes
+            .iter()
+            .map(|cause| cause.message.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        Self::Denied(Box::new(Status {
+            status: Some(StatusSummary::Failure),
+            code: 422,
+            message,
+            metadata: None,
+            reason: "Invalid".to_owned(),
+            details: Some(StatusDetails {
+                name: String::new(),
+                group: String::new(),
+                kind: String::new(),
+                uid: String::new(),
+                causes,
+                retry_after_seconds: 0,
+            }),
+        }))
+    }
+
+    /// Not now: the API server tells the client to try again.
+    pub(super) fn too_many_requests(message: String) -> Self {
+        Self::Denied(Box::new(Status {
+            status: Some(StatusSummary::Failure),
+            code: 429,
+            message,
+            metadata: None,
+            reason: "TooManyRequests".to_owned(),
+            details: None,
+        }))
+    }
+
+    /// The whole `AdmissionReview`.
+    pub(super) fn answer(self, uid: &str) -> Value {
+        let mut response = json!({"uid": uid, "allowed": true});
+        match self {
+            Self::Allowed(warnings) => {
+                if !warnings.is_empty() {
+                    response["warnings"] = json!(warnings);
+                }
+            }
+            Self::Changed(operations) => {
+                if !operations.is_empty() {
+                    response["patchType"] = json!("JSONPatch");
+                    response["patch"] = json!(STANDARD.encode(json!(operations).to_string()));
+                }
+            }
+            Self::Denied(status) => {
+                response["allowed"] = json!(false);
+                response["status"] = body(&status);
+            }
+        }
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use serde_json::{Value, json};
+
+    use super::Verdict;
+
+    #[test]
+    fn a_change_is_a_patch_in_base64() {
+        let change = json!({"op": "add", "path": "/status", "value": {}});
+        let answer = Verdict::Changed(vec![change.clone()]).answer("u");
+        assert_eq!(answer["response"]["uid"], "u");
+        let patch = answer["response"]["patch"].as_str().unwrap();
+        let patch = base64::engine::general_purpose::STANDARD
+            .decode(patch)
+            .unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&patch).unwrap(),
+            json!([change])
+        );
+    }
+
+    #[test]
+    fn nothing_to_change_is_no_patch() {
+        let answer = Verdict::Changed(Vec::new()).answer("u");
+        assert_eq!(answer["response"], json!({"uid": "u", "allowed": true}));
+    }
+}

@@ -1,0 +1,8 @@
+//! The whole API part against a fake API server and a mock node daemon: certificates are made, callers are verified, verbs are carried
+//! out, streams are joined.
+
+mod cluster;
+mod daemon;
+mod requests;
+mod streams;
+mod world;

@@ -1,0 +1,240 @@
+//! Requests and their answers.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use serde_json::json;
+
+use crate::world::{World, request};
+
+const VM: &str = "/apis/subresources.kubevirt.io/v1/namespaces/d/virtualmachines";
+const VMI: &str = "/apis/subresources.kubevirt.io/v1/namespaces/d/virtualmachineinstances";
+
+#[tokio::test]
+async fn verbs_are_accepted_and_written() {
+    let world = World::new().await;
+    world.machine("a", "Halted", None);
+    let answer = world
+        .ask("alice", "PUT", &format!("{VM}/a/start"), "")
+        .await;
+    assert_eq!((answer.code, answer.text.as_str()), (202, ""));
+    let writes = world.cluster.writes();
+    assert_eq!(writes.len(), 1, "{writes:?}");
+    assert_eq!(
+        writes[0].path,
+        "/apis/kubevirt.io/v1/namespaces/d/virtualmachines/a"
+    );
+    assert_eq!(
+        writes[0].body,
+        json!({"metadata": {"resourceVersion": "5"}, "spec": {"runStrategy": "Always", "running": null}})
+    );
+
+    world.machine("b", "Manual", Some("Running"));
+    let answer = world
+        .ask(
+            "alice",
+            "PUT",
+            &format!("{VM}/b/stop"),
+            r#"{"gracePeriod": 3}"#,
+        )
+        .await;
+    assert_eq!(answer.code, 202);
+    let paths: Vec<_> = world.cluster.writes().into_iter().map(|w| w.path).collect();
+    assert_eq!(
+        paths,
+        [
+            "/apis/kubevirt.io/v1/namespaces/d/virtualmachineinstances/b",
+            "/apis/kubevirt.io/v1/namespaces/d/virtualmachines/b/status"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn refusals_are_statuses() {
+    let world = World::new().await;
+    world.machine("a", "Always", Some("Running"));
+    for (method, path, body, code, words) in [
+        (
+            "PUT",
+            format!("{VM}/a/start"),
+            "",
+            409,
+            "VM is already running",
+        ),
+        (
+            "PUT",
+            format!("{VM}/none/start"),
+            "",
+            404,
+            "virtualmachine.kubevirt.io \"none\" not found",
+        ),
+        (
+            "PUT",
+            format!("{VM}/a/restart"),
+            "gracePeriodSeconds: 9",
+            400,
+            "only gracePeriod=0 is supported",
+        ),
+        (
+            "PUT",
+            format!("{VM}/a/start"),
+            "{",
+            400,
+            "Can not unmarshal Request body to struct",
+        ),
+        (
+            "PUT",
+            format!("{VM}/a/addvolume"),
+            "{}",
+            400,
+            "not supported yet",
+        ),
+        (
+            "GET",
+            format!("{VMI}/a/usbredir"),
+            "",
+            400,
+            "USB redirection is not supported",
+        ),
+        (
+            "GET",
+            format!("{VMI}/a/guestosinfo"),
+            "",
+            409,
+            "VMI does not have guest agent connected",
+        ),
+        (
+            "PUT",
+            format!("{VMI}/a/reset"),
+            "",
+            409,
+            "the launcher is busy",
+        ),
+        (
+            "GET",
+            format!("{VMI}/a/console"),
+            "",
+            400,
+            "not using the websocket protocol",
+        ),
+        ("POST", format!("{VM}/a/start"), "", 405, "PUT"),
+        (
+            "GET",
+            "/apis/kubevirt.io/v9".to_owned(),
+            "",
+            404,
+            "could not find the requested resource",
+        ),
+    ] {
+        let answer = world.ask("alice", method, &path, body).await;
+        let status = answer.json();
+        assert_eq!(answer.code, code, "{path}: {status}");
+        assert_eq!(
+            (&status["kind"], &status["code"]),
+            (&json!("Status"), &json!(code))
+        );
+        let message = status["message"].as_str().unwrap();
+        assert!(message.contains(words), "{path}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn questions_go_to_the_node() {
+    let world = World::new().await;
+    world.machine("a", "Always", Some("Running"));
+    let answer = world
+        .ask("alice", "GET", &format!("{VMI}/a/dmesg?tail=100"), "")
+        .await;
+    assert_eq!(
+        (answer.code, answer.text.as_str()),
+        (200, "[    0.000000] Linux version 6.1\n")
+    );
+    let answer = world
+        .ask("alice", "PUT", &format!("{VMI}/a/pause"), "")
+        .await;
+    assert_eq!(answer.code, 200);
+    let dry = world
+        .ask(
+            "alice",
+            "PUT",
+            &format!("{VMI}/a/pause"),
+            r#"{"dryRun": ["All"]}"#,
+        )
+        .await;
+    assert_eq!(dry.code, 200);
+    assert_eq!(
+        *world.asked.lock().unwrap(),
+        [
+            "GET /v1/namespaces/d/virtualmachineinstances/a/dmesg?tail=100",
+            "PUT /v1/namespaces/d/virtualmachineinstances/a/pause"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn callers_are_verified_and_asked_for_their_right() {
+    let world = World::new().await;
+    world.machine("a", "Always", Some("Running"));
+    let path = format!("{VMI}/a/dmesg");
+    let refused = world.ask("bob", "GET", &path, "").await;
+    assert_eq!(refused.code, 403);
+    let message = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains(r#"User "bob" cannot get resource "virtualmachineinstances/dmesg""#),
+        "{message}"
+    );
+    assert!(world.asked.lock().unwrap().is_empty());
+
+    let plain = || {
+        request("alice", "GET", &path)
+            .body(Full::<Bytes>::default())
+            .unwrap()
+    };
+    assert_eq!(
+        world.send(None, plain()).await.code,
+        401,
+        "headers without a certificate"
+    );
+    assert_eq!(
+        world.send(Some("someone"), plain()).await.code,
+        401,
+        "a name that may not vouch"
+    );
+}
+
+#[tokio::test]
+async fn discovery_and_webhooks_need_no_certificate() {
+    let world = World::new().await;
+    for path in [
+        "/apis",
+        "/apis/subresources.kubevirt.io/v1",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/apis/subresources.kubevirt.io/v1/version",
+        "/openapi/v3/apis/subresources.kubevirt.io/v1",
+    ] {
+        let request = request("", "GET", path)
+            .body(Full::<Bytes>::default())
+            .unwrap();
+        assert_eq!(world.send(None, request).await.code, 200, "{path}");
+    }
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u", "kind": {"kind": "VirtualMachine"}, "operation": "CREATE", "userInfo": {"username": "alice"},
+        "object": {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "a", "namespace": "d"},
+            "spec": {"template": {"spec": {"domain": {"memry": {}}}}}},
+    }});
+    let request = request("", "POST", "/admission/validate")
+        .body(Full::from(review.to_string()))
+        .unwrap();
+    let answer = world.send(None, request).await.json();
+    assert_eq!(answer["response"]["allowed"], false);
+    let causes = answer["response"]["status"]["details"]["causes"]
+        .as_array()
+        .unwrap();
+    assert!(
+        causes
+            .iter()
+            .any(|c| c["field"] == "spec.template.spec.domain.memry"),
+        "{causes:?}"
+    );
+}
