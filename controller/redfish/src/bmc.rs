@@ -1,0 +1,275 @@
+//! One BMC: what all its users share, and the handle they hold.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reqwest::{Client, Method};
+use tokio::time::Instant;
+
+use crate::address::Address;
+use crate::breaker::Breaker;
+use crate::discovery::Discovered;
+use crate::error::Error;
+use crate::gate::{Gate, Lane};
+use crate::limits::Limits;
+use crate::quirks::QuirkTable;
+use crate::session::{Session, Way};
+use crate::tls::Trust;
+use crate::wire::{Authorization, Connector, Manner, Request, exchange};
+
+/// User name and password of a BMC. Neither is ever shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Credentials(…)")
+    }
+}
+
+/// Everything needed to talk to one BMC.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Where it is, and which of its systems is meant.
+    pub address: Address,
+    /// User name and password.
+    pub credentials: Credentials,
+    /// Which certificate is accepted.
+    pub trust: Trust,
+    /// Time limits and numbers of tries.
+    pub limits: Limits,
+    /// What is peculiar to which vendor.
+    pub quirks: Arc<QuirkTable>,
+}
+
+impl Endpoint {
+    /// An endpoint with public trust, usual limits and the built-in quirks.
+    #[must_use]
+    pub fn new(address: Address, credentials: Credentials) -> Self {
+        Self {
+            address,
+            credentials,
+            trust: Trust::default(),
+            limits: Limits::default(),
+            quirks: QuirkTable::builtin(),
+        }
+    }
+}
+
+/// A BMC and the one system behind it that is meant. Cloning is cheap; clones share session, queue and what was found out.
+///
+/// Call [`Bmc::close`] when done with it: sessions that are not deleted fill a BMC's small table.
+#[derive(Clone)]
+pub struct Bmc {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) lane: Lane,
+    deadline: Option<Instant>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) endpoint: Endpoint,
+    /// The address without a system: the BMC's name in messages.
+    pub(crate) name: String,
+    pub(crate) client: Client,
+    pub(crate) gate: Gate,
+    session: Mutex<Session>,
+    breaker: Mutex<Breaker>,
+    pub(crate) discovered: Mutex<Option<Arc<Discovered>>>,
+    requests: AtomicU64,
+}
+
+impl fmt::Debug for Bmc {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Bmc({})", self.shared.name)
+    }
+}
+
+impl Bmc {
+    /// A BMC that nothing was asked of yet.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when the trust settings can't be used.
+    pub fn new(connector: &Connector, endpoint: Endpoint) -> Result<Self, Error> {
+        let client = connector.client(&endpoint.trust, endpoint.limits.connect)?;
+        let name = endpoint
+            .address
+            .base
+            .as_str()
+            .trim_end_matches('/')
+            .to_owned();
+        Ok(Self {
+            shared: Arc::new(Shared {
+                endpoint,
+                name,
+                client,
+                gate: Gate::new(),
+                session: Mutex::default(),
+                breaker: Mutex::default(),
+                discovered: Mutex::default(),
+                requests: AtomicU64::new(0),
+            }),
+            lane: Lane::Normal,
+            deadline: None,
+        })
+    }
+
+    /// The same BMC, asked before all others: a read of theirs under way is broken off, and their requests wait. For fencing.
+    #[must_use]
+    pub fn fencing(&self) -> Self {
+        Self {
+            lane: Lane::Urgent,
+            ..self.clone()
+        }
+    }
+
+    /// The same BMC, asked with a common deadline for everything this handle does from now on, instead of [`Limits::operation`] for each
+    /// call.
+    #[must_use]
+    pub fn within(&self, time: Duration) -> Self {
+        Self {
+            deadline: Some(Instant::now() + time),
+            ..self.clone()
+        }
+    }
+
+    /// The same, unless there is an earlier deadline already.
+    pub(crate) fn bounded(&self) -> Self {
+        match self.deadline {
+            Some(_) => self.clone(),
+            None => self.within(self.limits().operation),
+        }
+    }
+
+    /// The BMC's address, as messages name it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Requests sent so far, with log-ins and retries.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// Deletes the session and refuses further requests. A BMC that does not answer is not waited for longer than one log-in may take.
+    pub async fn close(&self) {
+        let shared = &self.shared;
+        let limit = self.limits().login;
+        let permit = tokio::time::timeout(limit, shared.gate.enter(Lane::Urgent)).await;
+        let way = std::mem::replace(&mut shared.session().way, Way::Closed);
+        let (
+            Ok(_permit),
+            Way::Token {
+                token,
+                location: Some(location),
+            },
+        ) = (permit, way)
+        else {
+            return;
+        };
+        let authorization = Authorization::Token(token);
+        let request = Request::new(Method::DELETE, location, None);
+        match self.send_once(&request, &authorization, limit).await {
+            Ok(answer) if answer.is_success() => {
+                tracing::debug!(bmc = %shared.name, "session deleted");
+            }
+            Ok(answer) => {
+                tracing::warn!(bmc = %shared.name, status = answer.status, "session not deleted; it ends when it was idle for long");
+            }
+            Err(error) => {
+                tracing::warn!(bmc = %shared.name, %error, "session not deleted; it ends when it was idle for long");
+            }
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.endpoint.limits
+    }
+
+    /// What is left until the deadline; zero when it has passed.
+    pub(crate) fn remaining(&self) -> Duration {
+        match self.deadline {
+            Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+            None => self.limits().operation,
+        }
+    }
+
+    /// Waits, unless the deadline comes first: then false at once.
+    pub(crate) async fn pause(&self, time: Duration) -> bool {
+        if self.remaining() <= time {
+            return false;
+        }
+        tokio::time::sleep(time).await;
+        true
+    }
+
+    pub(crate) fn overdue(&self, what: &str, last: Option<String>) -> Error {
+        Error::Overdue {
+            bmc: self.shared.name.clone(),
+            what: what.to_owned(),
+            last,
+        }
+    }
+
+    pub(crate) fn missing(&self, path: &str, what: &str) -> Error {
+        Error::Missing {
+            bmc: self.shared.name.clone(),
+            path: path.to_owned(),
+            what: what.to_owned(),
+        }
+    }
+
+    /// One exchange, counted and logged. The caller holds the permit.
+    pub(crate) async fn send_once(
+        &self,
+        request: &Request,
+        authorization: &Authorization,
+        timeout: Duration,
+    ) -> Result<crate::wire::Answer, Error> {
+        let shared = &self.shared;
+        let mut manner = Manner {
+            authorization,
+            timeout,
+            answer_bytes: self.limits().answer_bytes,
+            identity: true,
+            keep_alive: self.quirks().keep_alive,
+        };
+        let begin = Instant::now();
+        let base = &shared.endpoint.address.base;
+        loop {
+            shared.requests.fetch_add(1, Ordering::Relaxed);
+            let result = exchange(&shared.client, base, &shared.name, request, &manner).await;
+            match &result {
+                // Some HPE machines know compressed answers only.
+                Ok(answer) if answer.status == 406 && manner.identity => {
+                    manner.identity = false;
+                    continue;
+                }
+                Ok(answer) => {
+                    let milliseconds = begin.elapsed().as_millis();
+                    tracing::debug!(bmc = %shared.name, method = request.verb(), path = %request.path, status = answer.status, milliseconds, "asked");
+                }
+                Err(error) => tracing::debug!(%error, "asked in vain"),
+            }
+            return result;
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,333 @@
+//! A request to the BMC with all that belongs to it: its turn, the session, what is tried again, what is given up.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::bmc::Bmc;
+use crate::error::Error;
+use crate::gate::Lane;
+use crate::message::{Message, line, messages};
+use crate::retry::{Try, pause, session_table_full};
+use crate::session::{LoginResult, Refusal, Way, login_result};
+use crate::wire::{Answer, Authorization, Request};
+
+/// Redirections of a read that are followed.
+const MOST_MOVES: u32 = 3;
+
+/// What became of one turn.
+enum Turn {
+    Done(Result<Answer, Error>),
+    /// Somebody urgent needed the BMC: take another turn.
+    MadeWay,
+}
+
+impl Bmc {
+    /// Sends a request until there is an answer that counts. Answers of 400 and above are errors.
+    pub(crate) async fn ask(&self, request: &Request) -> Result<Answer, Error> {
+        let bmc = self.bounded();
+        let read = request.method == Method::GET;
+        // Counted apart: a BMC that starts is first not there, then busy.
+        let (mut failed, mut answered) = (0, 0);
+        let mut moved: Option<Request> = None;
+        let mut moves = 0;
+        loop {
+            let request = moved.as_ref().unwrap_or(request);
+            let result = match bmc.turn(request).await {
+                Turn::MadeWay => continue,
+                Turn::Done(result) => result,
+            };
+            let (wait, error) = match result {
+                Ok(Answer {
+                    status: 301 | 302 | 307 | 308,
+                    location: Some(location),
+                    ..
+                }) if read && moves < MOST_MOVES => {
+                    // A slash at the end, mostly. Never to another host: `wire` sees to that.
+                    moves += 1;
+                    moved = Some(Request::get(location));
+                    continue;
+                }
+                Ok(answer) if answer.status < 400 => {
+                    return bmc.checked(request, answer);
+                }
+                Ok(answer) => {
+                    answered += 1;
+                    let found = bmc.messages(&answer);
+                    let wait = pause(
+                        read,
+                        answered,
+                        &Try::Answered(&answer, &found),
+                        bmc.limits(),
+                    );
+                    (wait, bmc.refused(request, answer.status, found))
+                }
+                Err(error) => {
+                    failed += 1;
+                    (
+                        pause(read, failed, &Try::Failed(&error), bmc.limits()),
+                        error,
+                    )
+                }
+            };
+            let Some(wait) = wait else { return Err(error) };
+            tracing::debug!(%error, "asked again soon");
+            if !bmc.pause(wait).await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// An answer below 400 must be one that a caller can use.
+    fn checked(&self, request: &Request, answer: Answer) -> Result<Answer, Error> {
+        let unexpected = |what: String| Error::Unexpected {
+            bmc: self.name().to_owned(),
+            path: request.path.clone(),
+            what,
+        };
+        if !answer.is_success() {
+            return Err(unexpected(format!(
+                "status {} leads to {}, which is not followed",
+                answer.status,
+                answer.location.as_deref().unwrap_or("nowhere")
+            )));
+        }
+        if request.method == Method::GET && answer.status == 200 && !answer.body.is_object() {
+            return Err(unexpected(format!(
+                "the answer is no JSON object: '{}'",
+                answer.text
+            )));
+        }
+        Ok(answer)
+    }
+
+    /// One turn at the BMC: log in if needed, ask, and log in anew once if the session has ended.
+    async fn turn(&self, request: &Request) -> Turn {
+        let shared = &self.shared;
+        if self.lane == Lane::Normal
+            && let Some(suspension) = shared.breaker().check(Instant::now())
+        {
+            return Turn::Done(Err(Error::Suspended {
+                bmc: shared.name.clone(),
+                failures: suspension.failures,
+                next_try: suspension.next_try,
+                last: suspension.last,
+            }));
+        }
+        let what = || format!("{} {}", request.verb(), request.path);
+        let entering = tokio::time::timeout(self.remaining(), shared.gate.enter(self.lane));
+        let Ok(_permit) = entering.await else {
+            let last = "other requests to this BMC are under way".to_owned();
+            return Turn::Done(Err(self.overdue(&what(), Some(last))));
+        };
+        let mut fresh = false;
+        loop {
+            let authorization = match self.authorize(&mut fresh).await {
+                Ok(authorization) => authorization,
+                Err(error) => return Turn::Done(Err(self.reached(error))),
+            };
+            let timeout = self.limits().request.min(self.remaining());
+            if timeout.is_zero() {
+                return Turn::Done(Err(self.overdue(&what(), None)));
+            }
+            let sending = self.send_once(request, &authorization, timeout);
+            let result = if self.lane == Lane::Normal && request.method == Method::GET {
+                tokio::select! {
+                    result = sending => result,
+                    () = shared.gate.wanted() => return Turn::MadeWay,
+                }
+            } else {
+                sending.await
+            };
+            let answer = match result {
+                Ok(answer) => answer,
+                Err(error) => return Turn::Done(Err(self.reached(error))),
+            };
+            shared.breaker().reached();
+            if answer.status != 401 {
+                return Turn::Done(Ok(answer));
+            }
+            let mut session = shared.session();
+            if matches!(session.way, Way::Token { .. }) && !fresh {
+                // It was idle for too long, or the BMC was restarted.
+                session.way = Way::Unknown;
+                continue;
+            }
+            let refusal = Refusal {
+                at: Instant::now(),
+                path: request.path.clone(),
+                status: 401,
+                messages: self.messages(&answer),
+            };
+            session.way = Way::Unknown;
+            session.refused = Some(refusal.clone());
+            return Turn::Done(Err(self.denied(refusal)));
+        }
+    }
+
+    /// Keeps account of whether the BMC can be reached.
+    fn reached(&self, error: Error) -> Error {
+        let mut breaker = self.shared.breaker();
+        match &error {
+            Error::Unreachable { .. } | Error::Timeout { .. } => {
+                let limits = self.limits();
+                breaker.failed(
+                    Instant::now(),
+                    limits.suspend_after,
+                    limits.suspension,
+                    error.to_string(),
+                );
+            }
+            Error::Refused { .. } | Error::Credentials { .. } => breaker.reached(),
+            _ => {}
+        }
+        error
+    }
+
+    /// The header that says who asks, after a log-in where there is no session yet; `fresh` says whether there was one.
+    async fn authorize(&self, fresh: &mut bool) -> Result<Authorization, Error> {
+        let credentials = &self.shared.endpoint.credentials;
+        {
+            let session = self.shared.session();
+            if matches!(session.way, Way::Closed) {
+                return Err(Error::Closed {
+                    bmc: self.name().to_owned(),
+                });
+            }
+            if let Some(authorization) =
+                session.authorization(&credentials.username, &credentials.password)
+            {
+                return Ok(authorization);
+            }
+            if let Some(refusal) = &session.refused
+                && refusal.at.elapsed() < self.limits().refused_credentials
+                && self.lane == Lane::Normal
+            {
+                return Err(self.denied(refusal.clone()));
+            }
+        }
+        *fresh = true;
+        let way = self.login().await?;
+        let mut session = self.shared.session();
+        session.worked |= matches!(way, Way::Token { .. });
+        session.refused = None;
+        session.way = way;
+        Ok(session
+            .authorization(&credentials.username, &credentials.password)
+            .expect("a log-in ends with a way to authenticate"))
+    }
+
+    /// Opens a session, or finds that basic authentication is the way.
+    async fn login(&self) -> Result<Way, Error> {
+        if !self.quirks().sessions {
+            return Ok(Way::Basic);
+        }
+        let nobody = Authorization::Nobody;
+        let timeout = || self.limits().login.min(self.remaining());
+        let root = self
+            .send_once(&Request::get("/redfish/v1/"), &nobody, timeout())
+            .await?;
+        // The standard place is Links.Sessions; some have only the service.
+        let advertised = root.body["Links"]["Sessions"]["@odata.id"].as_str();
+        let service = root.body["SessionService"]["@odata.id"].as_str();
+        let path = match (advertised, service) {
+            (Some(path), _) => path.to_owned(),
+            (None, Some(service)) => format!("{}/Sessions", service.trim_end_matches('/')),
+            (None, None) => "/redfish/v1/SessionService/Sessions".to_owned(),
+        };
+        let credentials = &self.shared.endpoint.credentials;
+        let body = json!({"UserName": credentials.username, "Password": credentials.password});
+        let request = Request::new(Method::POST, path, Some(body));
+        let mut tries = 0;
+        let (answer, found) = loop {
+            let answer = self.send_once(&request, &nobody, timeout()).await?;
+            let found = self.messages(&answer);
+            tries += 1;
+            let wait = pause(false, tries, &Try::Answered(&answer, &found), self.limits());
+            match wait {
+                Some(wait) if answer.status >= 400 && self.pause(wait).await => {}
+                _ => break (answer, found),
+            }
+        };
+        let full = session_table_full(&found);
+        let worked = self.shared.session().worked;
+        let known = advertised.is_some() || service.is_some();
+        match login_result(answer.status, answer.token.is_some(), full, known, worked) {
+            LoginResult::Opened => {
+                tracing::debug!(bmc = %self.name(), "session opened");
+                Ok(Way::Token {
+                    token: answer.token.unwrap_or_default(),
+                    location: answer.location.or_else(|| {
+                        let id = answer.body["@odata.id"].as_str();
+                        id.map(str::to_owned)
+                    }),
+                })
+            }
+            LoginResult::FallBack => {
+                tracing::info!(bmc = %self.name(), status = answer.status, said = %line(&found), "no session to be had: basic authentication");
+                Ok(Way::Basic)
+            }
+            LoginResult::Denied => {
+                let refusal = Refusal {
+                    at: Instant::now(),
+                    path: request.path.clone(),
+                    status: answer.status,
+                    messages: found,
+                };
+                self.shared.session().refused = Some(refusal.clone());
+                Err(self.denied(refusal))
+            }
+            LoginResult::Failed => Err(self.refused(&request, answer.status, found)),
+        }
+    }
+
+    /// The BMC's words, without what must not be shown: some repeat what they were sent.
+    pub(crate) fn messages(&self, answer: &Answer) -> Vec<Message> {
+        let credentials = &self.shared.endpoint.credentials;
+        let mut found = messages(&answer.body, &answer.text);
+        for message in &mut found {
+            for secret in [&credentials.password, &credentials.username] {
+                if !secret.is_empty() && message.text.contains(secret.as_str()) {
+                    message.text = message.text.replace(secret.as_str(), "…");
+                }
+            }
+        }
+        found
+    }
+
+    pub(crate) fn refused(&self, request: &Request, status: u16, messages: Vec<Message>) -> Error {
+        Error::Refused {
+            bmc: self.name().to_owned(),
+            method: request.verb(),
+            path: request.path.clone(),
+            status,
+            messages,
+        }
+    }
+
+    fn denied(&self, refusal: Refusal) -> Error {
+        Error::Credentials {
+            bmc: self.name().to_owned(),
+            path: refusal.path,
+            status: refusal.status,
+            messages: refusal.messages,
+        }
+    }
+
+    /// Sends a change with a body.
+    pub(crate) async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> Result<Answer, Error> {
+        self.ask(&Request::new(method, path, Some(body))).await
+    }
+
+    /// How long one wait for something to be read back is.
+    pub(crate) fn poll_pause(&self) -> Duration {
+        self.limits().poll
+    }
+}

@@ -1,0 +1,131 @@
+//! Sessions, basic authentication, refused credentials.
+
+use std::time::Duration;
+
+use catamaran_redfish::{Error, Kind};
+use catamaran_redfish_mock::{Fault, Personality};
+
+use crate::{Bench, like_standard, quick};
+
+#[tokio::test]
+async fn one_session_serves_all_requests_and_is_deleted_at_the_end() {
+    let bench = Bench::new("standard").await;
+    for _ in 0..3 {
+        bench.bmc.system().await.unwrap();
+    }
+    assert_eq!(
+        (bench.handle.made_sessions(), bench.handle.open_sessions()),
+        (1, 1)
+    );
+    let identity = bench.bmc.identity().await.unwrap();
+    assert_eq!(identity.vendor.as_deref(), Some("Contoso"));
+    assert_eq!(identity.bmc_firmware.as_deref(), Some("1.0.0"));
+    bench.bmc.close().await;
+    assert_eq!(bench.handle.open_sessions(), 0);
+    let error = bench.bmc.system().await.unwrap_err();
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn ended_session_is_replaced_by_one_log_in() {
+    let bench = Bench::new("standard").await;
+    bench.bmc.system().await.unwrap();
+    bench.handle.end_sessions();
+    bench.bmc.system().await.unwrap();
+    assert_eq!(
+        (bench.handle.made_sessions(), bench.handle.open_sessions()),
+        (2, 1)
+    );
+}
+
+#[tokio::test]
+async fn bmcs_without_sessions_are_asked_by_basic_authentication() {
+    for personality in [
+        Personality::named("lenovo").unwrap(),
+        like_standard("sessions: {service: absent}"),
+    ] {
+        let bench = Bench::with(personality, quick()).await;
+        bench.bmc.system().await.unwrap();
+        bench.bmc.system().await.unwrap();
+        assert_eq!(bench.handle.made_sessions(), 0);
+        let logins = bench.handle.records();
+        let logins = logins
+            .iter()
+            .filter(|record| record.method == "POST")
+            .count();
+        assert_eq!(logins, 1, "a session is tried once");
+    }
+}
+
+#[tokio::test]
+async fn full_session_table_is_no_lock_out() {
+    for name in ["dell", "hpe", "supermicro", "openbmc"] {
+        let bench = Bench::new(name).await;
+        bench.handle.fill_sessions();
+        bench.bmc.system().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn wrong_password_is_tried_once_and_never_shown() {
+    let bench = Bench::new("standard").await;
+    bench.handle.password("changed-secret");
+    let error = bench.bmc.system().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Credentials, "{error}");
+    assert_eq!(error.status(), Some(401));
+    let text = format!("{error} {error:?}");
+    assert!(
+        text.contains("/redfish/v1/SessionService/Sessions"),
+        "{text}"
+    );
+    assert!(
+        text.contains("The login of"),
+        "the BMC's own words are there: {text}"
+    );
+    assert!(
+        !text.contains("admin") && !text.contains("password'"),
+        "{text}"
+    );
+
+    let requests = bench.handle.count();
+    bench.bmc.system().await.unwrap_err();
+    assert_eq!(
+        bench.handle.count(),
+        requests,
+        "an account must not get locked"
+    );
+
+    bench.handle.password("password");
+    tokio::time::sleep(quick().refused_credentials).await;
+    bench.bmc.system().await.unwrap();
+}
+
+#[tokio::test]
+async fn password_changed_while_a_session_is_open_is_noticed() {
+    let bench = Bench::new("standard").await;
+    bench.bmc.system().await.unwrap();
+    bench.handle.password("changed");
+    let error = bench.bmc.system().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Credentials, "{error}");
+    // Fencing is not held back by it.
+    bench.handle.password("password");
+    bench.bmc.fencing().system().await.unwrap();
+}
+
+#[tokio::test]
+async fn session_that_worked_once_is_never_followed_by_basic_authentication() {
+    let bench = Bench::new("standard").await;
+    bench.bmc.system().await.unwrap();
+    bench.handle.end_sessions();
+    bench
+        .handle
+        .fault(Fault::status(405, "", "").at("POST", "Sessions"));
+    let error = bench.bmc.system().await.unwrap_err();
+    assert_eq!(error.status(), Some(405), "{error}");
+    bench.handle.clear_faults();
+    bench.bmc.system().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), bench.bmc.close())
+        .await
+        .unwrap();
+    assert_eq!(bench.handle.open_sessions(), 0);
+}
