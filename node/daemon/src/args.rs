@@ -43,6 +43,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the daemon: apply manifests and keep them running
     Play(Box<Play>),
+    /// Run the daemon of a Kubernetes node
+    Node(Box<Node>),
     /// Show what would be run: plan and domain XML, without a daemon
     Plan(PlanArgs),
     /// Show what this machine can do and why
@@ -143,6 +145,46 @@ pub struct Play {
     /// Folder with catamaran-launcher and catamaran-init (default: beside this program)
     #[arg(long, env = "CATAMARAN_LIBEXEC", value_name = "FOLDER")]
     pub libexec: Option<PathBuf>,
+}
+
+/// `node`.
+#[derive(Debug, Args)]
+pub struct Node {
+    /// Name of this node
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    pub node: String,
+    /// Namespace of the installation
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        default_value = "catamaran-system",
+        value_name = "NAME"
+    )]
+    pub namespace: String,
+    /// Root folder of the kubelet
+    #[arg(
+        long,
+        env = "CATAMARAN_KUBELET",
+        default_value = "/var/lib/kubelet",
+        value_name = "FOLDER"
+    )]
+    pub kubelet: String,
+    /// Address for the aggregated API
+    #[arg(
+        long,
+        env = "CATAMARAN_LISTEN",
+        default_value = "[::]:8186",
+        value_name = "ADDRESS"
+    )]
+    pub listen: SocketAddr,
+    /// Address of the metrics
+    #[arg(
+        long,
+        env = "CATAMARAN_METRICS",
+        default_value = "[::]:8187",
+        value_name = "ADDRESS"
+    )]
+    pub metrics: SocketAddr,
 }
 
 /// `plan`.

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod client;
+pub mod kubernetes;
 pub mod machine;
 mod offline;
 pub mod serve;
@@ -36,7 +37,7 @@ pub fn run() -> ExitCode {
 }
 
 fn runtime(cli: &Cli) -> anyhow::Result<()> {
-    let play = matches!(cli.command, Command::Play(_));
+    let play = matches!(cli.command, Command::Play(_) | Command::Node(_));
     let filter =
         tracing_subscriber::EnvFilter::try_new(if play { cli.log.as_str() } else { "warn" })?;
     tracing_subscriber::fmt()
@@ -65,6 +66,7 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<()> {
     let none = serde_json::json!({});
     match &cli.command {
         Command::Play(args) => return Box::pin(serve::play::run(&cli.state, args)).await,
+        Command::Node(args) => return Box::pin(kubernetes::run(&cli.state, args)).await,
         Command::Plan(args) => return offline::plan(args),
         Command::Host(output) => verbs::host(&client, *output).await?,
         Command::Apply(args) => verbs::apply(&client, args).await?,

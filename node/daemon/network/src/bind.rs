@@ -10,6 +10,7 @@
 //! What the interface had is written to disk before anything is touched, so that a second call, or [`unbind`], knows it.
 
 mod bridge;
+mod examine;
 mod masquerade;
 mod record;
 
@@ -28,6 +29,8 @@ use crate::mac::MacAddr;
 use crate::netlink::{Link, Netlink};
 use crate::{netns, nft, sysctl};
 use record::Record;
+
+pub use examine::examine;
 
 /// A port of the guest that a masquerade binding lets in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

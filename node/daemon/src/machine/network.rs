@@ -205,7 +205,7 @@ fn records(layout: &MachineLayout) -> PathBuf {
     layout.root().join("network")
 }
 
-fn binding(nic: &NicPlan) -> Result<Binding, StartError> {
+pub(crate) fn binding(nic: &NicPlan) -> Result<Binding, StartError> {
     let unreadable = |what: &str, text: &str| {
         StartError::Plan(format!(
             "interface {}: {what} {text:?} is not understood",

@@ -327,7 +327,7 @@ pub fn report(
     Ok(())
 }
 
-fn pause_words(reason: PauseReason) -> (&'static str, &'static str) {
+pub(crate) fn pause_words(reason: PauseReason) -> (&'static str, &'static str) {
     match reason {
         PauseReason::User => ("PausedByUser", "VMI was paused by user"),
         PauseReason::NoSpace => (
@@ -346,7 +346,11 @@ fn pause_words(reason: PauseReason) -> (&'static str, &'static str) {
     }
 }
 
-fn enter(status: &mut VirtualMachineInstanceStatus, phase: Phase, ready: Option<bool>) {
+pub(crate) fn enter(
+    status: &mut VirtualMachineInstanceStatus,
+    phase: Phase,
+    ready: Option<bool>,
+) {
     if status.phase.as_deref() == Some(phase.as_str()) {
         return;
     }
@@ -373,7 +377,7 @@ fn enter(status: &mut VirtualMachineInstanceStatus, phase: Phase, ready: Option<
     );
 }
 
-fn interface(
+pub(crate) fn interface(
     name: &str,
     mac: &str,
     addresses: &[String],
@@ -441,7 +445,7 @@ fn word_of(key: &Key) -> String {
     key.to_string()
 }
 
-fn seconds() -> Seconds {
+pub(crate) fn seconds() -> Seconds {
     i64::try_from(time::seconds()).unwrap_or(i64::MAX)
 }
 

@@ -4,7 +4,7 @@ pub mod answer;
 mod machines;
 mod objects;
 mod pods;
-mod streams;
+pub(crate) mod streams;
 
 use std::fs;
 use std::io;

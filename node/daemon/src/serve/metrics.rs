@@ -10,13 +10,15 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use catamaran_lifecycle::Phase;
 use catamaran_wire::{Statistics, Verb};
 use prometheus::{Encoder as _, GaugeVec, Opts, Registry, TextEncoder};
 use tokio::net::TcpListener;
 
+use crate::machine::launcher::Launcher;
 use crate::machine::status::phase_of;
 use crate::serve::daemon::Daemon;
-use crate::serve::store::Kind;
+use crate::serve::store::{Key, Kind};
 
 /// Longest wait for one machine's counters; a slow one is left out of this scrape.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -54,13 +56,40 @@ async fn scrape(State(daemon): State<Arc<Daemon>>) -> Response {
     }
 }
 
-/// One page, made anew at each scrape: counters are the guests' own, and a machine that is gone leaves nothing behind.
 async fn text(daemon: &Daemon) -> Result<Vec<u8>, prometheus::Error> {
-    let page = Page::new()?;
     let node = rustix::system::uname()
         .nodename()
         .to_string_lossy()
         .into_owned();
+    let instances = daemon.store.list(Kind::VirtualMachineInstance).into_iter();
+    let machines = daemon.store.list(Kind::VirtualMachine).into_iter();
+    let found = Found {
+        instances: instances
+            .map(|(key, stored)| (key, phase_of(&stored.object)))
+            .collect(),
+        machines: machines.map(|(key, _)| key).collect(),
+        launchers: daemon.machines.all(),
+    };
+    render(&node, found).await
+}
+
+/// What a page is made of.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Instances of this node and their phases.
+    pub instances: Vec<(Key, Phase)>,
+    /// Machines, where this daemon keeps them.
+    pub machines: Vec<Key>,
+    /// Launchers of running machines.
+    pub launchers: Vec<(Key, Launcher)>,
+}
+
+/// One page, made anew at each scrape: counters are the guests' own, and a machine that is gone leaves nothing behind.
+///
+/// # Errors
+/// Never, as long as the names of the metrics are right.
+pub async fn render(node: &str, found: Found) -> Result<Vec<u8>, prometheus::Error> {
+    let page = Page::new()?;
     let info = page.family(
         "kubevirt_info",
         "Version information.",
@@ -78,11 +107,11 @@ async fn text(daemon: &Daemon) -> Result<Vec<u8>, prometheus::Error> {
         "Information about VirtualMachineInstances.",
         &["node", "namespace", "name", "phase"],
     )?;
-    for (key, stored) in daemon.store.list(Kind::VirtualMachineInstance) {
-        let phase = phase_of(&stored.object).as_str().to_lowercase();
-        phases.with_label_values(&[node.as_str(), &phase]).inc();
+    for (key, phase) in found.instances {
+        let phase = phase.as_str().to_lowercase();
+        phases.with_label_values(&[node, &phase]).inc();
         infos
-            .with_label_values(&[node.as_str(), &key.namespace, &key.name, &phase])
+            .with_label_values(&[node, &key.namespace, &key.name, &phase])
             .set(1.0);
     }
     let machines = page.family(
@@ -90,12 +119,11 @@ async fn text(daemon: &Daemon) -> Result<Vec<u8>, prometheus::Error> {
         "The number of VMs by namespace.",
         &["namespace"],
     )?;
-    for (key, _) in daemon.store.list(Kind::VirtualMachine) {
+    for key in found.machines {
         machines.with_label_values(&[key.namespace.as_str()]).inc();
     }
-    let asked = daemon
-        .machines
-        .all()
+    let asked = found
+        .launchers
         .into_iter()
         .map(|(key, launcher)| async move {
             let answer = tokio::time::timeout(ANSWER, launcher.ask(Verb::Statistics))
@@ -105,7 +133,7 @@ async fn text(daemon: &Daemon) -> Result<Vec<u8>, prometheus::Error> {
             Some((key, serde_json::from_value::<Statistics>(answer).ok()?))
         });
     for (key, statistics) in futures::future::join_all(asked).await.into_iter().flatten() {
-        page.machine(&[node.as_str(), &key.namespace, &key.name], &statistics)?;
+        page.machine(&[node, &key.namespace, &key.name], &statistics)?;
     }
     let mut text = Vec::new();
     TextEncoder::new().encode(&page.registry.gather(), &mut text)?;

@@ -18,7 +18,7 @@ use crate::client::http::STREAM;
 use crate::machine::launcher;
 use crate::machine::verbs;
 use crate::serve::api::answer::Refusal;
-use crate::serve::daemon::Daemon;
+use crate::serve::daemon::{Daemon, Streams};
 use crate::serve::store::{Key, Kind};
 use crate::serve::summary;
 
@@ -107,7 +107,7 @@ async fn attach(
     let (guest, first) = launcher::attach(&run, stream)
         .await
         .map_err(|error| Refusal::bad_request(catamaran_client::chain(&error)))?;
-    splice(daemon, request, guest, first)
+    splice(&daemon.streams, request, guest, first)
 }
 
 async fn forward(
@@ -127,12 +127,12 @@ async fn forward(
     let target = TcpStream::connect((address, port))
         .await
         .map_err(|error| Refusal::bad_request(format!("port {port} of {key}: {error}")))?;
-    splice(daemon, request, target, Vec::new())
+    splice(&daemon.streams, request, target, Vec::new())
 }
 
 /// Answers `101`; once the client has switched, copies between it and `other`, which has said `first` already.
-fn splice<T>(
-    daemon: &Arc<Daemon>,
+pub(crate) fn splice<T>(
+    streams: &Streams,
     request: Request,
     mut other: T,
     first: Vec<u8>,
@@ -150,7 +150,7 @@ where
         )));
     }
     let upgrade = hyper::upgrade::on(request);
-    daemon.streams.spawn(async move {
+    streams.spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let mut client = TokioIo::new(upgraded);
         if client.write_all(&first).await.is_ok() {

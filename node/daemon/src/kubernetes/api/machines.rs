@@ -1,0 +1,250 @@
+//! Verbs, pictures, kernel logs and streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use catamaran_wire::{Stream, Verb};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::kubernetes::world::{World, not_here};
+use crate::machine::launcher::{self, LauncherError};
+use crate::serve::api::answer::Refusal;
+use crate::serve::api::streams::splice;
+use crate::serve::store::{Key, Kind};
+
+/// How long file systems stay frozen unless the caller says otherwise.
+const FROZEN: Duration = Duration::from_secs(300);
+/// Seconds that the guest agent has for freezing, which waits for writes.
+const FREEZE_SECONDS: u32 = 60;
+
+/// Namespace and name.
+pub(super) type Named = Path<(String, String)>;
+
+/// The key of an instance.
+pub(super) fn key(namespace: &str, name: &str) -> Key {
+    Key::new(Kind::VirtualMachineInstance, namespace, name)
+}
+
+/// A guest agent command.
+pub(super) fn agent(command: &str, timeout_seconds: u32) -> Verb {
+    Verb::Agent {
+        command: serde_json::json!({"execute": command}),
+        timeout_seconds,
+    }
+}
+
+/// pause, unpause, softreboot, reset, freeze, unfreeze. Whether the state allows it was looked at by the API part; the launcher looks again.
+pub(super) async fn verb(
+    State(world): State<Arc<World>>,
+    Path((namespace, name, verb)): Path<(String, String, String)>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let key = key(&namespace, &name);
+    let request = match verb.as_str() {
+        "pause" => Verb::Pause,
+        "unpause" => Verb::Unpause,
+        "softreboot" => Verb::SoftReboot,
+        "reset" => Verb::Reset,
+        "freeze" => return freeze(&world, &key, &body).await,
+        "unfreeze" => agent("guest-fsfreeze-thaw", FREEZE_SECONDS),
+        other => {
+            return Err(Refusal::not_found(format!(
+                "verb {other:?} is not known: allowed are pause, unpause, softreboot, reset, freeze and unfreeze"
+            )));
+        }
+    };
+    world.machines.ask(&key, request).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+async fn freeze(world: &Arc<World>, key: &Key, body: &Bytes) -> Result<Response, Refusal> {
+    let limit = limit(body)?;
+    world
+        .machines
+        .ask(key, agent("guest-fsfreeze-freeze", FREEZE_SECONDS))
+        .await?;
+    if !limit.is_zero() {
+        let (shared, key) = (world.clone(), key.clone());
+        world.streams.spawn(async move {
+            tokio::time::sleep(limit).await;
+            // Thawing what is thawed does nothing.
+            let thaw = agent("guest-fsfreeze-thaw", FREEZE_SECONDS);
+            if shared.machines.ask(&key, thaw).await.is_err() {
+                tracing::warn!(vm = %key, "the guest's file systems could not be thawed");
+            }
+        });
+    }
+    Ok(StatusCode::OK.into_response())
+}
+
+/// `{"unfreezeTimeout": "5m0s"}`, in Go's notation, or nanoseconds; zero = never.
+fn limit(body: &Bytes) -> Result<Duration, Refusal> {
+    let wrong = |text: &dyn std::fmt::Display| {
+        Refusal::bad_request(format!(
+            "unfreezeTimeout: {text} is not understood; allowed are durations such as 5m0s"
+        ))
+    };
+    if body.is_empty() {
+        return Ok(FROZEN);
+    }
+    let body: Value = serde_json::from_slice(body).map_err(|error| wrong(&error))?;
+    match &body["unfreezeTimeout"] {
+        Value::Null => Ok(FROZEN),
+        Value::Number(nanoseconds) => nanoseconds
+            .as_u64()
+            .map(Duration::from_nanos)
+            .ok_or_else(|| wrong(nanoseconds)),
+        Value::String(text) => go_duration(text).ok_or_else(|| wrong(text)),
+        other => Err(wrong(other)),
+    }
+}
+
+fn go_duration(text: &str) -> Option<Duration> {
+    let mut total = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(end);
+        let unit_end = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * seconds;
+        rest = tail;
+    }
+    Duration::try_from_secs_f64(total).ok()
+}
+
+/// PNG of the screen.
+pub(super) async fn screenshot(
+    State(world): State<Arc<World>>,
+    Path((namespace, name)): Named,
+) -> Result<Response, Refusal> {
+    let answer = world
+        .machines
+        .ask(&key(&namespace, &name), Verb::Screenshot)
+        .await?;
+    let png = answer
+        .as_str()
+        .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok())
+        .ok_or_else(|| Refusal::failed("the launcher sent no picture"))?;
+    Ok(([(CONTENT_TYPE, "image/png")], png).into_response())
+}
+
+/// How much of a kernel log.
+#[derive(Debug, Deserialize)]
+pub(super) struct DmesgQuery {
+    tail: Option<u64>,
+}
+
+/// The kernel log of the guest, read from its memory.
+pub(super) async fn dmesg(
+    State(world): State<Arc<World>>,
+    Path((namespace, name)): Named,
+    Query(query): Query<DmesgQuery>,
+) -> Result<Response, Refusal> {
+    let verb = Verb::Dmesg {
+        tail_bytes: query.tail,
+    };
+    let answer = world.machines.ask(&key(&namespace, &name), verb).await?;
+    Ok(answer
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+        .into_response())
+}
+
+/// How to look at a stream.
+#[derive(Debug, Deserialize)]
+pub(super) struct StreamQuery {
+    #[serde(default)]
+    replay: bool,
+    #[serde(default)]
+    readonly: bool,
+}
+
+/// Serial console.
+pub(super) async fn console(
+    State(world): State<Arc<World>>,
+    Path((namespace, name)): Named,
+    Query(query): Query<StreamQuery>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let stream = Stream::Serial {
+        replay: query.replay,
+        read_only: query.readonly,
+    };
+    attach(&world, &key(&namespace, &name), stream, request).await
+}
+
+/// Screen.
+pub(super) async fn vnc(
+    State(world): State<Arc<World>>,
+    Path((namespace, name)): Named,
+    Query(query): Query<StreamQuery>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let stream = Stream::Vnc {
+        read_only: query.readonly,
+    };
+    attach(&world, &key(&namespace, &name), stream, request).await
+}
+
+async fn attach(
+    world: &Arc<World>,
+    key: &Key,
+    stream: Stream,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let entry = world.machines.get(key).ok_or_else(|| not_here(key))?;
+    let run = entry
+        .run
+        .ok_or_else(|| Refusal::bad_request("VMI is not running"))?;
+    let (guest, first) = launcher::attach(&run, stream)
+        .await
+        .map_err(|error| match error {
+            // Clients of the peer try again on 400.
+            LauncherError::Refused(refused) => Refusal::bad_request(refused.message),
+            other => Refusal::bad_request(catamaran_client::chain(&other)),
+        })?;
+    splice(&world.streams, request, guest, first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        assert_eq!(go_duration("5m0s"), Some(Duration::from_secs(300)));
+        assert_eq!(
+            go_duration("1h2m3.5s"),
+            Some(Duration::from_millis(3_723_500))
+        );
+        assert_eq!(go_duration("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(go_duration("soon"), None);
+    }
+
+    #[test]
+    fn an_absent_limit_is_five_minutes() {
+        let limit = |text: &str| limit(&Bytes::copy_from_slice(text.as_bytes()));
+        assert_eq!(limit("").unwrap(), FROZEN);
+        assert_eq!(limit("{}").unwrap(), FROZEN);
+        assert_eq!(limit(r#"{"unfreezeTimeout": 0}"#).unwrap(), Duration::ZERO);
+        assert!(limit(r#"{"unfreezeTimeout": "x"}"#).is_err());
+    }
+}

@@ -1,0 +1,398 @@
+//! The task of one instance: follows its object and its launcher, and does what follows from both.
+//!
+//! ```text
+//!   object (watch) ──┐
+//!                    ├──> decide() ──> start, publish, stop, finish
+//!   launcher reports ┘
+//! ```
+//!
+//! Level-triggered: each step looks at everything anew, so that a daemon that was killed at any line goes on where it was. The guest never
+//! depends on this task: it runs in its pod, under its own init.
+
+mod publish;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use catamaran_lifecycle::Phase;
+use catamaran_wire::{Verb, VmReport, VmState};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::kubernetes::decide::{Act, decide};
+use crate::kubernetes::events::{self, Kind, Said};
+use crate::kubernetes::instance::Instance;
+use crate::kubernetes::network::Netns;
+use crate::kubernetes::session::Session;
+use crate::kubernetes::world::{Entry, World};
+use crate::kubernetes::{start, status};
+use crate::machine::error::StartError;
+use crate::machine::launcher::{self, Launcher};
+use crate::machine::record::ignore_missing;
+use crate::machine::status::seconds;
+use crate::serve::store::Key;
+
+/// Pause after a failed step; doubles up to [`LONGEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Longest pause between tries.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// Pause before a launcher is dialled again; doubles up to [`LONGEST_REDIAL`].
+const FIRST_REDIAL: Duration = Duration::from_millis(50);
+/// Longest pause between dials.
+const LONGEST_REDIAL: Duration = Duration::from_secs(5);
+/// Dials of a launcher whose run is over, before it counts as gone.
+const LAST_DIALS: u32 = 10;
+/// Time beyond the grace period after which the guest is destroyed.
+const OVERDUE: Duration = Duration::from_secs(20);
+
+/// The newest object; `None` once it is gone.
+pub type Object = Option<Arc<Instance>>;
+
+/// A task's memory; all of it can be had again.
+#[derive(Debug)]
+struct Task {
+    world: Arc<World>,
+    key: Key,
+    latest: Object,
+    said: Said,
+    connection: Option<Connection>,
+    session: Option<Session>,
+    /// Grace period that the launcher was asked to stop with, and when its guest is destroyed.
+    stop: Option<(u32, Instant)>,
+    tries: u32,
+    dials: u32,
+}
+
+#[derive(Debug)]
+struct Connection {
+    launcher: Launcher,
+    reports: watch::Receiver<Option<VmReport>>,
+    netns: Netns,
+    task: AbortHandle,
+    /// The sockets of the guest's DHCP servers were handed over.
+    served: bool,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// When to look again without being woken.
+enum Next {
+    At(Option<Instant>),
+    Done,
+}
+
+/// Follows an instance until its object is gone.
+pub async fn run(world: Arc<World>, key: Key, mut objects: watch::Receiver<Object>) -> Key {
+    let mut task = Task {
+        world,
+        key: key.clone(),
+        latest: None,
+        said: Said::default(),
+        connection: None,
+        session: None,
+        stop: None,
+        tries: 0,
+        dials: 0,
+    };
+    loop {
+        let object = objects.borrow_and_update().clone();
+        task.take(object);
+        let at = match task.step().await {
+            Ok(Next::Done) => break,
+            Ok(Next::At(at)) => at,
+            Err(error) => Some(task.failed(&error).await),
+        };
+        tokio::select! {
+            changed = objects.changed() => if changed.is_err() { break },
+            () = task.changed() => {}
+            () = sleep_until(at) => {}
+        }
+    }
+    key
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Task {
+    /// Takes the watch's object, unless our own write has brought a newer one.
+    fn take(&mut self, object: Object) {
+        let Some(new) = object else {
+            self.latest = None;
+            return;
+        };
+        match &self.latest {
+            Some(old) if old.uid == new.uid && !new.supersedes(old) => {}
+            old => {
+                if old.as_ref().is_some_and(|old| old.uid != new.uid) {
+                    // Another run of the same name.
+                    self.connection = None;
+                    self.session = None;
+                    self.stop = None;
+                    self.tries = 0;
+                }
+                self.latest = Some(new);
+            }
+        }
+    }
+
+    /// Until the launcher says something, or goes.
+    async fn changed(&mut self) {
+        match &mut self.connection {
+            // The channel closes with the connection; the next step sees it.
+            Some(connection) if connection.launcher.connected() => {
+                let _ = connection.reports.changed().await;
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
+    async fn step(&mut self) -> Result<Next, StartError> {
+        let Some(instance) = self.latest.clone() else {
+            self.forget();
+            return Ok(Next::Done);
+        };
+        let Some(pod) = instance.pod.clone() else {
+            self.register(&instance, None);
+            return Ok(Next::At(None));
+        };
+        if !self.connect(&instance, &pod).await? {
+            self.register(&instance, Some(&pod));
+            return Ok(Next::At(self.redial(&instance, &pod)));
+        }
+        self.register(&instance, Some(&pod));
+        let report = self
+            .connection
+            .as_mut()
+            .and_then(|connection| connection.reports.borrow_and_update().clone());
+        let Some(report) = report else {
+            return Ok(Next::At(None));
+        };
+        self.act(&instance, &pod, &report).await
+    }
+
+    async fn act(
+        &mut self,
+        instance: &Arc<Instance>,
+        pod: &str,
+        report: &VmReport,
+    ) -> Result<Next, StartError> {
+        let view = instance.view();
+        let asked = self.stop.map(|(grace, _)| grace);
+        let act = decide(&view, &report.state, asked);
+        if matches!(act, Act::Publish | Act::Stop(_)) {
+            self.serve(instance, pod).await?;
+        }
+        match act {
+            Act::Wait => {}
+            Act::Start => {
+                let Some(connection) = self.connection.as_mut() else {
+                    return Ok(Next::At(None));
+                };
+                let session = start::run(
+                    &self.world,
+                    instance,
+                    pod,
+                    &connection.launcher,
+                    &connection.netns,
+                )
+                .await?;
+                connection.served = true;
+                self.session = Some(session);
+            }
+            Act::Publish => self.publish_running(instance, report).await?,
+            Act::Stop(grace) => {
+                if !view.phase.is_final()
+                    && matches!(report.state, VmState::Running | VmState::Paused { .. })
+                {
+                    self.publish_running(instance, report).await?;
+                }
+                self.ask(Verb::Stop {
+                    grace_period_seconds: Some(grace),
+                })
+                .await?;
+                let overdue = Instant::now() + Duration::from_secs(u64::from(grace)) + OVERDUE;
+                self.stop = Some((grace, overdue));
+            }
+            Act::End => {
+                self.publish_end(instance, report).await?;
+                self.finish().await;
+            }
+            Act::Finish => self.finish().await,
+        }
+        self.tries = 0;
+        if let Some((_, overdue)) = self.stop {
+            if Instant::now() >= overdue {
+                self.ask(Verb::Destroy).await?;
+                return Ok(Next::At(Some(Instant::now() + OVERDUE)));
+            }
+            return Ok(Next::At(Some(overdue)));
+        }
+        Ok(Next::At(None))
+    }
+
+    /// Connects to the launcher; whether it is there.
+    async fn connect(&mut self, instance: &Instance, pod: &str) -> Result<bool, StartError> {
+        let connected = |connection: &Connection| connection.launcher.connected();
+        if self.connection.as_ref().is_some_and(connected) {
+            return Ok(true);
+        }
+        self.connection = None;
+        let folder = self.world.run_folder(pod);
+        let (launcher, task) = match launcher::connect(&folder).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                tracing::debug!(
+                    vm = %instance.key, error = catamaran_client::chain(&error),
+                    "the launcher is not there"
+                );
+                return Ok(false);
+            }
+        };
+        let task = self.world.streams.spawn(task);
+        let Some(netns) = launcher.peer().and_then(|pid| Netns::of_process(pid).ok()) else {
+            task.abort();
+            return Ok(false);
+        };
+        self.dials = 0;
+        self.connection = Some(Connection {
+            reports: launcher.reports(),
+            launcher,
+            netns,
+            task,
+            served: false,
+        });
+        Ok(true)
+    }
+
+    /// When to dial again; never for a run that is over and whose launcher has gone.
+    fn redial(&mut self, instance: &Instance, pod: &str) -> Option<Instant> {
+        let gone = self.dials > LAST_DIALS || !self.world.run_folder(pod).exists();
+        let over = instance.phase().is_final() && gone;
+        let pause = (FIRST_REDIAL * 2_u32.pow(self.dials.min(10))).min(LONGEST_REDIAL);
+        self.dials = self.dials.saturating_add(1);
+        (!over).then(|| Instant::now() + pause)
+    }
+
+    /// The guest's network needs this daemon's sockets in each new launcher.
+    async fn serve(&mut self, instance: &Arc<Instance>, pod: &str) -> Result<(), StartError> {
+        if self.session.is_none() {
+            self.session = Session::load(&self.world, instance.uid, pod)?;
+        }
+        let Some(connection) = self
+            .connection
+            .as_mut()
+            .filter(|connection| !connection.served)
+        else {
+            return Ok(());
+        };
+        if let Some(session) = &self.session {
+            start::connect(
+                &self.world,
+                instance,
+                session,
+                &connection.launcher,
+                &connection.netns,
+            )
+            .await?;
+        } else {
+            events::tell(
+                &self.world,
+                &self.said,
+                instance,
+                Kind::Warning,
+                "RecordLost",
+                "The guest runs and this node has no record of its start: its addresses are not served anew",
+            );
+        }
+        connection.served = true;
+        Ok(())
+    }
+
+    async fn ask(&self, verb: Verb) -> Result<(), StartError> {
+        if let Some(connection) = &self.connection {
+            connection.launcher.ask(verb).await?;
+        }
+        Ok(())
+    }
+
+    /// The launcher may go; it is asked again as long as it is there.
+    async fn finish(&mut self) {
+        if let Err(error) = self.ask(Verb::Finish).await {
+            tracing::debug!(vm = %self.key, error = catamaran_client::chain(&error), "the launcher goes by itself");
+        }
+    }
+
+    fn register(&self, instance: &Arc<Instance>, pod: Option<&str>) {
+        let entry = Entry {
+            instance: instance.clone(),
+            launcher: self
+                .connection
+                .as_ref()
+                .map(|connection| connection.launcher.clone()),
+            run: pod.map(|pod| self.world.run_folder(pod)),
+        };
+        self.world.machines.set(&self.key, Some(entry));
+    }
+
+    /// The object is gone, which the controller lets happen only after the pod has gone.
+    fn forget(&mut self) {
+        self.world.machines.set(&self.key, None);
+        self.connection = None;
+    }
+
+    /// Says what failed, and when to try again.
+    async fn failed(&mut self, error: &StartError) -> Instant {
+        let words = catamaran_client::chain(error);
+        tracing::warn!(vm = %self.key, error = words, "a step failed");
+        if let Some(instance) = self.latest.clone() {
+            let reason = error.reason();
+            if instance.phase() == Phase::Scheduled {
+                events::tell(
+                    &self.world,
+                    &self.said,
+                    &instance,
+                    Kind::Warning,
+                    reason,
+                    &words,
+                );
+                let told = self
+                    .publish(|before| status::unsynchronized(before, reason, &words, seconds()))
+                    .await;
+                if let Err(error) = told {
+                    tracing::warn!(vm = %self.key, error = catamaran_client::chain(&error), "not told");
+                }
+            }
+        }
+        let pause = (FIRST_RETRY * 2_u32.pow(self.tries.min(10))).min(LONGEST_RETRY);
+        self.tries = self.tries.saturating_add(1);
+        Instant::now() + pause
+    }
+}
+
+/// Removes what is kept of runs that are not there any more.
+pub fn clear(world: &World, there: &[uuid::Uuid]) {
+    let Ok(entries) = std::fs::read_dir(world.folders()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let uid = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        if uid.is_some_and(|uid| there.contains(&uid)) {
+            continue;
+        }
+        if let Err(error) = ignore_missing(std::fs::remove_dir_all(entry.path())) {
+            tracing::warn!(path = %entry.path().display(), error = %error, "not removed");
+        }
+    }
+}

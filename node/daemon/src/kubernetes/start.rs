@@ -1,0 +1,408 @@
+//! From an instance that was handed over to a started guest: every step idempotent, the session written down before the start.
+//!
+//! ```text
+//! look (in the pod) -> network -> plan -> binding -> session on disk -> DHCP sockets -> Start{plan}
+//! ```
+
+use std::collections::BTreeMap;
+
+use catamaran_api::{PersistentVolumeClaimInfo, VolumeStatus};
+use catamaran_network::Attachment;
+use catamaran_plan::{Generation, Given, GivenBoot, GivenDisk, HostFacts, Plan, PlanError, pod};
+use catamaran_spec::{Context, MachineSpec, VolumeSource};
+use catamaran_wire::{Inspected, Verb};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::Api;
+
+use crate::kubernetes::instance::Instance;
+use crate::kubernetes::network::{self, Netns, Resolver};
+use crate::kubernetes::session::{Session, Sizes, network_records};
+use crate::kubernetes::world::World;
+use crate::machine::error::StartError;
+use crate::machine::launcher::Launcher;
+use crate::machine::network::{given, serve};
+use crate::machine::volumes::requested;
+
+/// Plans an instance, binds its interfaces and asks for the start of its guest.
+///
+/// # Errors
+/// The step that failed; what it left is completed by the next try.
+pub async fn run(
+    world: &World,
+    instance: &Instance,
+    pod_uid: &str,
+    launcher: &Launcher,
+    netns: &Netns,
+) -> Result<Session, StartError> {
+    let spec = validated(instance)?;
+    let claims = claims(world, &spec).await?;
+    let inspected = inspect(&spec, &claims, launcher).await?;
+    let records = network_records(world, instance.uid);
+    let attachment = network::attachment(netns, &records).await?;
+    let facts = if inspected.kvm {
+        &world.host.facts
+    } else {
+        &world.emulated
+    };
+    let plan = plan(instance, &spec, facts, &attachment, &inspected)?;
+    let resolver = Resolver {
+        nameservers: inspected.nameservers.clone(),
+        search: inspected.search.clone(),
+    };
+    let session = Session {
+        pod: pod_uid.to_owned(),
+        addresses: attachment
+            .addresses
+            .iter()
+            .map(ipnet::IpNet::addr)
+            .collect(),
+        resolver,
+        volumes: volumes(&spec, &plan, &claims, &inspected),
+        sizes: Sizes {
+            sockets: spec.cpu.sockets,
+            cores: spec.cpu.cores,
+            threads: spec.cpu.threads,
+        },
+        plan,
+    };
+    session.save(world, instance.uid)?;
+    connect(world, instance, &session, launcher, netns).await?;
+    launcher
+        .ask(Verb::Start {
+            plan: Box::new(session.plan.clone()),
+        })
+        .await?;
+    Ok(session)
+}
+
+/// Binds the interfaces of a session and gives the launcher the sockets of its DHCP servers: a new launcher has none.
+///
+/// # Errors
+/// The kernel's refusal, or the launcher's.
+pub async fn connect(
+    world: &World,
+    instance: &Instance,
+    session: &Session,
+    launcher: &Launcher,
+    netns: &Netns,
+) -> Result<(), StartError> {
+    let records = network_records(world, instance.uid);
+    let attachment = network::attachment(netns, &records).await?;
+    let plan = &session.plan;
+    let bound = network::bind_all(
+        &attachment,
+        &records,
+        &plan.hostname,
+        &session.resolver,
+        &plan.nics,
+    )
+    .await?;
+    serve(launcher, &netns.path(), &bound).await
+}
+
+fn validated(instance: &Instance) -> Result<MachineSpec, StartError> {
+    MachineSpec::from_vmi(&instance.object, Context::Cluster)
+        .map(|(spec, _)| spec)
+        .map_err(|errors| StartError::Plan(errors.to_string().replace('\n', "; ")))
+}
+
+/// The claims of a machine, by volume.
+async fn claims(
+    world: &World,
+    spec: &MachineSpec,
+) -> Result<BTreeMap<String, PersistentVolumeClaim>, StartError> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(world.client.0.clone(), &spec.namespace);
+    let mut found = BTreeMap::new();
+    for volume in &spec.volumes {
+        let (VolumeSource::PersistentVolumeClaim { claim, .. }
+        | VolumeSource::Ephemeral { claim, .. }) = &volume.source
+        else {
+            continue;
+        };
+        let object = api
+            .get_opt(claim)
+            .await
+            .map_err(|error| StartError::Volume {
+                volume: volume.name.clone(),
+                message: format!("claim {claim} can't be read: {error}"),
+            })?;
+        let name = || format!("{}/{claim}", spec.namespace);
+        found.insert(
+            volume.name.clone(),
+            object.ok_or_else(|| StartError::ClaimNotFound(name()))?,
+        );
+    }
+    Ok(found)
+}
+
+/// Bytes that a claim really has, else what it asks for.
+fn capacity(claim: &PersistentVolumeClaim) -> Option<u64> {
+    let capacity = claim.status.as_ref()?.capacity.as_ref()?;
+    let size = capacity.get("storage").map(|quantity| quantity.0.as_str());
+    size.and_then(catamaran_spec::quantity::units)
+        .or_else(|| requested(claim))
+}
+
+/// The room of a file system that is left to the file system itself.
+fn without_overhead(bytes: u64) -> u64 {
+    const BLOCK: u64 = 1 << 20;
+    (bytes - bytes / 18) / BLOCK * BLOCK
+}
+
+async fn inspect(
+    spec: &MachineSpec,
+    claims: &BTreeMap<String, PersistentVolumeClaim>,
+    launcher: &Launcher,
+) -> Result<Inspected, StartError> {
+    let mut disks = pod::looks(spec);
+    for look in &mut disks {
+        if let Some(claim) = claims.get(&look.volume) {
+            look.make = capacity(claim).map(without_overhead);
+        }
+    }
+    let (kernel, initrd) = pod::boot_files(spec);
+    let folders = pod::config_folders(spec);
+    let answer = launcher
+        .ask(Verb::Inspect {
+            disks,
+            files: kernel.into_iter().chain(initrd).collect(),
+            folders: folders.into_iter().map(|folder| folder.path).collect(),
+        })
+        .await?;
+    serde_json::from_value(answer)
+        .map_err(|error| StartError::Plan(format!("the launcher's answer: {error}")))
+}
+
+fn plan(
+    instance: &Instance,
+    spec: &MachineSpec,
+    facts: &HostFacts,
+    attachment: &Attachment,
+    inspected: &Inspected,
+) -> Result<Plan, StartError> {
+    let identity = instance.identity();
+    let mut disks = BTreeMap::new();
+    for disk in &inspected.disks {
+        let found = disk.found.as_ref().ok_or_else(|| StartError::Volume {
+            volume: disk.volume.clone(),
+            message: disk.error.clone().unwrap_or_default(),
+        })?;
+        disks.insert(
+            disk.volume.clone(),
+            GivenDisk {
+                host_path: found.path.clone(),
+                inside: true,
+                block: found.block,
+                format: found.format,
+                virtual_size: found.virtual_size,
+                direct_io: found.direct_io,
+            },
+        );
+    }
+    let (config_keys, absent) = config(spec, inspected);
+    let given = Given {
+        generation: Generation {
+            vmi_uid: instance.uid,
+            counter: 1,
+            spec_digest: instance.spec_digest(),
+        },
+        nics: given(spec, &identity, attachment),
+        identity,
+        disks,
+        absent,
+        boot: boot(spec, inspected),
+        config_keys,
+        hardware: inspected.hardware.clone(),
+        overlay_limit: None,
+    };
+    catamaran_plan::plan(spec, facts, &given).map_err(|errors| {
+        let texts: Vec<String> = errors.iter().map(PlanError::to_string).collect();
+        StartError::Plan(texts.join("; "))
+    })
+}
+
+/// Keys of each Secret and ConfigMap, and the optional volumes whose object is missing.
+fn config(
+    spec: &MachineSpec,
+    inspected: &Inspected,
+) -> (BTreeMap<String, Vec<String>>, Vec<String>) {
+    let (mut keys, mut absent) = (BTreeMap::new(), Vec::new());
+    for folder in pod::config_folders(spec) {
+        let names = inspected
+            .folders
+            .get(&folder.path)
+            .cloned()
+            .unwrap_or_default();
+        match folder.optional_volume {
+            Some(volume) if names.is_empty() => absent.push(volume),
+            _ => {
+                keys.insert(folder.object, names);
+            }
+        }
+    }
+    (keys, absent)
+}
+
+fn boot(spec: &MachineSpec, inspected: &Inspected) -> Option<GivenBoot> {
+    spec.firmware.kernel_boot.as_ref()?;
+    let (kernel, initrd) = pod::boot_files(spec);
+    let there = |path: &Option<String>| {
+        path.clone()
+            .filter(|path| inspected.files.contains_key(path))
+    };
+    Some(GivenBoot {
+        kernel: there(&kernel),
+        initrd: there(&initrd),
+        inside: true,
+        size: inspected.files.values().sum(),
+    })
+}
+
+/// `status.volumeStatus`.
+fn volumes(
+    spec: &MachineSpec,
+    plan: &Plan,
+    claims: &BTreeMap<String, PersistentVolumeClaim>,
+    inspected: &Inspected,
+) -> Vec<VolumeStatus> {
+    let targets = Session::targets(plan);
+    let size = |name: &str| {
+        let disk = inspected.disks.iter().find(|disk| disk.volume == name)?;
+        i64::try_from(disk.found.as_ref()?.virtual_size).ok()
+    };
+    let volumes = spec.volumes.iter().filter_map(|volume| {
+        Some(VolumeStatus {
+            name: volume.name.clone(),
+            target: targets.get(&volume.name)?.clone(),
+            persistent_volume_claim_info: claims.get(&volume.name).map(claim_info),
+            size: size(&volume.name),
+            ..Default::default()
+        })
+    });
+    volumes.collect()
+}
+
+fn claim_info(claim: &PersistentVolumeClaim) -> PersistentVolumeClaimInfo {
+    let (spec, status) = (claim.spec.as_ref(), claim.status.as_ref());
+    let texts = |map: Option<
+        &BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
+    >| {
+        map.into_iter()
+            .flatten()
+            .map(|(name, quantity)| (name.clone(), catamaran_api::Quantity(quantity.0.clone())))
+            .collect()
+    };
+    PersistentVolumeClaimInfo {
+        access_modes: spec
+            .and_then(|spec| spec.access_modes.clone())
+            .unwrap_or_default(),
+        capacity: texts(status.and_then(|status| status.capacity.as_ref())),
+        claim_name: claim.metadata.name.clone(),
+        filesystem_overhead: Some("0.055".to_owned()),
+        preallocated: None,
+        requests: texts(
+            spec.and_then(|spec| spec.resources.as_ref())
+                .and_then(|resources| resources.requests.as_ref()),
+        ),
+        volume_mode: spec.and_then(|spec| spec.volume_mode.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use catamaran_plan::Format;
+    use catamaran_wire::{FoundDisk, InspectedDisk};
+    use serde_json::json;
+
+    use super::*;
+    use crate::kubernetes::instance::tests::instance;
+
+    fn machine() -> Instance {
+        instance(
+            "Scheduled",
+            json!({"spec": {
+                "domain": {"memory": {"guest": "128Mi"}, "devices": {
+                    "disks": [
+                        {"name": "root", "disk": {"bus": "virtio"}},
+                        {"name": "keys", "disk": {"bus": "virtio"}},
+                    ],
+                    "interfaces": [{"name": "default", "masquerade": {}}],
+                }},
+                "networks": [{"name": "default", "pod": {}}],
+                "volumes": [
+                    {"name": "root", "containerDisk": {"image": "guest:1"}},
+                    {"name": "keys", "secret": {"secretName": "keys", "optional": true}},
+                ],
+            }}),
+        )
+    }
+
+    fn attachment() -> Attachment {
+        Attachment {
+            netns: "/proc/self/fd/9".into(),
+            interface: "eth0".into(),
+            mac: "0a:58:0a:f4:00:05".parse().unwrap(),
+            addresses: vec![
+                "10.244.0.5/24".parse().unwrap(),
+                "fd00::5/64".parse().unwrap(),
+            ],
+            gateway_v4: "10.244.0.1".parse().unwrap(),
+            gateway_v6: None,
+            gateway_link_local: None,
+            mtu: 1450,
+        }
+    }
+
+    fn found() -> Inspected {
+        Inspected {
+            disks: vec![InspectedDisk {
+                volume: "root".into(),
+                found: Some(FoundDisk {
+                    path: "/disks/root/disk/guest.qcow2".into(),
+                    format: Format::Qcow2,
+                    virtual_size: 1 << 30,
+                    direct_io: true,
+                    block: false,
+                }),
+                error: None,
+            }],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_pods_disks_are_planned_where_they_are() {
+        let machine = machine();
+        let spec = validated(&machine).unwrap();
+        let facts = HostFacts::offline();
+        let plan = plan(&machine, &spec, &facts, &attachment(), &found()).unwrap();
+        assert!(plan.views.is_empty(), "{:?}", plan.views);
+        assert!(plan.domain_xml.contains("/disks/root/disk/guest.qcow2"));
+        // The Secret is missing and optional.
+        assert!(!plan.domain_xml.contains("keys"));
+        assert_eq!(plan.nics[0].mtu, 1450);
+        let volumes = volumes(&spec, &plan, &BTreeMap::new(), &found());
+        assert_eq!(
+            (volumes[0].name.as_str(), volumes[0].target.as_str()),
+            ("root", "vda")
+        );
+    }
+
+    #[test]
+    fn a_disk_that_cant_be_used_is_named() {
+        let machine = machine();
+        let spec = validated(&machine).unwrap();
+        let mut inspected = found();
+        inspected.disks[0].found = None;
+        inspected.disks[0].error = Some("it is vmdk".into());
+        let facts = HostFacts::offline();
+        let error = plan(&machine, &spec, &facts, &attachment(), &inspected).unwrap_err();
+        assert_eq!(error.to_string(), "volume root: it is vmdk");
+    }
+
+    #[test]
+    fn a_file_system_keeps_some_room_for_itself() {
+        let bytes = without_overhead(1 << 30);
+        assert!(bytes < (1 << 30) && bytes > (1 << 30) / 10 * 9 && bytes % (1 << 20) == 0);
+    }
+}

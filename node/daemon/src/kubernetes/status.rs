@@ -1,0 +1,491 @@
+//! The daemon's part of an instance's status: pure functions from what is there and what the launcher says to what is to be there.
+//!
+//! Everything that comes with the phase Running is in one status, so that it is one write. `Ready` is the controller's, which follows the pod;
+//! only with a change of the phase it is written here too, since the two belong together.
+
+use catamaran_api::{
+    CpuTopology, Machine, MemoryStatus, Quantity, VirtualMachineInstanceGuestOsInfo,
+    VirtualMachineInstanceNetworkInterface, VirtualMachineInstanceStatus,
+};
+use catamaran_lifecycle::{
+    ConditionStatus, DomainEnd, Phase, Seconds, VmiView, set_instance_condition,
+};
+use catamaran_plan::{Accelerator, Plan};
+use catamaran_wire::{AgentInfo, EndReason, GuestInterface, PauseReason, VmReport, VmState};
+use serde_json::{Map, Value};
+
+use crate::kubernetes::session::Session;
+use crate::machine::status::{enter, interface, pause_words};
+
+/// Interfaces that only the guest knows of, at most.
+const FOREIGN_INTERFACES: usize = 16;
+
+/// The status of an instance whose guest runs. `probed`: it has a readiness probe, so that the pod says whether it is ready.
+#[must_use]
+pub fn running(
+    before: &VirtualMachineInstanceStatus,
+    session: &Session,
+    report: &VmReport,
+    probed: bool,
+    now: Seconds,
+) -> VirtualMachineInstanceStatus {
+    let mut status = before.clone();
+    let paused = match &report.state {
+        VmState::Paused { reason } => Some(*reason),
+        _ => None,
+    };
+    match paused.map(pause_words) {
+        Some((reason, message)) => set_instance_condition(
+            &mut status.conditions,
+            "Paused",
+            ConditionStatus::True,
+            reason,
+            message,
+            now,
+        ),
+        None => drop_condition(&mut status, "Paused"),
+    }
+    drop_condition(&mut status, "Synchronized");
+    if session.plan.accelerator == Accelerator::Tcg {
+        set_instance_condition(
+            &mut status.conditions,
+            "SoftwareEmulation",
+            ConditionStatus::True,
+            "NoUsableKVM",
+            "KVM does not work on this node or is not asked for, so the guest is emulated",
+            now,
+        );
+    }
+    agent(&mut status, report.agent.as_ref(), now);
+    hardware(&mut status, session);
+    interfaces(&mut status, session, report.agent.as_ref());
+    enter(&mut status, Phase::Running, probed.then_some(false));
+    status
+}
+
+fn agent(status: &mut VirtualMachineInstanceStatus, agent: Option<&AgentInfo>, now: Seconds) {
+    let Some(agent) = agent else {
+        drop_condition(status, "AgentConnected");
+        return;
+    };
+    set_instance_condition(
+        &mut status.conditions,
+        "AgentConnected",
+        ConditionStatus::True,
+        "",
+        "",
+        now,
+    );
+    status.guest_os_info = Some(guest_os(&agent.os));
+}
+
+/// What `guest-get-osinfo` says, in the peer's names.
+#[must_use]
+pub fn guest_os(said: &Value) -> VirtualMachineInstanceGuestOsInfo {
+    let text = |name: &str| said[name].as_str().map(str::to_owned);
+    VirtualMachineInstanceGuestOsInfo {
+        id: text("id"),
+        kernel_release: text("kernel-release"),
+        kernel_version: text("kernel-version"),
+        machine: text("machine"),
+        name: text("name"),
+        pretty_name: text("pretty-name"),
+        version: text("version"),
+        version_id: text("version-id"),
+    }
+}
+
+fn hardware(status: &mut VirtualMachineInstanceStatus, session: &Session) {
+    let plan = &session.plan;
+    let bytes = |bytes: u64| Some(Quantity(kibibytes(bytes)));
+    status.runtime_user = Some(i64::from(catamaran_plan::paths::UID));
+    status.machine = Some(Machine {
+        type_: Some(plan.hardware.machine.clone()),
+        ..Default::default()
+    });
+    status.memory = Some(MemoryStatus {
+        guest_at_boot: bytes(plan.guest_memory),
+        guest_current: bytes(plan.guest_memory),
+        guest_requested: bytes(plan.guest_memory),
+        memory_overhead: bytes(plan.overhead),
+    });
+    status.current_cpu_topology = Some(CpuTopology {
+        cores: Some(session.sizes.cores),
+        sockets: Some(session.sizes.sockets),
+        threads: Some(session.sizes.threads),
+    });
+    status.volume_status.clone_from(&session.volumes);
+}
+
+/// A quantity as people write it.
+fn kibibytes(bytes: u64) -> String {
+    for (unit, shift) in [("Gi", 30), ("Mi", 20), ("Ki", 10)] {
+        if bytes > 0 && bytes.trailing_zeros() >= shift {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+fn interfaces(
+    status: &mut VirtualMachineInstanceStatus,
+    session: &Session,
+    agent: Option<&AgentInfo>,
+) {
+    let addresses: Vec<String> = session.addresses.iter().map(ToString::to_string).collect();
+    let nics = &session.plan.nics;
+    let seen = agent
+        .map(|agent| agent.interfaces.as_slice())
+        .unwrap_or_default();
+    let mut list: Vec<_> = nics
+        .iter()
+        .map(|nic| {
+            let mut known = interface(&nic.name, &nic.mac, &addresses, "domain");
+            known.link_state = Some("up".to_owned());
+            known.queue_count = Some(queues(&session.plan, nic.multi_queue));
+            if let Some(guest) = seen.iter().find(|guest| guest.mac == nic.mac) {
+                known.interface_name = Some(guest.name.clone());
+                known.info_source = Some("domain, guest-agent".to_owned());
+            }
+            known
+        })
+        .collect();
+    let foreign = seen
+        .iter()
+        .filter(|guest| !guest.mac.is_empty() && nics.iter().all(|nic| nic.mac != guest.mac));
+    list.extend(foreign.take(FOREIGN_INTERFACES).map(of_guest));
+    status.interfaces = list;
+}
+
+fn queues(plan: &Plan, several: bool) -> i32 {
+    let said = || {
+        let (_, rest) = plan.domain_xml.split_once("queues='")?;
+        rest.split_once('\'')?.0.parse().ok()
+    };
+    if several { said().unwrap_or(1) } else { 1 }
+}
+
+fn of_guest(guest: &GuestInterface) -> VirtualMachineInstanceNetworkInterface {
+    let addresses: Vec<String> = guest.addresses.iter().map(ToString::to_string).collect();
+    VirtualMachineInstanceNetworkInterface {
+        interface_name: Some(guest.name.clone()),
+        mac: Some(guest.mac.clone()),
+        ip_address: addresses.first().cloned(),
+        ip_addresses: addresses,
+        info_source: Some("guest-agent".to_owned()),
+        ..Default::default()
+    }
+}
+
+/// The status of an instance whose guest has ended.
+#[must_use]
+pub fn ended(
+    before: &VirtualMachineInstanceStatus,
+    phase: Phase,
+    words: &str,
+) -> VirtualMachineInstanceStatus {
+    let mut status = before.clone();
+    if Phase::parse(status.phase.as_deref()).is_final() {
+        return status;
+    }
+    for kind in ["Paused", "AgentConnected"] {
+        drop_condition(&mut status, kind);
+    }
+    status.reason = Some(words.to_owned());
+    enter(&mut status, phase, None);
+    status
+}
+
+/// The status of an instance that can't be started: the words, for people.
+#[must_use]
+pub fn unsynchronized(
+    before: &VirtualMachineInstanceStatus,
+    reason: &str,
+    message: &str,
+    now: Seconds,
+) -> VirtualMachineInstanceStatus {
+    let mut status = before.clone();
+    set_instance_condition(
+        &mut status.conditions,
+        "Synchronized",
+        ConditionStatus::False,
+        reason,
+        message,
+        now,
+    );
+    status
+}
+
+fn drop_condition(status: &mut VirtualMachineInstanceStatus, kind: &str) {
+    status
+        .conditions
+        .retain(|condition| condition.type_ != kind);
+}
+
+/// How a domain came to its end. `asked`: seconds that it was given when it was asked to stop.
+#[must_use]
+pub fn domain_end(reason: EndReason, view: &VmiView, asked: Option<u32>) -> DomainEnd {
+    match reason {
+        EndReason::Shutdown => DomainEnd::Shutdown,
+        EndReason::Saved => DomainEnd::Saved,
+        EndReason::Destroyed => DomainEnd::Destroyed {
+            acpi: view.acpi,
+            grace_seconds: asked.unwrap_or(view.grace_seconds),
+        },
+        EndReason::Panicked => DomainEnd::Panicked,
+        EndReason::FailedToStart => DomainEnd::NeverStarted,
+        EndReason::Crashed | EndReason::Other => DomainEnd::Crashed,
+    }
+}
+
+/// Why a guest that has just been paused was paused, as an event: (reason, message); `None` when somebody asked for it.
+#[must_use]
+pub fn pause_event(
+    before: &VirtualMachineInstanceStatus,
+    report: &VmReport,
+) -> Option<(&'static str, String)> {
+    let VmState::Paused { reason } = &report.state else {
+        return None;
+    };
+    let (word, _) = pause_words(*reason);
+    let known = before
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == "Paused" && condition.reason.as_deref() == Some(word));
+    let message = report.message.clone();
+    match reason {
+        _ if known => None,
+        PauseReason::User => None,
+        PauseReason::Panicked => Some((
+            "GuestPanicked",
+            message.unwrap_or_else(|| "The guest's kernel has panicked".to_owned()),
+        )),
+        _ => Some(("Paused", message?)),
+    }
+}
+
+/// Top-level fields of the status that change, for a merge patch.
+#[must_use]
+pub fn difference(
+    before: &VirtualMachineInstanceStatus,
+    after: &VirtualMachineInstanceStatus,
+) -> Map<String, Value> {
+    let object = |status: &VirtualMachineInstanceStatus| match serde_json::to_value(status) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
+    };
+    let (before, after) = (object(before), object(after));
+    let gone = before.keys().filter(|key| !after.contains_key(*key));
+    let mut patch: Map<String, Value> = gone.map(|key| (key.clone(), Value::Null)).collect();
+    for (key, value) in after {
+        if before.get(&key) == Some(&value) {
+            continue;
+        }
+        // A merge keeps what it is not told to remove.
+        let value = match (value, before.get(&key)) {
+            (Value::Object(mut new), Some(Value::Object(old))) => {
+                for field in old
+                    .keys()
+                    .filter(|field| !new.contains_key(*field))
+                    .cloned()
+                    .collect::<Vec<_>>()
+                {
+                    new.insert(field, Value::Null);
+                }
+                Value::Object(new)
+            }
+            (value, _) => value,
+        };
+        patch.insert(key, value);
+    }
+    patch
+}
+
+#[cfg(test)]
+mod tests {
+    use catamaran_plan::{HostFacts, offline_given, plan};
+    use serde_json::json;
+
+    use super::*;
+    use crate::kubernetes::session::Sizes;
+
+    fn session() -> Session {
+        let manifest = json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {
+                "domain": {"memory": {"guest": "128Mi"}, "devices": {
+                    "disks": [{"name": "root", "disk": {"bus": "virtio"}}],
+                    "interfaces": [{"name": "default", "masquerade": {}}],
+                }},
+                "networks": [{"name": "default", "pod": {}}],
+                "volumes": [{"name": "root", "containerDisk": {"image": "guest:1"}}],
+            },
+        });
+        let read = catamaran_spec::read::virtual_machine_instance(
+            &manifest,
+            catamaran_spec::Context::Cluster,
+        );
+        let (_, spec, _) = read.unwrap();
+        let mut facts = HostFacts::offline();
+        facts.accelerator = Accelerator::Tcg;
+        Session {
+            pod: "p".into(),
+            plan: plan(&spec, &facts, &offline_given(&spec)).unwrap(),
+            addresses: vec!["10.244.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
+            resolver: Default::default(),
+            volumes: Vec::new(),
+            sizes: Sizes {
+                sockets: 1,
+                cores: 1,
+                threads: 1,
+            },
+        }
+    }
+
+    fn report(state: VmState) -> VmReport {
+        VmReport {
+            generation: None,
+            sequence: 1,
+            state,
+            since_ms: 0,
+            message: None,
+            qemu_pid: Some(7),
+            agent: None,
+            reboots: 0,
+            viewers: 0,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn scheduled() -> VirtualMachineInstanceStatus {
+        VirtualMachineInstanceStatus {
+            phase: Some("Scheduled".into()),
+            ..Default::default()
+        }
+    }
+
+    fn condition(status: &VirtualMachineInstanceStatus, kind: &str) -> Option<String> {
+        let found = status.conditions.iter().find(|c| c.type_ == kind);
+        found.map(|condition| condition.status.clone())
+    }
+
+    #[test]
+    fn running_ready_and_interfaces_are_one_write() {
+        let status = running(
+            &scheduled(),
+            &session(),
+            &report(VmState::Running),
+            false,
+            5,
+        );
+        assert_eq!(status.phase.as_deref(), Some("Running"));
+        assert_eq!(condition(&status, "Ready").as_deref(), Some("True"));
+        assert_eq!(
+            status.interfaces[0].ip_address.as_deref(),
+            Some("10.244.0.5")
+        );
+        assert_eq!(status.interfaces[0].ip_addresses.len(), 2);
+        let again = running(&status, &session(), &report(VmState::Running), false, 9);
+        assert!(difference(&status, &again).is_empty());
+    }
+
+    #[test]
+    fn the_controllers_fields_are_left_alone() {
+        let mut before = scheduled();
+        before.node_name = Some("n1".into());
+        set_instance_condition(
+            &mut before.conditions,
+            "LiveMigratable",
+            ConditionStatus::False,
+            "DisksNotLiveMigratable",
+            "",
+            1,
+        );
+        let after = running(&before, &session(), &report(VmState::Running), false, 5);
+        assert_eq!(
+            condition(&after, "LiveMigratable").as_deref(),
+            Some("False")
+        );
+        assert!(!difference(&before, &after).contains_key("nodeName"));
+    }
+
+    #[test]
+    fn a_probed_guest_is_not_called_ready_before_its_pod_is() {
+        let status = running(&scheduled(), &session(), &report(VmState::Running), true, 5);
+        assert_eq!(condition(&status, "Ready").as_deref(), Some("False"));
+    }
+
+    #[test]
+    fn a_pause_is_told_and_taken_back() {
+        let paused = report(VmState::Paused {
+            reason: PauseReason::User,
+        });
+        let first = running(
+            &scheduled(),
+            &session(),
+            &report(VmState::Running),
+            false,
+            5,
+        );
+        let second = running(&first, &session(), &paused, false, 6);
+        assert_eq!(condition(&second, "Paused").as_deref(), Some("True"));
+        let third = running(&second, &session(), &report(VmState::Running), false, 7);
+        assert_eq!(condition(&third, "Paused"), None);
+        assert!(difference(&second, &third).contains_key("conditions"));
+    }
+
+    #[test]
+    fn the_agents_interfaces_join_those_of_the_manifest() {
+        let session = session();
+        let mut said = report(VmState::Running);
+        let guest = |name: &str, mac: &str| GuestInterface {
+            name: name.into(),
+            mac: mac.into(),
+            addresses: vec!["10.0.2.2".parse().unwrap()],
+        };
+        said.agent = Some(AgentInfo {
+            interfaces: vec![
+                guest("enp1s0", &session.plan.nics[0].mac),
+                guest("docker0", "02:42:00:00:00:01"),
+            ],
+            os: json!({"id": "debian", "pretty-name": "Debian 13"}),
+            ..Default::default()
+        });
+        let status = running(&scheduled(), &session, &said, false, 5);
+        let first = &status.interfaces[0];
+        assert_eq!(first.interface_name.as_deref(), Some("enp1s0"));
+        // The address from outside, not the one behind the masquerade.
+        assert_eq!(first.ip_address.as_deref(), Some("10.244.0.5"));
+        assert_eq!(
+            status.interfaces[1].interface_name.as_deref(),
+            Some("docker0")
+        );
+        assert_eq!(status.guest_os_info.unwrap().id.as_deref(), Some("debian"));
+    }
+
+    #[test]
+    fn an_end_is_written_once() {
+        let first = ended(&scheduled(), Phase::Succeeded, "The guest ended");
+        assert_eq!(first.phase.as_deref(), Some("Succeeded"));
+        let second = ended(&first, Phase::Failed, "again");
+        assert!(difference(&first, &second).is_empty());
+    }
+
+    #[test]
+    fn fields_that_go_are_removed_by_the_patch() {
+        let before = VirtualMachineInstanceStatus {
+            reason: Some("x".into()),
+            ..Default::default()
+        };
+        let patch = difference(&before, &VirtualMachineInstanceStatus::default());
+        assert_eq!(Value::Object(patch), json!({"reason": null}));
+    }
+
+    #[test]
+    fn sizes_are_written_in_the_largest_unit_that_fits() {
+        assert_eq!(kibibytes(1 << 30), "1Gi");
+        assert_eq!(kibibytes(96 << 20), "96Mi");
+        assert_eq!(kibibytes(1500), "1500");
+    }
+}
