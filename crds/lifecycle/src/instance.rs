@@ -1,15 +1,18 @@
 //! The instance that a machine's template asks for, and whether a running one still is that.
 
-use catamaran_api::{VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceSpec};
+use catamaran_api::{VirtualMachine, VirtualMachineInstance};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use serde_json::Value;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 /// Annotation of an instance: generation of the machine that it was made from.
 pub const GENERATION_ANNOTATION: &str = "kubevirt.io/vm-generation";
 
-/// Fields that a start, or a stop with another grace period, puts into an instance.
-const NOT_OF_THE_TEMPLATE: [&str; 2] = ["startStrategy", "terminationGracePeriodSeconds"];
+/// Annotation of an instance: digest of the template's spec that it was made from. Admission fills defaults into an instance, so that the specs
+/// themselves can't be compared.
+pub const TEMPLATE_ANNOTATION: &str = "catamaran.dev/template";
+/// Digits of a digest that are kept in an annotation.
+const SHORT: usize = 16;
 
 /// A new instance of the machine: name and namespace of the machine, labels and annotations of the template.
 #[must_use]
@@ -21,6 +24,7 @@ pub fn instance(vm: &VirtualMachine, paused: bool) -> VirtualMachineInstance {
         GENERATION_ANNOTATION.to_owned(),
         vm.metadata.generation.unwrap_or_default().to_string(),
     );
+    annotations.insert(TEMPLATE_ANNOTATION.to_owned(), spec_digest(vm));
     let mut spec = template.spec.unwrap_or_default();
     if paused {
         spec.start_strategy = Some("Paused".to_owned());
@@ -53,33 +57,30 @@ pub fn instance_generation(vmi: &VirtualMachineInstance) -> Option<i64> {
     annotations.get(GENERATION_ANNOTATION)?.parse().ok()
 }
 
-/// Whether the instance runs with an older template.
+/// Whether the instance runs with an older template. One that does not say counts as made from the newest.
 #[must_use]
 pub fn outdated(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> bool {
-    let value = |spec: Option<&VirtualMachineInstanceSpec>| {
-        serde_json::to_value(spec).expect("a wire type has string keys only")
-    };
-    let wanted = value(vm.spec.template.spec.as_ref());
-    let mut running = value(Some(&vmi.spec));
-    for field in NOT_OF_THE_TEMPLATE {
-        match wanted.get(field) {
-            Some(wanted) => running[field] = wanted.clone(),
-            None => {
-                if let Some(running) = running.as_object_mut() {
-                    running.remove(field);
-                }
-            }
-        }
-    }
-    running != wanted
+    let annotations = vmi.metadata.annotations.as_ref();
+    annotations
+        .and_then(|annotations| annotations.get(TEMPLATE_ANNOTATION))
+        .is_some_and(|made_from| *made_from != spec_digest(vm))
+}
+
+fn spec_digest(vm: &VirtualMachine) -> String {
+    let mut digest = digest(&vm.spec.template.spec);
+    digest.truncate(SHORT);
+    digest
+}
+
+fn digest<T: Serialize>(object: &T) -> String {
+    let value = serde_json::to_value(object).expect("a wire type has string keys only");
+    hex::encode(Sha256::digest(value.to_string()))
 }
 
 /// Digest of the template, SHA-256 in hexadecimal digits: a changed one clears the back-off.
 #[must_use]
 pub fn template_digest(vm: &VirtualMachine) -> String {
-    let template: Value =
-        serde_json::to_value(&vm.spec.template).expect("a wire type has string keys only");
-    hex::encode(Sha256::digest(template.to_string()))
+    digest(&vm.spec.template)
 }
 
 #[cfg(test)]
@@ -113,13 +114,18 @@ mod tests {
     }
 
     #[test]
-    fn what_a_start_or_stop_writes_is_no_difference() {
-        let vm = machine();
+    fn an_instance_is_outdated_when_the_template_has_changed_since() {
+        let mut vm = machine();
         let mut vmi = instance(&vm, true);
+        // What a start, a stop or admission writes into an instance is no difference.
         vmi.spec.termination_grace_period_seconds = Some(1);
         assert!(!outdated(&vm, &vmi));
-        vmi.spec.hostname = Some("other".to_owned());
+        vm.spec.run_strategy = Some("Halted".to_owned());
+        assert!(!outdated(&vm, &vmi));
+        let before = vm.clone();
+        vm.spec.template.spec.as_mut().unwrap().hostname = Some("other".to_owned());
         assert!(outdated(&vm, &vmi));
+        assert!(!outdated(&before, &vmi), "reverted");
     }
 
     #[test]

@@ -197,12 +197,16 @@ fn set_by(pattern: &str, value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// What the golden case of that name sets; `None` when there is no such case.
-fn golden(name: &str) -> Option<BTreeSet<String>> {
+/// What the golden case of that name sets, one of plans (`golden:`) or of pods (`pod:`); `None` when there is no such case.
+fn golden(kind: &str, name: &str) -> Option<BTreeSet<String>> {
+    let (folder, file) = match kind {
+        "pod" => ("../../controller/tests/golden", "vmi.yaml"),
+        _ => ("../../node/plan/tests/golden", "vm.yaml"),
+    };
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../node/plan/tests/golden")
+        .join(folder)
         .join(name)
-        .join("vm.yaml");
+        .join(file);
     let manifest: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(path).ok()?).unwrap();
     let mut found = BTreeSet::new();
     let root = if manifest["kind"] == "VirtualMachine" {
@@ -269,8 +273,8 @@ fn every_supported_field_has_a_test_of_its_effect() {
             problems.push(format!("{}: no test", row.path));
         }
         for test in &row.tests {
-            match test.strip_prefix("golden:") {
-                Some(case) => match golden(case) {
+            match test.split_once(':') {
+                Some((kind, case)) => match golden(kind, case) {
                     None => problems.push(format!("{}: there is no golden case {case}", row.path)),
                     Some(set) if !set.contains(row.path) => problems.push(format!(
                         "{}: the golden case {case} does not set it",

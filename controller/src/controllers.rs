@@ -1,0 +1,197 @@
+//! The reconcilers of the leader and the watches that feed them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catamaran_api::VirtualMachineInstance;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Resource;
+use kube::api::Api;
+use kube::client::Client;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::{reflector, watcher};
+
+use crate::args::Args;
+use crate::error::chain;
+use crate::events::Events;
+use crate::objects::{Guarded, Key, Objects};
+use crate::settings::Settings;
+use crate::watch::{Seen, follow};
+use crate::work::{self, Trigger};
+use crate::world::World;
+use crate::{kubevirt, vm, vmi};
+
+/// Label of launcher pods.
+const LAUNCHERS: &str = "kubevirt.io=virt-launcher";
+/// Pause between tries to make the installation's object.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Reconciles until it is dropped.
+pub async fn run(client: Client, args: &Args) {
+    let (machines, machines_writer) = cache();
+    let (instances, instances_writer) = cache();
+    let (pods, pods_writer) = cache();
+    let (installations, installations_writer) = cache();
+    let world = Arc::new(World {
+        events: Events::new(client.clone(), &args.name),
+        machines,
+        instances,
+        pods,
+        installations,
+        defaults: Settings::new(&args.node_image, &args.image_pull_policy),
+        namespace: args.namespace.clone(),
+        client: client.clone(),
+    });
+    let (wake_machine, machine_queue) = work::queue();
+    let (wake_instance, instance_queue) = work::queue();
+    let (wake_installation, installation_queue) = work::queue();
+    let config = watcher::Config::default;
+
+    let watch_machines = follow(
+        Api::all(client.clone()),
+        config(),
+        machines_writer,
+        &world.machines,
+        |seen| match seen {
+            Seen::One(object) => wake_machine.wake(&Key::of(object)),
+            Seen::All => wake_all(&world.machines, &wake_machine),
+        },
+    );
+    let watch_instances = follow(
+        Api::all(client.clone()),
+        config(),
+        instances_writer,
+        &world.instances,
+        |seen| match seen {
+            // A machine has the name of its instance.
+            Seen::One(object) => {
+                wake_instance.wake(&Key::of(object));
+                wake_machine.wake(&Key::of(object));
+            }
+            Seen::All => {
+                wake_all(&world.instances, &wake_instance);
+                wake_all(&world.machines, &wake_machine);
+            }
+        },
+    );
+    let watch_pods = follow(
+        Api::all(client.clone()),
+        config().labels(LAUNCHERS),
+        pods_writer,
+        &world.pods,
+        |seen| match seen {
+            Seen::One(pod) => {
+                let Some(key) = instance_of(pod) else { return };
+                wake_instance.wake(&key);
+                if world.instances.get(&key).is_none() {
+                    wake_machine.wake(&key);
+                }
+            }
+            Seen::All => {
+                wake_all(&world.instances, &wake_instance);
+                wake_all(&world.machines, &wake_machine);
+            }
+        },
+    );
+    let watch_installations = follow(
+        Api::all(client),
+        config(),
+        installations_writer,
+        &world.installations,
+        |seen| match seen {
+            Seen::One(object) => wake_installation.wake(&Key::of(object)),
+            Seen::All => wake_all(&world.installations, &wake_installation),
+        },
+    );
+
+    let settled = async |world: &World| {
+        // Decisions need all caches, not only that of their own kind.
+        let (machines, instances) = (world.machines.store(), world.instances.store());
+        let (pods, installations) = (world.pods.store(), world.installations.store());
+        let _ = tokio::join!(
+            machines.wait_until_ready(),
+            instances.wait_until_ready(),
+            pods.wait_until_ready(),
+            installations.wait_until_ready()
+        );
+    };
+    let work = async {
+        settled(&world).await;
+        tracing::info!("caches are filled");
+        tokio::join!(
+            work::run(
+                "machine",
+                world.machines.store(),
+                machine_queue,
+                args.concurrency,
+                |key| {
+                    let world = world.clone();
+                    async move { vm::reconcile(&world, &key).await }
+                }
+            ),
+            work::run(
+                "instance",
+                world.instances.store(),
+                instance_queue,
+                args.concurrency,
+                |key| {
+                    let world = world.clone();
+                    async move { vmi::reconcile(&world, &key).await }
+                }
+            ),
+            work::run(
+                "installation",
+                world.installations.store(),
+                installation_queue,
+                1,
+                |key| {
+                    let world = world.clone();
+                    async move { kubevirt::reconcile(&world, &key).await }
+                }
+            ),
+            ensure_installation(&world),
+        );
+    };
+    tokio::join!(
+        watch_machines,
+        watch_instances,
+        watch_pods,
+        watch_installations,
+        work
+    );
+}
+
+fn cache<K>() -> (Objects<K>, Writer<Guarded<K>>)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (store, writer) = reflector::store();
+    (Objects::new(store), writer)
+}
+
+fn wake_all<K>(objects: &Objects<K>, trigger: &Trigger<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    for object in objects.store().state() {
+        trigger.wake(&Key::of(object.as_ref()));
+    }
+}
+
+/// The instance whose pod it is.
+fn instance_of(pod: &Guarded<Pod>) -> Option<Key> {
+    let kind = VirtualMachineInstance::kind(&());
+    let mut owners = pod.meta().owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true) && owner.kind == kind)?;
+    Some(Key::of(pod).named(&owner.name))
+}
+
+async fn ensure_installation(world: &World) {
+    while let Err(error) = kubevirt::ensure(world).await {
+        tracing::warn!(
+            error = chain(&error),
+            "the installation's object is not there"
+        );
+        tokio::time::sleep(RETRY).await;
+    }
+}

@@ -1,0 +1,107 @@
+//! What can go wrong while objects are reconciled.
+
+use catamaran_lifecycle::UnknownRunStrategy;
+
+/// An error of a reconciliation; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused, or could not be asked.
+    #[error("could not {what}")]
+    Api {
+        /// What was tried, such as `create pod shop/virt-launcher-web-x2x2x`.
+        what: String,
+        /// Why not.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// A run strategy that nobody knows; admission lets none through.
+    #[error("a machine can't be understood")]
+    RunStrategy(#[from] UnknownRunStrategy),
+    /// An object that is needed is not there.
+    #[error("{what}")]
+    Missing {
+        /// The object, as a sentence.
+        what: String,
+    },
+    /// An object of somebody else is in the way under a name that is needed.
+    #[error("{what} exists already and belongs to somebody else")]
+    Taken {
+        /// The object.
+        what: String,
+    },
+}
+
+impl Error {
+    /// An error of the API server.
+    pub fn api(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Api {
+            what,
+            source: Box::new(source),
+        }
+    }
+
+    /// The API server's answer, if it gave one.
+    #[must_use]
+    pub fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status),
+                _ => None,
+            },
+            Self::RunStrategy(_) | Self::Missing { .. } | Self::Taken { .. } => None,
+        }
+    }
+
+    /// Somebody else has written the object since it was read: look again.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.status()
+            .is_some_and(|status| status.code == 409 && status.reason == "Conflict")
+    }
+
+    /// An object of that name is there.
+    #[must_use]
+    pub fn already_exists(&self) -> bool {
+        self.status()
+            .is_some_and(|status| status.reason == "AlreadyExists")
+    }
+
+    /// The object is gone.
+    #[must_use]
+    pub fn not_found(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 404)
+    }
+
+    /// The API server has understood and says no, so that trying again at once would not help.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.status()
+            .is_some_and(|status| matches!(status.code, 400 | 403 | 409 | 422))
+    }
+
+    /// For people: the API server's own words, else the whole chain.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self.status() {
+            Some(status) if !status.message.is_empty() => status.message.clone(),
+            _ => chain(self),
+        }
+    }
+}
+
+/// An error and what is below it, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = error.source();
+    }
+    text
+}

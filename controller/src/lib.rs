@@ -1,0 +1,35 @@
+//! The controller: what makes Catamaran a part of Kubernetes.
+//!
+//! - **[`vm`], [`vmi`]**: `VirtualMachine` to `VirtualMachineInstance` to Pod. The decisions are `catamaran-lifecycle`'s, the same that the
+//!   node daemon's `play` uses; the controller is a second shell around that crate.
+//! - **[`kubevirt`]**: the installation as clients of the peer see it, and its configuration.
+//! - **[`leader`]**: one replica reconciles; all of them serve the API.
+//!
+//! ```text
+//!   watches ─▶ caches (our own writes included) ─▶ decide (pure) ─▶ writes: what differs, if nobody wrote in between
+//! ```
+//!
+//! Reconcilers are level-triggered and idempotent: each looks at what there is and does the next thing, whatever woke it.
+//!
+//! Architecture invariant: the controller never talks to libvirt and never touches a host; the node daemon is the only thing that talks to
+//! both sides.
+
+pub mod args;
+pub mod controllers;
+pub mod error;
+pub mod events;
+pub mod finalizers;
+pub mod health;
+pub mod kubevirt;
+pub mod leader;
+pub mod objects;
+pub mod patch;
+mod program;
+pub mod settings;
+pub mod vm;
+pub mod vmi;
+pub mod watch;
+pub mod work;
+pub mod world;
+
+pub use program::run;

@@ -1,0 +1,106 @@
+//! The program: its tasks and how they end.
+
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use catamaran_controller_api::ApiConfig;
+use clap::Parser as _;
+use kube::client::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Args;
+use crate::controllers;
+use crate::error::chain;
+use crate::health::{self, Ready};
+use crate::leader::Leader;
+
+/// Time to give the lease back before the end.
+const GIVE_BACK: Duration = Duration::from_secs(3);
+
+/// Runs the controller; errors go to standard error.
+#[must_use]
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: Args) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&args.log)?)
+        .with_writer(std::io::stderr)
+        .init();
+    // One provider for every client and server of the process; a second call would only say that there is one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(serve(args))
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    let client = Client::try_default()
+        .await
+        .context("no API server is known")?;
+    let ready = Ready::default();
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(health::serve(args.health, ready.clone()));
+    tasks.spawn(until_asked_to_stop(stop.clone()));
+    let version = client.apiserver_version().await;
+    let version = version.context("the API server does not answer")?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        kubernetes = version.git_version,
+        "started"
+    );
+    ready.yes();
+    let (leads, leader) = watch::channel(false);
+    let api = ApiConfig {
+        client: client.clone(),
+        namespace: args.namespace.clone(),
+        listen: args.listen,
+        node_port: args.node_port,
+        leader,
+        shutdown: stop.clone(),
+    };
+    tasks.spawn(async move { Ok(catamaran_controller_api::serve(api).await?) });
+    let leader = Leader::new(client.clone(), &args.namespace, &args.name);
+    let mut lead = pin!(leader.lead(controllers::run(client, &args), leads, &stop));
+    let ended = tokio::select! {
+        ended = tasks.join_next() => ended,
+        // Who has lost the lease begins anew, with nothing remembered.
+        () = &mut lead => return Ok(()),
+    };
+    stop.cancel();
+    if tokio::time::timeout(GIVE_BACK, lead).await.is_err() {
+        tracing::warn!("the lease could not be given back in time");
+    }
+    ended.context("no task is left")??
+}
+
+async fn until_asked_to_stop(stop: CancellationToken) -> anyhow::Result<()> {
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    stop.cancel();
+    Ok(())
+}

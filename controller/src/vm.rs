@@ -1,0 +1,139 @@
+//! `VirtualMachine` to `VirtualMachineInstance`: the shell around `catamaran-lifecycle` on Kubernetes.
+//!
+//! ```text
+//!            fetch                 decide (pure)                 apply
+//!   caches ────────▶ VM and its VMI ─────────▶ what is to be done ─────▶ create or delete the VMI, write the VM's status
+//! ```
+//!
+//! The caches see our own writes at once, so that after each step the machine is simply looked at again. From create to Running a machine
+//! costs two writes of its status: Starting, when its instance is there, and Running.
+
+mod apply;
+mod fetch;
+mod status;
+
+use std::time::Duration;
+
+use catamaran_api::VirtualMachine;
+use catamaran_lifecycle::{Action, BackOff, Facts, VmView, VmiView, decide, template_digest};
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Action as Next;
+
+use crate::error::Error;
+use crate::finalizers;
+use crate::objects::Key;
+use crate::vm::fetch::Found;
+use crate::world::World;
+
+/// Most rounds of one reconciliation. Each step of a life takes one; more means that two decisions contradict.
+const ROUNDS: u32 = 8;
+
+/// Brings one machine to what its spec asks for.
+///
+/// # Errors
+/// What the API server says. The machine is looked at again later.
+pub async fn reconcile(world: &World, key: &Key) -> Result<Next, Error> {
+    for _ in 0..ROUNDS {
+        let Some(vm) = world.machines.get(key) else {
+            return Ok(Next::await_change());
+        };
+        match round(world, key, &vm).await? {
+            Round::Again => {}
+            Round::Done(next) => return Ok(next),
+        }
+    }
+    Ok(Next::requeue(Duration::from_secs(1)))
+}
+
+enum Round {
+    /// Something was written: look again.
+    Again,
+    /// Nothing is left to do.
+    Done(Next),
+}
+
+async fn round(world: &World, key: &Key, vm: &VirtualMachine) -> Result<Round, Error> {
+    let deleting = vm.metadata.deletion_timestamp.is_some();
+    let ours = finalizers::has(&vm.metadata, finalizers::MACHINE);
+    if deleting && (!ours || finalizers::has(&vm.metadata, finalizers::ORPHAN)) {
+        // Nothing keeps the machine, or its instance is to be left alone.
+        if ours {
+            apply::release(world, vm).await?;
+        }
+        return Ok(Round::Done(Next::await_change()));
+    }
+    if !ours {
+        apply::hold(world, vm).await?;
+        return Ok(Round::Again);
+    }
+    let found = fetch::fetch(world, key, vm);
+    let digest = template_digest(vm);
+    let record = vm.status.as_ref().and_then(|s| s.start_failure.as_ref());
+    let view = VmView::of(vm, &digest, BackOff::from_wire(record))?;
+    let instance = found.instance.as_ref().map(VmiView::of);
+    let facts = Facts {
+        earlier_run_alive: found.earlier_run_alive,
+        jitter_permille: jitter(&found),
+    };
+    let now = Timestamp::now().as_second();
+    let decision = decide(&view, instance.as_ref(), &facts, now);
+    let input = status::Input {
+        vm,
+        view: &view,
+        vmi: found.instance.as_ref(),
+        decision: &decision,
+        now,
+    };
+    match &decision.action {
+        Action::Create { paused } => match apply::create(world, key, vm, *paused).await {
+            Ok(()) => return Ok(Round::Again),
+            Err(error) => {
+                apply::failed(world, &input, &error).await?;
+                return Err(error);
+            }
+        },
+        Action::Delete { uid, reason } => {
+            // What the run came to is stored before it can be forgotten with the instance.
+            apply::status(world, &input, None).await?;
+            apply::delete(world, key, vm, uid, reason).await?;
+        }
+        Action::Finalize => {
+            apply::release(world, vm).await?;
+            return Ok(Round::Done(Next::await_change()));
+        }
+        Action::Wait { reason } => {
+            tracing::debug!(
+                vm.namespace = key.namespace,
+                vm.name = key.name,
+                reason,
+                "waiting"
+            );
+            apply::status(world, &input, None).await?;
+        }
+        Action::Nothing => apply::status(world, &input, None).await?,
+    }
+    if let Some(strategy) = decision.rewrite {
+        apply::rewrite(world, key, strategy).await?;
+        return Ok(Round::Again);
+    }
+    Ok(Round::Done(match decision.again_at {
+        Some(at) => Next::requeue(seconds(at - now + 1)),
+        None => Next::await_change(),
+    }))
+}
+
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(1))
+}
+
+/// A number from 0 to 1000 for the back-off: different for each run, the same each time it is asked for.
+fn jitter(found: &Found) -> u32 {
+    let uid = found
+        .instance
+        .as_ref()
+        .and_then(|vmi| vmi.metadata.uid.as_deref())
+        .unwrap_or_default();
+    uid.bytes().fold(7_u32, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(byte.into())
+    }) % 1001
+}

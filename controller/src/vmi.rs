@@ -1,0 +1,81 @@
+//! `VirtualMachineInstance` to launcher pod, and the pod's fate back into the instance.
+//!
+//! ```text
+//!  Pending ──pod made──▶ (1 s later: Scheduling) ──pod runs──▶ Scheduled ──▶ the node daemon's: Running, Succeeded, Failed
+//!     │                            │                               │                        │
+//!     └─────── no such image, no node, invalid: condition ─────────┘      pod proved gone: final phase, finalizer off
+//! ```
+//!
+//! The controller owns the phase until Scheduled and again once the pod is proved gone; in between the node daemon does.
+
+mod apply;
+pub mod build;
+mod decide;
+mod fetch;
+mod pod_view;
+
+use std::time::Duration;
+
+use catamaran_spec::{Context, MachineSpec};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Action as Next;
+
+use crate::error::Error;
+use crate::objects::Key;
+use crate::vmi::decide::PodAction;
+use crate::vmi::pod_view::{PodState, PodView};
+use crate::world::World;
+
+/// Label of a launcher pod with the name of its instance.
+pub const NAME_LABEL: &str = "vm.kubevirt.io/name";
+
+/// Whether a pod is a launcher pod of that instance, or of an earlier one of the same name.
+#[must_use]
+pub fn is_pod_of(pod: &Pod, name: &str) -> bool {
+    let labels = pod.metadata.labels.as_ref();
+    labels.is_some_and(|labels| labels.get(NAME_LABEL).is_some_and(|label| label == name))
+}
+
+/// Whether nothing runs in a pod any more, by what its kubelet says.
+#[must_use]
+pub fn is_over(pod: &Pod) -> bool {
+    matches!(PodView::of(pod).state, PodState::Ended { .. })
+}
+
+/// Brings one instance on its way.
+///
+/// # Errors
+/// What the API server says. The instance is looked at again later.
+pub async fn reconcile(world: &World, key: &Key) -> Result<Next, Error> {
+    let Some(mut vmi) = world.instances.get(key) else {
+        return Ok(Next::await_change());
+    };
+    let pod = fetch::pod(world, key, &vmi).await?;
+    let view = pod.as_ref().map(PodView::of);
+    let now = Timestamp::now().as_second();
+    let mut decision = decide::decide(&vmi, view.as_ref(), now);
+    let mut retry = None;
+    if decision.pod == PodAction::Create {
+        // The finalizer stands before there is anything to be finalized.
+        vmi = apply::hold(world, vmi).await?;
+        match MachineSpec::from_vmi(&vmi, Context::Cluster) {
+            Ok((machine, _)) => match apply::create_pod(world, key, &vmi, &machine).await {
+                Ok(()) => {}
+                Err(error) if error.problem.is_none() => return Err(error.source),
+                Err(error) => {
+                    let (reason, words) = error.problem.unwrap_or_default();
+                    decision.cannot(&reason, &words, now);
+                    retry = Some(error.source);
+                }
+            },
+            Err(faults) => decision.refuse(&faults.to_string(), now),
+        }
+    }
+    apply::apply(world, key, &vmi, pod.as_ref(), &decision).await?;
+    match (retry, decision.again_in) {
+        (Some(error), _) => Err(error),
+        (None, Some(seconds)) => Ok(Next::requeue(Duration::from_secs(seconds))),
+        (None, None) => Ok(Next::await_change()),
+    }
+}

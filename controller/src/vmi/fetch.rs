@@ -1,0 +1,81 @@
+//! What there is of an instance's pod.
+
+use std::collections::BTreeMap;
+
+use catamaran_api::VirtualMachineInstance;
+use catamaran_lifecycle::Phase;
+use catamaran_plan::pod::{Source, mounts};
+use catamaran_spec::MachineSpec;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::Api;
+
+use crate::error::Error;
+use crate::objects::Key;
+use crate::vmi::build::{self, ClaimMode};
+use crate::world::World;
+
+/// The pod. Before one counts as gone the API server itself is asked: a cache that lags would end a machine that runs.
+pub(super) async fn pod(
+    world: &World,
+    key: &Key,
+    vmi: &VirtualMachineInstance,
+) -> Result<Option<Pod>, Error> {
+    let uid = vmi.metadata.uid.as_deref().unwrap_or_default();
+    let name = build::pod_name(&key.name, uid);
+    let ours = |pod: &Pod| {
+        let mut owners = pod.metadata.owner_references.iter().flatten();
+        owners.any(|owner| owner.uid == uid)
+    };
+    if let Some(pod) = world.pods.get(&key.named(&name)).filter(ours) {
+        return Ok(Some(pod));
+    }
+    let status = vmi.status.as_ref();
+    let phase = Phase::parse(status.and_then(|status| status.phase.as_deref()));
+    let leaving = vmi.metadata.deletion_timestamp.is_some();
+    if !leaving && (phase.is_final() || matches!(phase, Phase::Unset | Phase::Pending)) {
+        return Ok(None);
+    }
+    let api: Api<Pod> = Api::namespaced(world.client.clone(), &key.namespace);
+    let found = api.get_opt(&name).await;
+    let found = found.map_err(Error::api(format!("read pod {}/{name}", key.namespace)))?;
+    Ok(found.filter(ours))
+}
+
+/// The claims that a machine's pod mounts.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    /// Mode of each that is there.
+    pub(super) modes: BTreeMap<String, ClaimMode>,
+    /// The first that is not.
+    pub(super) missing: Option<String>,
+}
+
+/// Looks up the claims.
+pub(super) async fn claims(
+    world: &World,
+    key: &Key,
+    machine: &MachineSpec,
+) -> Result<Claims, Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(world.client.clone(), &key.namespace);
+    let mut claims = Claims::default();
+    for mount in mounts(machine) {
+        let Source::Claim { name } = mount.source else {
+            continue;
+        };
+        let what = format!("read claim {}/{name}", key.namespace);
+        match api.get_opt(&name).await.map_err(Error::api(what))? {
+            Some(claim) => {
+                let mode = claim.spec.and_then(|spec| spec.volume_mode);
+                let mode = match mode.as_deref() {
+                    Some("Block") => ClaimMode::Block,
+                    _ => ClaimMode::Filesystem,
+                };
+                claims.modes.insert(name, mode);
+            }
+            None => {
+                claims.missing.get_or_insert(name);
+            }
+        }
+    }
+    Ok(claims)
+}

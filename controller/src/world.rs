@@ -1,0 +1,50 @@
+//! What every reconciler works with: the client, the caches, the events, the settings.
+
+use catamaran_api::{KubeVirt, KubeVirtSpec, VirtualMachine, VirtualMachineInstance};
+use k8s_openapi::api::core::v1::Pod;
+use kube::client::Client;
+
+use crate::events::Events;
+use crate::objects::Objects;
+use crate::settings::Settings;
+
+/// Shared by all reconcilers.
+pub struct World {
+    /// To the API server.
+    pub client: Client,
+    /// Machines.
+    pub machines: Objects<VirtualMachine>,
+    /// Their instances.
+    pub instances: Objects<VirtualMachineInstance>,
+    /// Launcher pods.
+    pub pods: Objects<Pod>,
+    /// Installations; one counts.
+    pub installations: Objects<KubeVirt>,
+    /// Events.
+    pub events: Events,
+    /// What the command line says.
+    pub defaults: Settings,
+    /// Namespace of the controller.
+    pub namespace: String,
+}
+
+impl World {
+    /// The settings in effect: those of the command line, changed by the installation's object.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let installation = self
+            .installations
+            .all()
+            .into_iter()
+            .min_by_key(|installation| {
+                let created = installation.metadata.creation_timestamp.as_ref();
+                // One that says something counts before the one that is made when there is none.
+                (
+                    installation.spec == KubeVirtSpec::default(),
+                    created.map(|time| time.0),
+                    installation.metadata.name.clone(),
+                )
+            });
+        self.defaults.with(installation.as_ref())
+    }
+}
