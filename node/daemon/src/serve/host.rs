@@ -27,6 +27,11 @@ const OVMF: [(&str, &str, &str, &str); 2] = [
 /// The emulator.
 pub const EMULATOR: &str = "/usr/bin/qemu-system-x86_64";
 
+/// What libvirt loads to run QEMU, below the folder of its libraries.
+const DRIVER: &str = "libvirt/connection-driver/libvirt_driver_qemu.so";
+/// Where libraries lie: Debian, then Fedora, then others.
+const LIBRARIES: [&str; 3] = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"];
+
 /// Guests can't run here.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -62,7 +67,7 @@ pub struct Host {
 /// Finds out everything. `emulation` forbids KVM.
 ///
 /// # Errors
-/// When QEMU is missing or not understood.
+/// When QEMU or libvirt is missing, or QEMU not understood.
 pub fn find(emulation: bool) -> Result<Host, HostError> {
     let kvm = kvm_probe::probe(Path::new("/dev/kvm"));
     let accelerator = if kvm.is_usable() && !emulation {
@@ -80,6 +85,16 @@ pub fn find(emulation: bool) -> Result<Host, HostError> {
         program: EMULATOR.to_owned(),
         said: said.clone(),
     })?;
+    let libvirt_version = libvirt_version().ok_or_else(|| missing("libvirt", "libvirt0"))?;
+    if !LIBRARIES
+        .iter()
+        .any(|folder| Path::new(folder).join(DRIVER).is_file())
+    {
+        return Err(missing(
+            "libvirt's driver for QEMU",
+            "libvirt-daemon-driver-qemu",
+        ));
+    }
     let machines = output(
         EMULATOR,
         &["-machine", "help"],
@@ -96,7 +111,7 @@ pub fn find(emulation: bool) -> Result<Host, HostError> {
         accelerator,
         emulator: EMULATOR.to_owned(),
         qemu_version,
-        libvirt_version: libvirt_version(),
+        libvirt_version,
         machine_types: machine_types(&machines),
         usable_cpu_models: models.clone(),
         cpu_models: models,
@@ -273,10 +288,18 @@ fn version(said: &str) -> Option<(u32, u32, u32)> {
     ))
 }
 
+/// Something of libvirt's that is not there.
+fn missing(what: &str, package: &'static str) -> HostError {
+    HostError::Missing {
+        program: what.to_owned(),
+        what: "running virtual machines",
+        package,
+    }
+}
+
 /// The libvirt that launchers will load, by the name of its library file.
-fn libvirt_version() -> (u32, u32, u32) {
-    let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"];
-    let files = folders
+fn libvirt_version() -> Option<(u32, u32, u32)> {
+    let files = LIBRARIES
         .iter()
         .filter_map(|folder| fs::read_dir(folder).ok())
         .flatten()
@@ -290,7 +313,6 @@ fn libvirt_version() -> (u32, u32, u32) {
             Some((number / 1000, number % 1000, micro.parse().ok()?))
         })
         .max()
-        .unwrap_or((9, 0, 0))
 }
 
 /// Versioned q35 machine types, newest first.
