@@ -1,6 +1,7 @@
 //! Starting, stopping and ending machines.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use catamaran_tests::bench::Bench;
@@ -242,6 +243,40 @@ fn an_ssh_key_of_a_secret_lets_its_owner_in() -> Result<()> {
             command::stdout(&mut ssh).map(Seen::Yes)
         })?;
         ensure!(said.trim() == "door", "{said:?}");
+        Ok(())
+    })
+}
+
+#[test]
+#[ignore = "UEFI takes a minute when it is emulated: `cargo xtask test --long`"]
+fn a_guest_boots_securely_and_has_a_tpm() -> Result<()> {
+    /// Firmware, shim and GRUB check signatures at the speed of an emulated processor.
+    const SECURE_BOOT: Duration = Duration::from_secs(400);
+    run(|bench| {
+        let mut vm = machine("vault");
+        let domain = &mut vm["spec"]["template"]["spec"]["domain"];
+        domain["memory"]["guest"] = "512Mi".into();
+        domain["firmware"] = json!({"bootloader": {"efi": {"secureBoot": true}}});
+        domain["features"] = json!({"smm": {"enabled": true}});
+        domain["devices"]["tpm"] = json!({"persistent": true});
+        bench.apply(&[&vm])?;
+        bench.wait_serial("vault", "catamaran-guest ready: ", SECURE_BOOT)?;
+        let mut guest = bench.booted("vault")?;
+        let variable = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+        let state = guest.shell(&format!("tail -c 1 {variable} | od -An -t u1"))?;
+        ensure!(state.trim() == "1", "SecureBoot is {state:?}");
+        let version = guest.shell("cat /sys/class/tpm/tpm0/tpm_version_major")?;
+        ensure!(version == "2", "the TPM is of version {version:?}");
+        // It is emulated inside the sandbox, and its state stays with the machine.
+        let swtpm = bench.process("vault", "swtpm")?;
+        let status = std::fs::read_to_string(format!("/proc/{swtpm}/status"))?;
+        ensure!(status.contains("Uid:\t107\t107\t107\t107"), "{status}");
+        let state = bench.state().join("vms/default_vault/state");
+        ensure!(
+            state.join("tpm").is_dir(),
+            "no TPM state in {}",
+            state.display()
+        );
         Ok(())
     })
 }
