@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod machine;
 pub mod places;
 pub mod prepare;
+pub mod probe;
 pub mod program;
 pub mod publish;
 pub mod request_queue;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use catamaran_launcher::hypervisor::libvirt::Libvirt;
 use catamaran_launcher::places::Places;
+use catamaran_launcher::probe::{self, Question};
 use catamaran_launcher::program::{self, Options};
 use clap::{Args, Parser, Subcommand};
 
@@ -51,6 +52,15 @@ enum Other {
         #[arg(long, default_value = "qemu")]
         domain_type: String,
     },
+    /// Asks the guest agent by way of the launcher that runs beside this: 0 means that the guest is well.
+    Probe {
+        /// Seconds to wait.
+        #[arg(long, default_value_t = 10)]
+        timeout: u32,
+        /// A command for the guest; without one, the agent only has to answer.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
     /// Checks domain XML (standard input) against libvirt's schema and rules, in a folder of its own.
     Validate,
 }
@@ -81,6 +91,15 @@ fn main() -> anyhow::Result<ExitCode> {
         }) => {
             let xml = libvirt()?.capabilities(&emulator, &arch, &machine, &domain_type)?;
             std::io::Write::write_all(&mut std::io::stdout(), xml.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Other::Probe { timeout, command }) => {
+            let question = if command.is_empty() {
+                Question::Ping
+            } else {
+                Question::Exec(command)
+            };
+            probe::run(&places, &question, timeout)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Other::Validate) => {

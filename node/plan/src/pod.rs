@@ -3,7 +3,9 @@
 //! The controller writes pods from [`mounts`] and [`WRITABLE`]; the node daemon looks for disks by [`looks`] and learns the keys of Secrets and
 //! ConfigMaps from [`config_folders`]. Both use the same functions, so that they agree without a word on the wire.
 
-use catamaran_spec::{CloudInitData, HostDiskKind, MachineSpec, PullPolicy, VolumeSource};
+use catamaran_spec::{
+    CloudInitData, HostDiskKind, MachineSpec, Probe, ProbeAction, PullPolicy, VolumeSource,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::paths;
@@ -355,6 +357,23 @@ pub fn config_folders(spec: &MachineSpec) -> Vec<ConfigFolder> {
         .collect()
 }
 
+/// What the kubelet runs in the container for a probe that only the guest agent can answer; `None` for the others.
+#[must_use]
+pub fn probe_command(probe: &Probe) -> Option<Vec<String>> {
+    let command: &[String] = match &probe.action {
+        ProbeAction::Exec { command } => command,
+        ProbeAction::GuestAgentPing => &[],
+        ProbeAction::HttpGet { .. } | ProbeAction::TcpSocket { .. } => return None,
+    };
+    let launcher = format!("{}/current/catamaran-launcher", paths::CODE);
+    let timeout = probe.timeout_seconds.max(1).to_string();
+    let mut words = [&launcher, "probe", "--timeout", &timeout, "--"]
+        .map(str::to_owned)
+        .to_vec();
+    words.extend_from_slice(command);
+    Some(words)
+}
+
 fn folder(volume: &str) -> String {
     format!("{}/{volume}", paths::DISKS)
 }
@@ -455,6 +474,24 @@ spec:
                 |folder| folder.path == "/config/seed.user" && folder.optional_volume.is_none()
             )
         );
+    }
+
+    #[test]
+    fn the_guests_own_answer_is_asked_for_beside_its_launcher() {
+        let mut probe = Probe {
+            action: ProbeAction::GuestAgentPing,
+            initial_delay_seconds: 0,
+            period_seconds: 10,
+            timeout_seconds: 3,
+            success_threshold: 1,
+            failure_threshold: 3,
+        };
+        let ping = probe_command(&probe).unwrap();
+        assert_eq!(ping[1..], ["probe", "--timeout", "3", "--"]);
+        probe.action = ProbeAction::Exec {
+            command: vec!["cat".into(), "/x".into()],
+        };
+        assert_eq!(probe_command(&probe).unwrap()[5..], ["cat", "/x"]);
     }
 
     #[test]

@@ -1,10 +1,13 @@
-//! Probes of a guest as probes of its pod: the kubelet asks at the pod's address, which is the guest's.
+//! Probes of a guest as probes of its pod: the kubelet asks at the pod's address, which is the guest's, or has the launcher ask the guest agent.
 
+use catamaran_plan::pod;
 use catamaran_spec::{Probe, ProbeAction};
-use k8s_openapi::api::core::v1::{HTTPGetAction, HTTPHeader, Probe as PodProbe, TCPSocketAction};
+use k8s_openapi::api::core::v1::{
+    ExecAction, HTTPGetAction, HTTPHeader, Probe as PodProbe, TCPSocketAction,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// The kubelet's probe; `None` for those that only the guest agent can answer.
+/// The kubelet's probe.
 pub(super) fn probe(probe: &Probe) -> Option<PodProbe> {
     let seconds = |value: u32| Some(i32::try_from(value).unwrap_or(i32::MAX));
     let mut out = PodProbe {
@@ -42,7 +45,11 @@ pub(super) fn probe(probe: &Probe) -> Option<PodProbe> {
                 port: IntOrString::Int(i32::from(*port)),
             });
         }
-        ProbeAction::Exec { .. } | ProbeAction::GuestAgentPing => return None,
+        ProbeAction::Exec { .. } | ProbeAction::GuestAgentPing => {
+            out.exec = Some(ExecAction {
+                command: Some(pod::probe_command(probe)?),
+            });
+        }
     }
     Some(out)
 }

@@ -355,7 +355,7 @@ impl Task {
         tracing::warn!(vm = %self.key, error = words, "a step failed");
         if let Some(instance) = self.latest.clone() {
             let reason = error.reason();
-            if instance.phase() == Phase::Scheduled {
+            if instance.phase() == Phase::Scheduled && (self.tries > 0 || is_final(error)) {
                 events::tell(
                     &self.world,
                     &self.said,
@@ -376,6 +376,14 @@ impl Task {
         self.tries = self.tries.saturating_add(1);
         Instant::now() + pause
     }
+}
+
+/// Whether the next try can only fail for the same reason; others are told from the second time on.
+fn is_final(error: &StartError) -> bool {
+    matches!(
+        error,
+        StartError::Plan(_) | StartError::Volume { .. } | StartError::ClaimNotFound(_)
+    )
 }
 
 /// Removes what is kept of runs that are not there any more.
