@@ -87,11 +87,12 @@ pub fn answer(config: &DhcpServe, packet: &[u8]) -> Option<Vec<u8>> {
 
 fn grant(config: &DhcpServe, identity: &IANA, address: Option<Ipv6Addr>) -> IANA {
     let life = lease(config);
-    let part = |of: u32| {
+    let tenths = |of: u32| {
         if life == u32::MAX {
             u32::MAX
         } else {
-            life / 10 * of
+            // The remainder too: T1 of 0 would leave the choice to the client.
+            life / 10 * of + life % 10 * of / 10
         }
     };
     let mut opts = DhcpOptions::new();
@@ -107,8 +108,8 @@ fn grant(config: &DhcpServe, identity: &IANA, address: Option<Ipv6Addr>) -> IANA
     }
     IANA {
         id: identity.id,
-        t1: part(5),
-        t2: part(8),
+        t1: tenths(5),
+        t2: tenths(8),
         opts,
     }
 }
@@ -230,6 +231,18 @@ pub(crate) mod tests {
             reply.opts().get(OptionCode::DomainNameServers),
             Some(&servers)
         );
+    }
+
+    #[test]
+    fn short_leases_too_are_renewed_after_half_of_them() {
+        for (lease, times) in [(4, (2, 3)), (15, (7, 12)), (3600, (1800, 2880))] {
+            let mut config = example();
+            config.lease_seconds = Some(lease);
+            let reply = answer(&config, &solicit(&config)).unwrap();
+            let reply = Message::from_bytes(&reply).unwrap();
+            let identity = identities(reply.opts()).next().unwrap();
+            assert_eq!((identity.t1, identity.t2), times, "lease {lease}");
+        }
     }
 
     #[test]
