@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_api::VirtualMachineInstance;
-use k8s_openapi::api::core::v1::Pod;
+use catamaran_api::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet};
 use kube::Resource;
 use kube::api::Api;
 use kube::client::Client;
@@ -19,7 +18,7 @@ use crate::settings::Settings;
 use crate::watch::{Seen, follow};
 use crate::work::{self, Trigger};
 use crate::world::World;
-use crate::{kubevirt, vm, vmi};
+use crate::{kubevirt, replica_set, vm, vmi};
 
 /// Label of launcher pods.
 const LAUNCHERS: &str = "kubevirt.io=virt-launcher";
@@ -30,12 +29,14 @@ const RETRY: Duration = Duration::from_secs(5);
 pub async fn run(client: Client, args: &Args) {
     let (machines, machines_writer) = cache();
     let (instances, instances_writer) = cache();
+    let (sets, sets_writer) = cache();
     let (pods, pods_writer) = cache();
     let (installations, installations_writer) = cache();
     let world = Arc::new(World {
         events: Events::new(client.clone(), &args.name),
         machines,
         instances,
+        sets,
         pods,
         installations,
         defaults: Settings::new(&args.node_image, &args.image_pull_policy),
@@ -44,6 +45,7 @@ pub async fn run(client: Client, args: &Args) {
     });
     let (wake_machine, machine_queue) = work::queue();
     let (wake_instance, instance_queue) = work::queue();
+    let (wake_set, set_queue) = work::queue();
     let (wake_installation, installation_queue) = work::queue();
     let config = watcher::Config::default;
 
@@ -67,11 +69,25 @@ pub async fn run(client: Client, args: &Args) {
             Seen::One(object) => {
                 wake_instance.wake(&Key::of(object));
                 wake_machine.wake(&Key::of(object));
+                if let Some(set) = owner_of::<VirtualMachineInstanceReplicaSet, _>(object) {
+                    wake_set.wake(&set);
+                }
             }
             Seen::All => {
                 wake_all(&world.instances, &wake_instance);
                 wake_all(&world.machines, &wake_machine);
+                wake_all(&world.sets, &wake_set);
             }
+        },
+    );
+    let watch_sets = follow(
+        Api::all(client.clone()),
+        config(),
+        sets_writer,
+        &world.sets,
+        |seen| match seen {
+            Seen::One(object) => wake_set.wake(&Key::of(object)),
+            Seen::All => wake_all(&world.sets, &wake_set),
         },
     );
     let watch_pods = follow(
@@ -81,7 +97,9 @@ pub async fn run(client: Client, args: &Args) {
         &world.pods,
         |seen| match seen {
             Seen::One(pod) => {
-                let Some(key) = instance_of(pod) else { return };
+                let Some(key) = owner_of::<VirtualMachineInstance, _>(pod) else {
+                    return;
+                };
                 wake_instance.wake(&key);
                 if world.instances.get(&key).is_none() {
                     wake_machine.wake(&key);
@@ -108,10 +126,12 @@ pub async fn run(client: Client, args: &Args) {
         // Decisions need all caches, not only that of their own kind.
         let (machines, instances) = (world.machines.store(), world.instances.store());
         let (pods, installations) = (world.pods.store(), world.installations.store());
+        let sets = world.sets.store();
         let _ = tokio::join!(
             machines.wait_until_ready(),
             instances.wait_until_ready(),
             pods.wait_until_ready(),
+            sets.wait_until_ready(),
             installations.wait_until_ready()
         );
     };
@@ -140,6 +160,16 @@ pub async fn run(client: Client, args: &Args) {
                 }
             ),
             work::run(
+                "set",
+                world.sets.store(),
+                set_queue,
+                args.concurrency,
+                |key| {
+                    let world = world.clone();
+                    async move { replica_set::reconcile(&world, &key).await }
+                }
+            ),
+            work::run(
                 "installation",
                 world.installations.store(),
                 installation_queue,
@@ -155,6 +185,7 @@ pub async fn run(client: Client, args: &Args) {
     tokio::join!(
         watch_machines,
         watch_instances,
+        watch_sets,
         watch_pods,
         watch_installations,
         work
@@ -178,12 +209,12 @@ where
     }
 }
 
-/// The instance whose pod it is.
-fn instance_of(pod: &Guarded<Pod>) -> Option<Key> {
-    let kind = VirtualMachineInstance::kind(&());
-    let mut owners = pod.meta().owner_references.iter().flatten();
+/// The object of that kind which controls another one.
+fn owner_of<O: Resource<DynamicType = ()>, K: Resource>(object: &K) -> Option<Key> {
+    let kind = O::kind(&());
+    let mut owners = object.meta().owner_references.iter().flatten();
     let owner = owners.find(|owner| owner.controller == Some(true) && owner.kind == kind)?;
-    Some(Key::of(pod).named(&owner.name))
+    Some(Key::of(object).named(&owner.name))
 }
 
 async fn ensure_installation(world: &World) {

@@ -2,6 +2,7 @@
 //!
 //! - **[`vm`], [`vmi`]**: `VirtualMachine` to `VirtualMachineInstance` to Pod. The decisions are `catamaran-lifecycle`'s, the same that the
 //!   node daemon's `play` uses; the controller is a second shell around that crate.
+//! - **[`replica_set`]**: so many equal instances.
 //! - **[`kubevirt`]**: the installation as clients of the peer see it, and its configuration.
 //! - **[`leader`]**: one replica reconciles; all of them serve the API.
 //!
@@ -25,6 +26,7 @@ pub mod leader;
 pub mod objects;
 pub mod patch;
 mod program;
+pub mod replica_set;
 pub mod settings;
 pub mod vm;
 pub mod vmi;

@@ -1,6 +1,9 @@
 //! What every reconciler works with: the client, the caches, the events, the settings.
 
-use catamaran_api::{KubeVirt, KubeVirtSpec, VirtualMachine, VirtualMachineInstance};
+use catamaran_api::{
+    KubeVirt, KubeVirtSpec, VirtualMachine, VirtualMachineInstance,
+    VirtualMachineInstanceReplicaSet,
+};
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::Client;
 
@@ -16,6 +19,8 @@ pub struct World {
     pub machines: Objects<VirtualMachine>,
     /// Their instances.
     pub instances: Objects<VirtualMachineInstance>,
+    /// Sets of instances.
+    pub sets: Objects<VirtualMachineInstanceReplicaSet>,
     /// Launcher pods.
     pub pods: Objects<Pod>,
     /// Installations; one counts.

@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube_core::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
+use crate::others::{self, Other};
 use crate::yaml;
 
 /// All definitions of this crate as JSON, in a fixed order.
@@ -31,11 +32,13 @@ fn instance() -> Value {
     crd
 }
 
-/// The files of `crds/api/generated`: (file name, YAML).
+/// The files of `crds/api/generated`: (file name, YAML). Kinds that are not carried out come last.
 #[must_use]
 pub fn render() -> Vec<(String, String)> {
+    let others = others::OTHERS.iter().map(Other::definition);
     all()
         .into_iter()
+        .chain(others)
         .map(|crd| {
             let name = crd
                 .pointer("/metadata/name")

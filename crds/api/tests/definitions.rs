@@ -167,3 +167,22 @@ fn a_definition_can_be_applied_by_kubectl() {
         assert!(yaml.contains("kind: CustomResourceDefinition"));
     }
 }
+
+#[test]
+fn kinds_that_are_not_carried_out_are_defined_once() {
+    let mut names: Vec<String> = crd::render().into_iter().map(|(name, _)| name).collect();
+    let count = names.len();
+    assert_eq!(
+        count,
+        crd::all().len() + catamaran_api::others::OTHERS.len()
+    );
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count);
+    for other in catamaran_api::others::OTHERS {
+        let definition = other.definition();
+        let versions = definition["spec"]["versions"].as_array().unwrap();
+        let stored = versions.iter().filter(|v| v["storage"] == true).count();
+        assert_eq!(stored, 1, "{}", other.kind);
+    }
+}

@@ -460,7 +460,7 @@ fn harmless_fields_are_accepted_with_a_warning() {
     assert_eq!(
         warnings,
         [
-            "spec.template.spec.evictionStrategy: one machine is not drained",
+            "spec.template.spec.evictionStrategy: a drained guest is asked to power off; there is no live migration",
             "spec.template.spec.nodeSelector: one machine has nothing to schedule",
         ]
     );

@@ -1,4 +1,4 @@
-//! What is added to a new instance: phase Pending, the finalizer, and the defaults that clients read from an instance's spec. No I/O.
+//! What is added to a new machine or instance: finalizers, phase Pending, the finalizer, and the defaults that clients read from an instance's spec. No I/O.
 
 use catamaran_spec::defaults;
 use k8s_openapi::jiff::{Timestamp, Unit};
@@ -6,16 +6,38 @@ use serde_json::{Value, json};
 
 use super::review::{Request, Verdict};
 
-/// Taken away by the controller when the run is proved dead.
+/// Of an instance: taken away by the controller when the run is proved dead.
 const FINALIZER: &str = "foregroundDeleteVirtualMachine";
+/// Of a machine: taken away by the controller when its instance is gone.
+const MACHINE_FINALIZER: &str = "kubevirt.io/virtualMachineControllerFinalize";
 
-/// The changes of a new instance.
+/// The changes of a new object.
 pub(super) fn complete(request: &Request, now: Timestamp) -> Verdict {
-    if request.kind.kind != "VirtualMachineInstance" || request.operation != "CREATE" {
+    if request.operation != "CREATE" {
         return Verdict::allowed();
     }
+    match request.kind.kind.as_str() {
+        "VirtualMachineInstance" => instance(&request.object, now),
+        "VirtualMachine" => Verdict::Changed(
+            held(&request.object, MACHINE_FINALIZER)
+                .into_iter()
+                .collect(),
+        ),
+        _ => Verdict::allowed(),
+    }
+}
+
+/// Adds a finalizer, unless it is there.
+fn held(object: &Value, finalizer: &str) -> Option<Value> {
+    match object["metadata"]["finalizers"].as_array() {
+        Some(all) if all.iter().any(|there| there == finalizer) => None,
+        Some(_) => Some(add("/metadata/finalizers/-", json!(finalizer))),
+        None => Some(add("/metadata/finalizers", json!([finalizer]))),
+    }
+}
+
+fn instance(object: &Value, now: Timestamp) -> Verdict {
     let now = now.round(Unit::Second).unwrap_or(now).to_string();
-    let object = &request.object;
     let mut changes = Vec::new();
     // An instance of a machine is born Pending.
     if object["status"]["phase"] != "Pending" {
@@ -27,13 +49,7 @@ pub(super) fn complete(request: &Request, now: Timestamp) -> Verdict {
             }),
         ));
     }
-    let finalizers = object["metadata"]["finalizers"].as_array();
-    if !finalizers.is_some_and(|all| all.iter().any(|f| f == FINALIZER)) {
-        changes.push(match finalizers {
-            Some(_) => add("/metadata/finalizers/-", json!(FINALIZER)),
-            None => add("/metadata/finalizers", json!([FINALIZER])),
-        });
-    }
+    changes.extend(held(object, FINALIZER));
     if object["spec"]["domain"].is_object() {
         spec(&object["spec"], &mut changes);
     }
@@ -108,6 +124,36 @@ mod tests {
             .into_iter()
             .map(|c| (c["path"].as_str().unwrap().to_owned(), c["value"].clone()))
             .collect()
+    }
+
+    #[test]
+    fn a_new_machine_is_held() {
+        let request = Request {
+            kind: Kind {
+                kind: "VirtualMachine".to_owned(),
+            },
+            operation: "CREATE".to_owned(),
+            object: json!({"metadata": {}, "spec": {}}),
+            ..Request::default()
+        };
+        let Verdict::Changed(changes) = complete(&request, Timestamp::UNIX_EPOCH) else {
+            panic!()
+        };
+        assert_eq!(
+            changes,
+            [
+                json!({"op": "add", "path": "/metadata/finalizers", "value": ["kubevirt.io/virtualMachineControllerFinalize"]})
+            ]
+        );
+    }
+
+    #[test]
+    fn an_instance_of_a_machine_keeps_the_status_that_it_is_born_with() {
+        let found = changes(json!({
+            "metadata": {"finalizers": ["foregroundDeleteVirtualMachine"]},
+            "spec": {"domain": {}}, "status": {"phase": "Pending", "conditions": []},
+        }));
+        assert!(found.iter().all(|(path, _)| path != "/status"), "{found:?}");
     }
 
     #[test]
