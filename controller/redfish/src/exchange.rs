@@ -143,6 +143,13 @@ impl Bmc {
             };
             let answer = match result {
                 Ok(answer) => answer,
+                // So little time was left that no answer means nothing.
+                Err(Error::Timeout { after, .. })
+                    if after < self.limits().request.min(self.limits().connect) =>
+                {
+                    let last = format!("no answer within the last {} s", after.as_secs_f32());
+                    return Turn::Done(Err(self.overdue(&what(), Some(last))));
+                }
                 Err(error) => return Turn::Done(Err(self.reached(error))),
             };
             shared.breaker().reached();

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::bmc::Bmc;
@@ -46,39 +47,32 @@ impl Bmc {
         let system = bmc.system_resource().await?;
         let before = PowerState::of(&system);
         let meter = bmc.meter(&system).await;
-        let drawn = match &meter {
-            Some(meter) => bmc.draw(meter).await,
-            None => None,
-        };
         // Ordered even if it reads Off: something else may be about to turn it on.
         bmc.order_power("ForceOff", &PowerState::Off).await?;
         let ordered = SystemTime::now();
         let needed = bmc.limits().fence_readings.max(1);
         let mut readings = 0;
+        let mut why = "not read".to_owned();
         let watts = loop {
-            let found = bmc.power().await?;
-            let mut why = found.to_string();
+            let found = match bmc.power().await {
+                Ok(found) => found,
+                Err(Error::Overdue { .. }) => return Err(bmc.not_fenced(needed, why, begin)),
+                Err(error) => return Err(error),
+            };
+            why = found.to_string();
             readings = if found == PowerState::Off {
                 readings + 1
             } else {
                 0
             };
             if readings >= needed {
-                match bmc.still_draws(meter.as_deref(), drawn).await {
-                    Draw::Falls(measured) => break measured,
-                    Draw::Stays { before, now } => {
-                        why = format!("said to be Off, but it draws {now} W of {before} W before");
-                    }
+                match bmc.draw_fell(meter.as_ref()).await {
+                    Ok(watts) => break watts,
+                    Err(objection) => why = objection,
                 }
             }
             if !bmc.pause(bmc.poll_pause()).await {
-                return Err(Error::NotConfirmed {
-                    bmc: bmc.name().to_owned(),
-                    what: "power".to_owned(),
-                    wanted: format!("Off in {needed} readings one after another"),
-                    found: why,
-                    after: begin.elapsed(),
-                });
+                return Err(bmc.not_fenced(needed, why, begin));
             }
         };
         Ok(Fenced {
@@ -91,47 +85,55 @@ impl Bmc {
         })
     }
 
-    /// Where the draw of this system alone can be read.
-    async fn meter(&self, system: &Resource) -> Option<String> {
+    fn not_fenced(&self, readings: u32, found: String, begin: Instant) -> Error {
+        let wanted = format!("Off in {readings} readings one after another");
+        self.power_not_confirmed(&wanted, found, begin)
+    }
+
+    /// The meter of this system alone, if there is one and it shows a draw that can tell something.
+    async fn meter(&self, system: &Resource) -> Option<Meter> {
+        // Slow meters must not hold the order up.
+        let bmc = self.within(self.remaining().min(self.limits().connect));
         let chassis = system.links("/Links/Chassis");
         let [chassis] = chassis.as_slice() else {
             return None;
         };
-        let chassis = self.read(chassis).await.ok()?;
+        let chassis = bmc.read(chassis).await.ok()?;
         // An enclosure's meter counts the neighbours too.
         if chassis.links("/Links/ComputerSystems").len() != 1 {
             return None;
         }
-        Some(chassis.link("/Power")?.to_owned())
+        let path = chassis.link("/Power")?.to_owned();
+        let before = bmc.draw(&path).await.ok()??;
+        (before >= TELLING_WATTS).then_some(Meter { path, before })
     }
 
-    async fn draw(&self, meter: &str) -> Option<f64> {
-        let power = self.read(meter).await.ok()?;
-        power
-            .body
-            .pointer("/PowerControl/0/PowerConsumedWatts")?
-            .as_f64()
+    async fn draw(&self, path: &str) -> Result<Option<f64>, Error> {
+        let power = self.read(path).await?;
+        let watts = power.body.pointer("/PowerControl/0/PowerConsumedWatts");
+        Ok(watts.and_then(Value::as_f64))
     }
 
-    /// Compares the draw with that before the order, where both are known and the first tells anything.
-    async fn still_draws(&self, meter: Option<&str>, before: Option<f64>) -> Draw {
-        let (Some(meter), Some(before)) = (meter, before.filter(|watts| *watts >= TELLING_WATTS))
-        else {
-            return Draw::Falls(None);
+    /// The draw before and now, if the meter shows any; what speaks against *off*, else. A meter that showed a draw and can't be read any
+    /// more speaks against it too.
+    async fn draw_fell(&self, meter: Option<&Meter>) -> Result<Option<(f64, f64)>, String> {
+        let Some(Meter { path, before }) = meter else {
+            return Ok(None);
         };
-        match self.draw(meter).await {
-            Some(now) if now > before * OFF_PART => Draw::Stays { before, now },
-            Some(now) => Draw::Falls(Some((before, now))),
-            None => Draw::Falls(None),
+        match self.draw(path).await {
+            Ok(Some(now)) if now > before * OFF_PART => Err(format!(
+                "said to be Off, but it draws {now} W of {before} W before"
+            )),
+            Ok(now) => Ok(now.map(|now| (*before, now))),
+            Err(error) => Err(format!(
+                "said to be Off, but what it draws can't be read: {error}"
+            )),
         }
     }
 }
 
-enum Draw {
-    /// It fell, or nobody can say.
-    Falls(Option<(f64, f64)>),
-    Stays {
-        before: f64,
-        now: f64,
-    },
+/// Where the draw can be read, and what it was before the order, in watts.
+struct Meter {
+    path: String,
+    before: f64,
 }

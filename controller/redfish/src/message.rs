@@ -40,7 +40,8 @@ pub(crate) fn messages(body: &Value, text: &str) -> Vec<Message> {
                 id: string(&entry["MessageId"]),
                 text: string(&entry["Message"]),
             };
-            if !(message.id.is_empty() && message.text.is_empty()) && !found.contains(&message) {
+            let says_something = !message.id.is_empty() || !message.text.is_empty();
+            if says_something && !found.contains(&message) {
                 found.push(message);
             }
         }

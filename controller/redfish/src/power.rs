@@ -178,20 +178,31 @@ impl Bmc {
         wanted: &PowerState,
         begin: Instant,
     ) -> Result<(), Error> {
+        let mut found = None;
         loop {
-            let found = self.power().await?;
-            if found == *wanted {
-                return Ok(());
+            match self.power().await {
+                Ok(state) if state == *wanted => return Ok(()),
+                Ok(state) => found = Some(state),
+                Err(Error::Overdue { .. }) if found.is_some() => {}
+                Err(error) => return Err(error),
             }
             if !self.pause(self.poll_pause()).await {
-                return Err(Error::NotConfirmed {
-                    bmc: self.name().to_owned(),
-                    what: "power".to_owned(),
-                    wanted: wanted.to_string(),
-                    found: found.to_string(),
-                    after: begin.elapsed(),
-                });
+                let found = found
+                    .as_ref()
+                    .map(PowerState::to_string)
+                    .unwrap_or_default();
+                return Err(self.power_not_confirmed(&wanted.to_string(), found, begin));
             }
+        }
+    }
+
+    pub(crate) fn power_not_confirmed(&self, wanted: &str, found: String, begin: Instant) -> Error {
+        Error::NotConfirmed {
+            bmc: self.name().to_owned(),
+            what: "power".to_owned(),
+            wanted: wanted.to_owned(),
+            found,
+            after: begin.elapsed(),
         }
     }
 }

@@ -33,17 +33,36 @@ pub(crate) fn get(bmc: &Bmc, path: &str) -> Reply {
             "The request failed due to an internal service error.",
         );
     }
-    match resource(bmc, path) {
-        None => Reply::missing(path),
-        Some(body) => match etag(bmc.personality.etag, &body) {
-            Some(etag) => {
-                let mut body = body;
-                body["@odata.etag"] = json!(etag);
-                Reply::ok(body).with("etag", etag)
-            }
-            None => Reply::ok(body),
-        },
-    }
+    let Some(mut body) = resource(bmc, path) else {
+        return Reply::missing(path);
+    };
+    let reply = match etag(bmc.personality.etag, &body) {
+        Some(etag) => {
+            body["@odata.etag"] = json!(etag);
+            Reply::ok(body).with("etag", etag)
+        }
+        None => Reply::ok(body),
+    };
+    // Clients look here for whether a slot without actions can be changed.
+    let allow = if is_changeable(bmc, path) {
+        "GET, HEAD, PATCH"
+    } else {
+        "GET, HEAD"
+    };
+    reply.with("allow", allow)
+}
+
+fn is_changeable(bmc: &Bmc, path: &str) -> bool {
+    let slot_by_patch = || {
+        let id = path.rsplit('/').next();
+        let mut slots = bmc.personality.media.slots.iter();
+        slots.any(|slot| slot.by_patch && Some(slot.id.as_str()) == id)
+    };
+    let system = format!("{ROOT}/Systems/{}", bmc.personality.ids.system);
+    path == system
+        || path.ends_with("/Settings")
+        || path.ends_with("/SecureBoot")
+        || (path.contains("/VirtualMedia/") && slot_by_patch())
 }
 
 /// The ETag of a body as this BMC gives it out.

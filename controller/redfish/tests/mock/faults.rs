@@ -289,7 +289,12 @@ async fn read_that_was_moved_is_followed_on_this_bmc_only() {
     };
     bench.handle.fault(moved("/redfish/v1/Systems/1/"));
     bench.bmc.power().await.unwrap();
-    bench.handle.fault(moved("http://192.0.2.9/redfish/v1/Systems/1"));
+    bench
+        .handle
+        .fault(moved("http://192.0.2.9/redfish/v1/Systems/1"));
     let error = bench.bmc.power().await.unwrap_err();
-    assert!(error.to_string().contains("leads away from the BMC"), "{error}");
+    assert!(
+        error.to_string().contains("leads away from the BMC"),
+        "{error}"
+    );
 }

@@ -81,6 +81,31 @@ async fn lies_about_power_are_never_fenced() {
 }
 
 #[tokio::test]
+async fn meter_that_can_not_be_read_any_more_is_no_proof() {
+    let bench = Bench::new("standard").await;
+    bench.handle.press(true);
+    bench.handle.lie(Lie::AlwaysOff);
+    // The first reading tells that it draws something.
+    let requests = bench.handle.clone();
+    bench.bmc.identity().await.unwrap();
+    let fence = bench.bmc.within(Duration::from_millis(600));
+    let fails = async {
+        until("the order came", || {
+            let records = requests.records();
+            records
+                .iter()
+                .any(|record| record.path.ends_with("ComputerSystem.Reset"))
+        })
+        .await;
+        requests.fault(Fault::status(404, "", "").at("GET", "/Power"));
+    };
+    let (fenced, ()) = tokio::join!(fence.fence(), fails);
+    let error = fenced.unwrap_err();
+    assert!(matches!(error, Error::NotConfirmed { .. }), "{error}");
+    assert!(bench.handle.is_on());
+}
+
+#[tokio::test]
 async fn refused_or_lost_fencing_order_is_not_fenced() {
     for (effect, kind) in [
         (Effect::CloseAfter, Kind::Unreachable),
