@@ -71,8 +71,18 @@ async fn watch(client: &Client, namespace: &str) {
 }
 
 async fn persist(client: &Client, namespace: &str, request: &CertificateSigningRequest) {
+    let requests = Api::<CertificateSigningRequest>::all(client.clone());
     for _ in 0..ATTEMPTS {
-        match carry_out(client, namespace, request).await {
+        // As it is now: what the watch tells may be the approval of a request that was signed since.
+        let carried = match requests.get_opt(&request.name_any()).await {
+            Ok(Some(now)) => carry_out(client, namespace, &now).await,
+            Ok(None) => return,
+            Err(error) => Err(CertificateError::kube(format!(
+                "CertificateSigningRequest {}",
+                request.name_any()
+            ))(error)),
+        };
+        match carried {
             Ok(()) => return,
             Err(error) => {
                 tracing::warn!(
