@@ -150,30 +150,10 @@ impl Cluster {
     /// When they are refused.
     pub fn apply(&self, objects: &[&Value]) -> Result<String> {
         let texts: Vec<String> = objects.iter().map(|object| object.to_string()).collect();
-        self.with_input(&["apply", "-f", "-"], &texts.join("\n---\n"))
-    }
-
-    /// Runs `kubectl` with something to read.
-    ///
-    /// # Errors
-    /// When it fails.
-    pub fn with_input(&self, words: &[&str], input: &str) -> Result<String> {
-        let mut command = self.kubectl_command(words);
-        let file = tempfile::NamedTempFile::new()?;
-        std::fs::write(file.path(), input)?;
-        command.stdin(std::fs::File::open(file.path())?);
-        let output = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .output()
-            .with_context(|| format!("{command:?}"))?;
-        ensure!(
-            output.status.success(),
-            "{command:?}: {}{}",
-            String::from_utf8_lossy(&output.stderr),
-            String::from_utf8_lossy(&output.stdout)
-        );
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        feed(
+            self.kubectl_command(["apply", "-f", "-"]),
+            &texts.join("\n---\n"),
+        )
     }
 
     /// An object; `vm/NAME`, `vmi/NAME`, `pod/NAME`.
@@ -385,6 +365,28 @@ impl Cluster {
         }
         text
     }
+}
+
+/// Runs a program with something to read.
+///
+/// # Errors
+/// When it fails.
+fn feed(mut command: Command, input: &str) -> Result<String> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), input)?;
+    command.stdin(std::fs::File::open(file.path())?);
+    let output = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .with_context(|| format!("{command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stderr),
+        String::from_utf8_lossy(&output.stdout)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The program that drives the cluster.

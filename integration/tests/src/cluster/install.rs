@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{Cluster, SYSTEM, step};
+use super::{Cluster, SYSTEM, feed, step};
 use crate::programs;
 
 /// Name of the registry on the nodes.
@@ -28,19 +28,16 @@ pub(super) fn ensure(cluster: &Cluster) -> Result<()> {
     push(cluster, &programs::images(), "minimal")?;
     let manifest = manifest(&layout)?;
     // Server-side: the definitions of our objects are larger than what the annotation of a client-side apply takes.
-    cluster
-        .with_input(
-            &[
-                "apply",
-                "--server-side",
-                "--force-conflicts",
-                "--field-manager=tests",
-                "-f",
-                "-",
-            ],
-            &manifest,
-        )
-        .context("install Catamaran")?;
+    let apply = cluster.command([
+        "kubectl",
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--field-manager=tests",
+        "-f",
+        "-",
+    ]);
+    feed(apply, &manifest).context("install Catamaran")?;
     // No test relies on hardware that a machine may not have.
     let settings = json!({
         "apiVersion": "kubevirt.io/v1",
@@ -48,8 +45,8 @@ pub(super) fn ensure(cluster: &Cluster) -> Result<()> {
         "metadata": {"name": "catamaran", "namespace": SYSTEM},
         "spec": {"configuration": {"developerConfiguration": {"useEmulation": true}}},
     });
-    cluster.with_input(
-        &["--namespace", SYSTEM, "apply", "-f", "-"],
+    feed(
+        cluster.command(["kubectl", "apply", "-f", "-"]),
         &settings.to_string(),
     )?;
     let timeout = format!("--timeout={}s", ROLL_OUT.as_secs());
