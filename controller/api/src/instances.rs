@@ -7,6 +7,7 @@ use catamaran_api::{PauseOptions, VirtualMachineInstance};
 use catamaran_lifecycle::{Phase, Verdict, VmiView};
 use hyper::Method;
 use kube::ResourceExt as _;
+use serde_json::Value;
 
 use crate::answer::Refusal;
 use crate::node::Nodes;
@@ -47,11 +48,21 @@ pub(crate) async fn verb(
     };
     if !dry_run {
         let path = path(vmi, word, None);
-        nodes
-            .ask(node(vmi)?, Method::PUT, &path, body.clone())
-            .await?;
+        let body = match action {
+            Action::Freeze => as_json(body)?,
+            _ => Bytes::new(),
+        };
+        nodes.ask(node(vmi)?, Method::PUT, &path, body).await?;
     }
     Ok(StatusCode::OK.into_response())
+}
+
+/// A body, which may be YAML, in the daemon's language; nothing stays nothing.
+fn as_json(body: &[u8]) -> Result<Bytes, Refusal> {
+    Ok(match read_body::<Value>(body)? {
+        Value::Null => Bytes::new(),
+        value => value.to_string().into(),
+    })
 }
 
 /// The daemon's word for a verb, if the instance's state allows it.
@@ -134,7 +145,7 @@ mod tests {
     use catamaran_api::VirtualMachineInstance;
     use serde_json::json;
 
-    use super::{answerable, path, permitted};
+    use super::{answerable, as_json, path, permitted};
     use crate::route::Action;
 
     fn vmi(phase: &str, conditions: &[&str]) -> VirtualMachineInstance {
@@ -181,6 +192,15 @@ mod tests {
         let agent = vmi("Running", &["AgentConnected"]);
         assert_eq!(answerable(&agent, Action::UserList), Ok("userlist"));
         assert_eq!(answerable(&vmi("Running", &[]), Action::Dmesg), Ok("dmesg"));
+    }
+
+    #[test]
+    fn daemons_are_sent_json() {
+        assert_eq!(
+            as_json(b"unfreezeTimeout: 5m").unwrap(),
+            r#"{"unfreezeTimeout":"5m"}"#
+        );
+        assert_eq!(as_json(b"").unwrap(), "");
     }
 
     #[test]

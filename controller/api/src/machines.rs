@@ -232,15 +232,15 @@ mod tests {
 
     use super::{Order, decide, patches};
 
-    fn vm(spec: serde_json::Value, status: serde_json::Value) -> VirtualMachine {
-        let mut spec = spec;
+    fn vm(mut spec: serde_json::Value, status: serde_json::Value) -> VirtualMachine {
         spec["template"] = json!({"spec": {"domain": {"devices": {}}}});
-        serde_json::from_value(json!({
+        let mut vm = json!({
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
             "metadata": {"name": "a", "namespace": "d", "uid": "u", "resourceVersion": "7"},
-            "spec": spec, "status": status,
-        }))
-        .unwrap()
+        });
+        vm["spec"] = spec;
+        vm["status"] = status;
+        serde_json::from_value(vm).unwrap()
     }
 
     fn vmi(phase: &str) -> VirtualMachineInstance {

@@ -64,12 +64,7 @@ impl Verdict {
     }
 
     /// Not stored, because of these fields.
-    pub(super) fn invalid(causes: Vec<StatusCause>) -> Self {
-        let message = causes
-            .iter()
-            .map(|cause| cause.message.as_str())
-            .collect::<Vec<_>>()
-            .join(", ");
+    pub(super) fn invalid(message: String, causes: Vec<StatusCause>) -> Self {
         Self::Denied(Box::new(Status {
             status: Some(StatusSummary::Failure),
             code: 422,

@@ -78,11 +78,12 @@ fn changed_instance(object: &Value, old: &Value) -> Verdict {
         causes.push(cause(
             "FieldValueForbidden",
             "status",
-            "status: Forbidden: it is written by Catamaran only",
+            "status of VMI object is written by Catamaran only",
         ));
     }
     if !causes.is_empty() {
-        return Verdict::invalid(causes);
+        let words: Vec<&str> = causes.iter().map(|c| c.message.as_str()).collect();
+        return Verdict::invalid(words.join(", "), causes);
     }
     let taken = changed_labels(object, old);
     if taken.is_empty() {
@@ -105,21 +106,18 @@ fn reserved(labels: &[&str], what: &str) -> Verdict {
     );
     let causes = labels
         .iter()
-        .map(|label| {
-            cause(
-                "FieldValueNotSupported",
-                "metadata.labels",
-                &format!("{words}: {label}"),
-            )
-        })
+        .map(|label| cause("FieldValueNotSupported", "metadata.labels", label))
         .collect();
-    Verdict::invalid(causes)
+    Verdict::invalid(format!("{words}: {}", labels.join(", ")), causes)
 }
 
 fn verdict(read: Result<Vec<Warning>, FieldErrors>) -> Verdict {
     match read {
         Ok(warnings) => Verdict::Allowed(warnings.iter().map(ToString::to_string).collect()),
-        Err(errors) => Verdict::invalid(errors.0.iter().map(of_error).collect()),
+        Err(errors) => {
+            let words: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+            Verdict::invalid(words.join(", "), errors.0.iter().map(of_error).collect())
+        }
     }
 }
 
@@ -132,7 +130,7 @@ fn of_error(error: &FieldError) -> StatusCause {
         Fault::Forbidden(_) => "FieldValueForbidden",
         Fault::Unknown(_) => "FieldValueUnknown",
     };
-    cause(reason, error.path.as_str(), &error.to_string())
+    cause(reason, error.path.as_str(), &error.fault.to_string())
 }
 
 fn cause(reason: &str, field: &str, message: &str) -> StatusCause {
