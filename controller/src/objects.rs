@@ -1,11 +1,13 @@
 //! Caches of the API server's objects that see our own writes at once.
 //!
 //! A watch tells of a write some milliseconds after it was answered. A reconciliation in between would see the object as it was and write
-//! again; so what a write answered is kept until the watch has caught up.
+//! again; so what a write answered is kept until the watch has caught up. The answer may also come after the watch has told that the object is
+//! gone: what is gone is remembered for a while, so that it does not come back.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -55,11 +57,23 @@ impl fmt::Display for Key {
     }
 }
 
+/// Longest that an answer and the watch are apart.
+const APART: Duration = Duration::from_secs(60);
+
 /// All objects of one kind.
 #[derive(Debug)]
 pub struct Objects<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<Guarded<K>>,
-    written: Mutex<HashMap<Key, K>>,
+    recent: Mutex<Recent<K>>,
+}
+
+/// What the cache does not show yet, or may not show again.
+#[derive(Debug)]
+struct Recent<K> {
+    /// Answers of writes.
+    written: HashMap<Key, (K, Instant)>,
+    /// Versions at which objects went.
+    gone: HashMap<Key, (u64, Instant)>,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
@@ -68,7 +82,10 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
     pub fn new(store: Store<Guarded<K>>) -> Self {
         Self {
             store,
-            written: Mutex::default(),
+            recent: Mutex::new(Recent {
+                written: HashMap::new(),
+                gone: HashMap::new(),
+            }),
         }
     }
 
@@ -83,15 +100,15 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
     pub fn get(&self, key: &Key) -> Option<K> {
         let cached = self.store.get(&key.reference());
         let cached = cached.and_then(|guard| guard.0.as_ref().ok().cloned());
-        let mut written = self.written();
-        let Some(ours) = written.get(key) else {
+        let mut recent = self.recent();
+        let Some((ours, since)) = recent.written.get(key) else {
             return cached;
         };
-        if cached
+        let seen = cached
             .as_ref()
-            .is_some_and(|cached| version(cached) >= version(ours))
-        {
-            written.remove(key);
+            .is_some_and(|cached| version(cached) >= version(ours));
+        if seen || since.elapsed() > APART {
+            recent.written.remove(key);
             return cached;
         }
         Some(ours.clone())
@@ -109,28 +126,37 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
 
     /// Remembers what a write has answered.
     pub fn put(&self, object: K) {
-        self.written().insert(Key::of(&object), object);
+        let key = Key::of(&object);
+        let mut recent = self.recent();
+        let gone = recent.gone.get(&key).map_or(0, |(version, _)| *version);
+        if version(&object) > gone {
+            recent.written.insert(key, (object, Instant::now()));
+        }
     }
 
     /// The watch says that an object is gone.
     pub fn forget<G: Resource>(&self, gone: &G) {
-        let mut written = self.written();
         let key = Key::of(gone);
-        if written
+        let at = version(gone);
+        let mut recent = self.recent();
+        if recent
+            .written
             .get(&key)
-            .is_some_and(|ours| version(ours) <= version(gone))
+            .is_some_and(|(ours, _)| version(ours) <= at)
         {
-            written.remove(&key);
+            recent.written.remove(&key);
         }
+        recent.gone.retain(|_, (_, since)| since.elapsed() < APART);
+        recent.gone.insert(key, (at, Instant::now()));
     }
 
     /// The watch has listed everything anew.
     pub fn listed(&self) {
-        self.written().clear();
+        self.recent().written.clear();
     }
 
-    fn written(&self) -> std::sync::MutexGuard<'_, HashMap<Key, K>> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recent(&self) -> std::sync::MutexGuard<'_, Recent<K>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,5 +216,22 @@ mod tests {
         assert_eq!(seen(&objects).as_deref(), Some("9"));
         objects.forget(&object("10"));
         assert_eq!(seen(&objects), None);
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_end_brings_nothing_back() {
+        let (store, mut writer) = reflector::store::<Guarded<ConfigMap>>();
+        let objects = Objects::new(store);
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        objects.forget(&object("10"));
+        objects.put(object("9"));
+        assert_eq!(seen(&objects), None);
+        objects.put(object("11"));
+        assert_eq!(
+            seen(&objects).as_deref(),
+            Some("11"),
+            "a new one of that name"
+        );
     }
 }

@@ -39,6 +39,8 @@ fn start(args: Args) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
         .with_env_filter(tracing_subscriber::EnvFilter::try_new(&args.log)?)
         .with_writer(std::io::stderr)
         .init();

@@ -10,7 +10,7 @@
 
 mod apply;
 pub mod build;
-mod decide;
+pub(crate) mod decide;
 mod fetch;
 mod pod_view;
 
@@ -26,6 +26,9 @@ use crate::objects::Key;
 use crate::vmi::decide::PodAction;
 use crate::vmi::pod_view::{PodState, PodView};
 use crate::world::World;
+
+/// Pause in seconds between looks for a claim that is not there.
+const MISSING: u64 = 3;
 
 /// Label of a launcher pod with the name of its instance.
 pub const NAME_LABEL: &str = "vm.kubevirt.io/name";
@@ -66,7 +69,11 @@ pub async fn reconcile(world: &World, key: &Key) -> Result<Next, Error> {
                 Err(error) => {
                     let (reason, words) = error.problem.unwrap_or_default();
                     decision.cannot(&reason, &words, now);
-                    retry = Some(error.source);
+                    if matches!(error.source, Error::Missing { .. }) {
+                        decision.again_in = Some(MISSING);
+                    } else {
+                        retry = Some(error.source);
+                    }
                 }
             },
             Err(faults) => decision.refuse(&faults.to_string(), now),

@@ -15,6 +15,7 @@ use crate::objects::Key;
 use crate::patch::{self, MACHINE_MANAGER, Part};
 use crate::vm::fetch::is_owned;
 use crate::vm::status::{self, Input};
+use crate::vmi::decide::not_migratable;
 use crate::world::World;
 
 fn machines(world: &World, vm: &VirtualMachine) -> Api<VirtualMachine> {
@@ -53,6 +54,11 @@ pub(super) async fn status(
     let Some(change) = patch::difference(&old, &new) else {
         return Ok(());
     };
+    let same_word = old.printable_status == new.printable_status;
+    if same_word && input.vm.metadata.deletion_timestamp.is_some() {
+        // Nobody reads the last breaths of a machine that goes.
+        return Ok(());
+    }
     if old.printable_status != new.printable_status {
         tracing::info!(
             vm.namespace = input.vm.metadata.namespace,
@@ -141,6 +147,7 @@ fn pending(now: i64) -> VirtualMachineInstanceStatus {
     );
     let (holds, reason, message) = instance_ready(Phase::Pending, false, None);
     set_instance_condition(&mut status.conditions, "Ready", holds, reason, message, now);
+    not_migratable(&mut status, now);
     status
 }
 

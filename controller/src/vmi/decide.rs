@@ -106,6 +106,9 @@ pub(super) fn decide(
             } else if view.phase == Phase::Running {
                 decision.follow(vmi, &view, pod, now);
             }
+            if pod.deleting.is_some() {
+                decision.evicted(now);
+            }
         }
         PodState::Running | PodState::Waiting => decision.wait(&view, pod, now),
     }
@@ -118,6 +121,18 @@ fn final_phase(well: bool) -> Phase {
     } else {
         Phase::Failed
     }
+}
+
+/// No instance migrates. Those of machines are born with that word, so that it costs no write of the machine's status later.
+pub(crate) fn not_migratable(status: &mut VirtualMachineInstanceStatus, now: Seconds) {
+    set_instance_condition(
+        &mut status.conditions,
+        "LiveMigratable",
+        ConditionStatus::False,
+        "LiveMigrationNotSupported",
+        "Guests are restarted on another node, not migrated",
+        now,
+    );
 }
 
 impl Decision {
@@ -201,8 +216,8 @@ impl Decision {
                 let known = self.sync_failure();
                 if known.as_deref() != Some("ImagePullBackOff") {
                     self.cannot(reason, words, now);
-                    if known.is_none() {
-                        self.warning = Some((reason.clone(), words.clone()));
+                    if known.is_some() {
+                        self.warning = None;
                     }
                 }
             }
@@ -219,14 +234,7 @@ impl Decision {
         let node = pod.node.clone().unwrap_or_default();
         self.drop_condition("PodScheduled");
         self.drop_condition("Synchronized");
-        set_instance_condition(
-            &mut self.status.conditions,
-            "LiveMigratable",
-            ConditionStatus::False,
-            "LiveMigrationNotSupported",
-            "Guests are restarted on another node, not migrated",
-            now,
-        );
+        not_migratable(&mut self.status, now);
         self.enter(Phase::Scheduled, now);
         let status = &mut self.status;
         status.active_pods.insert(pod.uid.clone(), node.clone());
@@ -237,6 +245,18 @@ impl Decision {
             .clone_from(&pod.image);
         status.runtime_user = Some(i64::from(paths::UID));
         self.hand_over = Some(node);
+    }
+
+    /// Somebody has deleted the pod, such as a drain: the guest powers off, and has not failed.
+    fn evicted(&mut self, now: Seconds) {
+        set_instance_condition(
+            &mut self.status.conditions,
+            "EvictionRequested",
+            ConditionStatus::True,
+            "PodDeleted",
+            "The launcher pod is being deleted; the guest is asked to power off",
+            now,
+        );
     }
 
     /// The guest runs: Ready and the pod's gate follow.
@@ -273,6 +293,9 @@ impl Decision {
 
     /// The instance can't be brought further now; it is tried again.
     pub(super) fn cannot(&mut self, reason: &str, words: &str, now: Seconds) {
+        if self.sync_failure().as_deref() != Some(reason) {
+            self.warning = Some((reason.to_owned(), words.to_owned()));
+        }
         set_instance_condition(
             &mut self.status.conditions,
             "Synchronized",
@@ -287,7 +310,6 @@ impl Decision {
     pub(super) fn refuse(&mut self, words: &str, now: Seconds) {
         self.cannot("FailedCreate", words, now);
         self.end(Phase::Failed, words, now);
-        self.warning = Some(("FailedCreate".to_owned(), words.to_owned()));
     }
 
     fn end(&mut self, phase: Phase, words: &str, now: Seconds) {

@@ -73,7 +73,7 @@ impl BackOff {
         // A run that somebody ended has not failed. A clean end is a failure only where the machine is always to run.
         let ended = vmi.phase == Phase::Failed
             || vmi.phase == Phase::Succeeded && vm.run_strategy == RunStrategy::Always;
-        if counted || !ended || vmi.deleting || !vm.run_strategy.starts_by_itself() {
+        if counted || !ended || vmi.deleting || vmi.evicted || !vm.run_strategy.starts_by_itself() {
             return self.clone();
         }
         if ran_for(vmi, now) >= STABLE_SECONDS {

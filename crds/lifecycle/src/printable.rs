@@ -75,6 +75,14 @@ impl fmt::Display for PrintableStatus {
     }
 }
 
+/// Reasons of an image that can't be had.
+const IMAGE_FAILURES: [&str; 4] = [
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "ImageInspectError",
+];
+
 /// What is wrong with the volumes of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeProblem {
@@ -154,7 +162,7 @@ pub fn printable_status(
         ),
         (
             PrintableStatus::ErrImagePull,
-            sync_failure == Some("ErrImagePull"),
+            sync_failure.is_some_and(|reason| IMAGE_FAILURES.contains(&reason)),
         ),
         (
             PrintableStatus::ImagePullBackOff,

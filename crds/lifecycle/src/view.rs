@@ -75,6 +75,8 @@ pub struct VmiView {
     pub sync_failure: Option<String>,
     /// No node takes it.
     pub unschedulable: bool,
+    /// It is ended from outside, such as by a drain of its node: it has not failed.
+    pub evicted: bool,
     /// On its way to another node.
     pub migrating: bool,
     /// The guest agent answers.
@@ -122,6 +124,7 @@ impl VmiView {
             paused: is_true("Paused"),
             sync_failure: false_reason("Synchronized"),
             unschedulable: false_reason("PodScheduled").as_deref() == Some("Unschedulable"),
+            evicted: is_true("EvictionRequested"),
             migrating: false,
             agent_connected: is_true("AgentConnected"),
             acpi: acpi.is_none_or(|a| a.enabled.unwrap_or(true)),

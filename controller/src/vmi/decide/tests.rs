@@ -181,6 +181,18 @@ fn a_running_guest_opens_the_gate_and_a_paused_one_closes_it() {
 }
 
 #[test]
+fn a_pod_that_somebody_deletes_is_an_eviction_and_no_failure() {
+    let mut pod = pod(PodState::Running);
+    pod.deleting = Some(30);
+    let decision = decide(&vmi("Running", json!({})), Some(&pod), NOW);
+    assert_eq!(
+        condition(&decision, "EvictionRequested"),
+        Some(("True", "PodDeleted"))
+    );
+    assert_eq!(phase(&decision), "Running");
+}
+
+#[test]
 fn a_readiness_probe_decides_about_ready() {
     let vmi = vmi(
         "Running",
