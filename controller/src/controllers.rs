@@ -126,12 +126,10 @@ pub async fn run(client: Client, args: &Args) {
         // Decisions need all caches, not only that of their own kind.
         let (machines, instances) = (world.machines.store(), world.instances.store());
         let (pods, installations) = (world.pods.store(), world.installations.store());
-        let sets = world.sets.store();
         let _ = tokio::join!(
             machines.wait_until_ready(),
             instances.wait_until_ready(),
             pods.wait_until_ready(),
-            sets.wait_until_ready(),
             installations.wait_until_ready()
         );
     };

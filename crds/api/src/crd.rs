@@ -14,7 +14,12 @@ use crate::yaml;
 /// All definitions of this crate as JSON, in a fixed order.
 #[must_use]
 pub fn all() -> Vec<Value> {
-    vec![machine(), instance(), definition(&crate::KubeVirt::crd())]
+    vec![
+        machine(),
+        instance(),
+        definition(&crate::KubeVirt::crd()),
+        definition(&crate::VirtualMachineInstanceReplicaSet::crd()),
+    ]
 }
 
 fn machine() -> Value {
