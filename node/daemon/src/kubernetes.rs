@@ -12,9 +12,11 @@
 
 pub mod api;
 pub mod certificate;
+pub mod claims;
 pub mod decide;
 pub mod device_plugin;
 pub mod events;
+pub mod inside;
 pub mod instance;
 pub mod machine;
 pub mod network;

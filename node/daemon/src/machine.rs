@@ -22,13 +22,13 @@ pub mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinSet;
 
 use crate::machine::launcher::Launcher;
 use crate::serve::daemon::Daemon;
-use crate::serve::layout::MachineLayout;
 use crate::serve::store::{Key, Kind};
 
 /// Launchers of running machines, for verbs.
@@ -125,13 +125,13 @@ fn names(daemon: &Daemon) -> BTreeSet<Key> {
     names
 }
 
-/// The stored tail of a machine's last panic. Written in the sandbox, so it is read without following links.
+/// The stored tail of a machine's last panic, in its state folder. Written in the sandbox, so it is read without following links.
 #[must_use]
-pub fn crash_log(layout: &MachineLayout) -> Option<String> {
+pub fn crash_log(state: &Path) -> Option<String> {
     use std::io::Read as _;
     const LONGEST: u64 = 1 << 20;
     let mut bytes = Vec::new();
-    beneath::read(&layout.state(), "crash.log")
+    beneath::read(state, "crash.log")
         .ok()?
         .take(LONGEST)
         .read_to_end(&mut bytes)

@@ -21,8 +21,8 @@ use tokio::task::AbortHandle;
 
 use crate::kubernetes::decide::{Act, decide};
 use crate::kubernetes::events::{self, Kind, Said};
+use crate::kubernetes::inside::Inside;
 use crate::kubernetes::instance::Instance;
-use crate::kubernetes::network::Netns;
 use crate::kubernetes::session::Session;
 use crate::kubernetes::world::{Entry, World};
 use crate::kubernetes::{start, status};
@@ -67,7 +67,7 @@ struct Task {
 struct Connection {
     launcher: Launcher,
     reports: watch::Receiver<Option<VmReport>>,
-    netns: Netns,
+    inside: Inside,
     task: AbortHandle,
     /// The sockets of the guest's DHCP servers were handed over.
     served: bool,
@@ -202,7 +202,7 @@ impl Task {
                     instance,
                     pod,
                     &connection.launcher,
-                    &connection.netns,
+                    &connection.inside,
                 )
                 .await?;
                 connection.served = true;
@@ -258,7 +258,10 @@ impl Task {
             }
         };
         let task = self.world.streams.spawn(task);
-        let Some(netns) = launcher.peer().and_then(|pid| Netns::of_process(pid).ok()) else {
+        let Some(inside) = launcher
+            .peer()
+            .and_then(|pid| Inside::of_launcher(pid, &folder).ok())
+        else {
             task.abort();
             return Ok(false);
         };
@@ -266,7 +269,7 @@ impl Task {
         self.connection = Some(Connection {
             reports: launcher.reports(),
             launcher,
-            netns,
+            inside,
             task,
             served: false,
         });
@@ -300,7 +303,7 @@ impl Task {
                 instance,
                 session,
                 &connection.launcher,
-                &connection.netns,
+                &connection.inside,
             )
             .await?;
         } else {

@@ -1,40 +1,18 @@
 //! Binding of a guest's interfaces in the network namespace of its pod.
 
-use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use catamaran_network::{Attachment, BindRequest, BoundNic, bind, examine};
 use catamaran_plan::NicPlan;
 use catamaran_plan::paths::UID;
 
+use crate::kubernetes::inside::Inside;
 use crate::machine::error::StartError;
 use crate::machine::network::binding;
 
 /// The interface that the pod network gives.
 pub const INTERFACE: &str = "eth0";
-
-/// A pod's network namespace, held open: its path names this very namespace as long as this lives.
-#[derive(Debug)]
-pub struct Netns(File);
-
-impl Netns {
-    /// The namespace of a process.
-    ///
-    /// # Errors
-    /// When the process is gone.
-    pub fn of_process(pid: i32) -> Result<Self, StartError> {
-        let path = format!("/proc/{pid}/ns/net");
-        File::open(&path).map(Self).map_err(StartError::io(path))
-    }
-
-    /// A path for whoever enters it.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
-    }
-}
 
 /// What the pod's resolver is told; guests are told the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -49,8 +27,8 @@ pub struct Resolver {
 ///
 /// # Errors
 /// The interface is missing, or the kernel's refusal.
-pub async fn attachment(netns: &Netns, records: &Path) -> Result<Attachment, StartError> {
-    Ok(examine(&netns.path(), INTERFACE, "tap0", records).await?)
+pub async fn attachment(inside: &Inside, records: &Path) -> Result<Attachment, StartError> {
+    Ok(examine(&inside.netns(), INTERFACE, "tap0", records).await?)
 }
 
 /// Binds the planned interfaces; a second call completes or confirms what is there and does not disturb a running guest.

@@ -1,7 +1,7 @@
 //! What the daemon remembers of a run, on disk: written before the guest is started, read by the next daemon.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use catamaran_api::VolumeStatus;
@@ -24,6 +24,9 @@ pub struct Session {
     pub plan: Plan,
     /// Addresses of the pod.
     pub addresses: Vec<IpAddr>,
+    /// Link-local address of the pod's IPv6 gateway.
+    #[serde(default)]
+    pub router: Option<Ipv6Addr>,
     /// What guests are told of names.
     pub resolver: Resolver,
     /// Volumes as they were found.

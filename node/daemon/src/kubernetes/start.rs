@@ -5,17 +5,21 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use catamaran_api::{PersistentVolumeClaimInfo, VolumeStatus};
 use catamaran_network::Attachment;
+use catamaran_plan::pod::Look;
 use catamaran_plan::{Generation, Given, GivenBoot, GivenDisk, HostFacts, Plan, PlanError, pod};
 use catamaran_spec::{Context, MachineSpec, VolumeSource};
 use catamaran_wire::{Inspected, Verb};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::Api;
 
+use crate::kubernetes::claims;
+use crate::kubernetes::inside::Inside;
 use crate::kubernetes::instance::Instance;
-use crate::kubernetes::network::{self, Netns, Resolver};
+use crate::kubernetes::network::{self, Resolver};
 use crate::kubernetes::session::{Session, Sizes, network_records};
 use crate::kubernetes::world::World;
 use crate::machine::error::StartError;
@@ -32,13 +36,17 @@ pub async fn run(
     instance: &Instance,
     pod_uid: &str,
     launcher: &Launcher,
-    netns: &Netns,
+    inside: &Inside,
 ) -> Result<Session, StartError> {
     let spec = validated(instance)?;
-    let claims = claims(world, &spec).await?;
-    let inspected = inspect(&spec, &claims, launcher).await?;
+    let claims = read_claims(world, &spec).await?;
+    let disks = disks(&spec, &claims, inside, &world.run_folder(pod_uid))?;
+    let inspected = inspect(&spec, disks, launcher).await?;
     let records = network_records(world, instance.uid);
-    let attachment = network::attachment(netns, &records).await?;
+    let attachment = network::attachment(inside, &records).await?;
+    // Once the interface is bound, the gateway can't be asked any more.
+    let before = Session::load(world, instance.uid, pod_uid)?;
+    let router = before.and_then(|session| session.router);
     let facts = if inspected.kvm {
         &world.host.facts
     } else {
@@ -56,6 +64,7 @@ pub async fn run(
             .iter()
             .map(ipnet::IpNet::addr)
             .collect(),
+        router: attachment.gateway_link_local.or(router),
         resolver,
         volumes: volumes(&spec, &plan, &claims, &inspected),
         sizes: Sizes {
@@ -66,7 +75,7 @@ pub async fn run(
         plan,
     };
     session.save(world, instance.uid)?;
-    connect(world, instance, &session, launcher, netns).await?;
+    connect(world, instance, &session, launcher, inside).await?;
     launcher
         .ask(Verb::Start {
             plan: Box::new(session.plan.clone()),
@@ -84,10 +93,11 @@ pub async fn connect(
     instance: &Instance,
     session: &Session,
     launcher: &Launcher,
-    netns: &Netns,
+    inside: &Inside,
 ) -> Result<(), StartError> {
     let records = network_records(world, instance.uid);
-    let attachment = network::attachment(netns, &records).await?;
+    let mut attachment = network::attachment(inside, &records).await?;
+    attachment.gateway_link_local = session.router;
     let plan = &session.plan;
     let bound = network::bind_all(
         &attachment,
@@ -97,7 +107,7 @@ pub async fn connect(
         &plan.nics,
     )
     .await?;
-    serve(launcher, &netns.path(), &bound).await
+    serve(launcher, &inside.netns(), &bound).await
 }
 
 fn validated(instance: &Instance) -> Result<MachineSpec, StartError> {
@@ -107,7 +117,7 @@ fn validated(instance: &Instance) -> Result<MachineSpec, StartError> {
 }
 
 /// The claims of a machine, by volume.
-async fn claims(
+async fn read_claims(
     world: &World,
     spec: &MachineSpec,
 ) -> Result<BTreeMap<String, PersistentVolumeClaim>, StartError> {
@@ -149,17 +159,37 @@ fn without_overhead(bytes: u64) -> u64 {
     (bytes - bytes / 18) / BLOCK * BLOCK
 }
 
-async fn inspect(
+/// Where disks are looked for; those of claims are made usable before.
+fn disks(
     spec: &MachineSpec,
     claims: &BTreeMap<String, PersistentVolumeClaim>,
-    launcher: &Launcher,
-) -> Result<Inspected, StartError> {
+    inside: &Inside,
+    run: &Path,
+) -> Result<Vec<Look>, StartError> {
     let mut disks = pod::looks(spec);
     for look in &mut disks {
-        if let Some(claim) = claims.get(&look.volume) {
-            look.make = capacity(claim).map(without_overhead);
-        }
+        let Some(claim) = claims.get(&look.volume) else {
+            continue;
+        };
+        let source = spec.volume(&look.volume).map(|volume| &volume.source);
+        let writable = matches!(
+            source,
+            Some(VolumeSource::PersistentVolumeClaim {
+                read_only: false,
+                ..
+            })
+        );
+        look.make = capacity(claim).map(without_overhead).filter(|_| writable);
+        claims::prepare(inside, run, look, writable)?;
     }
+    Ok(disks)
+}
+
+async fn inspect(
+    spec: &MachineSpec,
+    disks: Vec<Look>,
+    launcher: &Launcher,
+) -> Result<Inspected, StartError> {
     let (kernel, initrd) = pod::boot_files(spec);
     let folders = pod::config_folders(spec);
     let answer = launcher
@@ -403,6 +433,6 @@ mod tests {
     #[test]
     fn a_file_system_keeps_some_room_for_itself() {
         let bytes = without_overhead(1 << 30);
-        assert!(bytes < (1 << 30) && bytes > (1 << 30) / 10 * 9 && bytes % (1 << 20) == 0);
+        assert!(bytes < (1 << 30) && bytes > (1 << 30) / 10 * 9 && bytes.is_multiple_of(1 << 20));
     }
 }

@@ -333,6 +333,7 @@ mod tests {
             pod: "p".into(),
             plan: plan(&spec, &facts, &offline_given(&spec)).unwrap(),
             addresses: vec!["10.244.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
+            router: None,
             resolver: Default::default(),
             volumes: Vec::new(),
             sizes: Sizes {

@@ -2,6 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::net::UdpSocket;
 
 use super::record::{self, Record};
 use crate::attach::Attachment;
@@ -10,6 +14,11 @@ use crate::files;
 use crate::mac::MacAddr;
 use crate::netlink::Route;
 use crate::netns;
+
+/// Port on which nobody listens.
+const DISCARD: u16 = 9;
+/// Longest wait for a gateway to say its MAC address.
+const NEIGHBOUR: Duration = Duration::from_secs(1);
 
 /// What `interface` in `netns` has, or had before [`super::bind`] was called for `tap` with these `records`. Its IPv4 gateway is `0.0.0.0` where
 /// it has none.
@@ -57,10 +66,50 @@ pub async fn examine(
             }
             let routes = netlink.routes(&link).await?;
             let mac = link.mac.ok_or_else(missing)?;
-            Ok(describe(&path, &name, mac, link.mtu, &addresses, &routes))
+            let mut attachment = describe(&path, &name, mac, link.mtu, &addresses, &routes);
+            if let (None, Some(gateway)) = (attachment.gateway_link_local, attachment.gateway_v6) {
+                attachment.gateway_link_local = link_local(&name, gateway).await;
+            }
+            Ok(attachment)
         },
     )
     .await
+}
+
+/// The link-local address of a gateway that is known by another one: made of its MAC address, as the kernel makes it. `None` when it does not
+/// answer.
+async fn link_local(interface: &str, gateway: Ipv6Addr) -> Option<Ipv6Addr> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await.ok()?;
+    // Whatever is sent makes the kernel ask who has the address.
+    socket.connect((gateway, DISCARD)).await.ok()?;
+    let deadline = Instant::now() + NEIGHBOUR;
+    while Instant::now() < deadline {
+        let _ = socket.send(&[]).await;
+        let said = Command::new("ip")
+            .args([
+                "-6",
+                "neigh",
+                "show",
+                &gateway.to_string(),
+                "dev",
+                interface,
+            ])
+            .stdin(Stdio::null())
+            .output()
+            .ok()?;
+        if let Some(mac) = neighbour(&String::from_utf8_lossy(&said.stdout)) {
+            return Some(mac.link_local());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    None
+}
+
+/// `fd00::1 lladdr 0a:58:0a:f4:00:01 router REACHABLE`
+fn neighbour(line: &str) -> Option<MacAddr> {
+    let mut words = line.split_whitespace();
+    words.find(|word| *word == "lladdr")?;
+    words.next()?.parse().ok()
 }
 
 fn describe(
@@ -91,5 +140,17 @@ fn describe(
         gateway_v6: v6,
         gateway_link_local: v6.filter(Ipv6Addr::is_unicast_link_local),
         mtu,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbours_address_is_read() {
+        let mac = neighbour("fd77:78:1::1 lladdr 0a:58:0a:f4:00:01 router REACHABLE").unwrap();
+        assert_eq!(mac.to_string(), "0a:58:0a:f4:00:01");
+        assert_eq!(neighbour("fd77:78:1::1 FAILED"), None);
     }
 }

@@ -7,8 +7,9 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
+use catamaran_plan::pod::STATE_VOLUME;
 use catamaran_wire::{Stream, Verb};
 use serde::Deserialize;
 use serde_json::Value;
@@ -148,19 +149,31 @@ pub(super) async fn screenshot(
 /// How much of a kernel log.
 #[derive(Debug, Deserialize)]
 pub(super) struct DmesgQuery {
+    #[serde(default)]
+    previous: bool,
     tail: Option<u64>,
 }
 
-/// The kernel log of the guest, read from its memory.
+/// The kernel log of the guest, read from its memory, or the stored tail of its last panic.
 pub(super) async fn dmesg(
     State(world): State<Arc<World>>,
     Path((namespace, name)): Named,
     Query(query): Query<DmesgQuery>,
 ) -> Result<Response, Refusal> {
+    let key = key(&namespace, &name);
+    if query.previous {
+        let entry = world.machines.get(&key).ok_or_else(|| not_here(&key))?;
+        // Both are volumes of the pod, side by side.
+        let state = entry.run.map(|run| run.with_file_name(STATE_VOLUME));
+        let text = state.and_then(|state| crate::machine::crash_log(&state));
+        return text
+            .map(IntoResponse::into_response)
+            .ok_or_else(|| Refusal::not_found(format!("no panic of {name} is on record")));
+    }
     let verb = Verb::Dmesg {
         tail_bytes: query.tail,
     };
-    let answer = world.machines.ask(&key(&namespace, &name), verb).await?;
+    let answer = world.machines.ask(&key, verb).await?;
     Ok(answer
         .as_str()
         .unwrap_or_default()

@@ -65,7 +65,7 @@ pub(super) async fn dmesg(
 ) -> Result<Response, Refusal> {
     if query.previous {
         let key = Key::new(Kind::VirtualMachineInstance, &namespace, &name);
-        let text = crate::machine::crash_log(&daemon.layout.machine(&key))
+        let text = crate::machine::crash_log(&daemon.layout.machine(&key).state())
             .ok_or_else(|| Refusal::not_found(format!("no panic of {name} is on record")))?;
         return Ok(text.into_response());
     }
