@@ -1,0 +1,211 @@
+//! What the daemon of a node does for its guests, and that they do not need it.
+
+use anyhow::{Context as _, Result, ensure};
+use catamaran_tests::cluster::{self, Cluster, MINIMAL, TINY};
+use catamaran_tests::{BOOT, Console, SHORT, manifest, wait::Seen, wait_for};
+use serde_json::{Value, json};
+
+fn machine(name: &str) -> Value {
+    let mut machine = manifest::machine(name);
+    machine["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
+    machine
+}
+
+/// Number of the node that an instance runs on.
+fn node_of(cluster: &Cluster, instance: &str) -> Result<u8> {
+    let instance = cluster.get(&format!("vmi/{instance}"))?;
+    let name = instance["status"]["nodeName"].as_str().unwrap_or_default();
+    name.trim_start_matches("node")
+        .parse()
+        .with_context(|| format!("no node in {}", instance["status"]))
+}
+
+/// A shell on the serial console; the proxy is the way there.
+fn console(cluster: &Cluster, instance: &str) -> Result<(cluster::websocket::Proxy, Console)> {
+    let proxy = cluster.proxy()?;
+    let (output, input) = proxy.stream(&cluster.subresource(instance, "console"))?;
+    let mut guest = Console::over(output, input);
+    guest.type_in("\n")?;
+    guest.wait_for(":/root# ", BOOT)?;
+    Ok((proxy, guest))
+}
+
+fn boot_id(cluster: &Cluster, instance: &str) -> Result<String> {
+    let (_proxy, mut guest) = console(cluster, instance)?;
+    guest.shell("cat /proc/sys/kernel/random/boot_id")
+}
+
+/// Waits until the daemon answers for an instance.
+fn wait_daemon(cluster: &Cluster, instance: &str) -> Result<()> {
+    let proxy = cluster.proxy()?;
+    let path = cluster.subresource(instance, "dmesg");
+    wait_for("the daemon answers", BOOT, || {
+        let (code, answer) = proxy.request("GET", &path, "")?;
+        Ok(Seen::when(code == 200, format!("{code} {answer}")))
+    })
+}
+
+#[test]
+fn a_guest_outlives_its_daemon_and_its_launcher() -> Result<()> {
+    cluster::run(1, |cluster| {
+        cluster.apply(&[&machine("survivor")])?;
+        cluster.wait_field("vmi/survivor", "/status/phase", "Running", BOOT)?;
+        let boot = boot_id(cluster, "survivor")?;
+        let instance = cluster.get("vmi/survivor")?;
+        let node = node_of(cluster, "survivor")?;
+
+        cluster.on_node(node, &["sh", "-c", "kill -9 $(pidof catamaran)"])?;
+        wait_daemon(cluster, "survivor")?;
+        ensure!(
+            boot_id(cluster, "survivor")? == boot,
+            "the guest was booted again"
+        );
+
+        let pod = cluster.launcher_pod("survivor")?;
+        let pod = pod["metadata"]["name"].as_str().unwrap_or_default();
+        cluster.in_pod(pod, &["sh", "-c", "kill -9 $(pidof catamaran-launcher)"])?;
+        wait_daemon(cluster, "survivor")?;
+        ensure!(
+            boot_id(cluster, "survivor")? == boot,
+            "the guest was booted again"
+        );
+
+        // Nobody had to say anything new.
+        let after = cluster.get("vmi/survivor")?;
+        ensure!(
+            after["status"] == instance["status"],
+            "{} became {}",
+            instance["status"],
+            after["status"]
+        );
+        Ok(())
+    })
+}
+
+/// A claim of a volume on the disk that all nodes share.
+fn claim(cluster: &Cluster, name: &str) -> [Value; 2] {
+    let unique = format!("{}-{name}", cluster.namespace());
+    let size = json!({"storage": "64Mi"});
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume",
+        "metadata": {"name": unique},
+        "spec": {
+            "capacity": size, "accessModes": ["ReadWriteOnce"], "storageClassName": unique,
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": format!("/tmp/catamaran-{unique}"), "type": "DirectoryOrCreate"},
+        },
+    });
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {"storageClassName": unique, "accessModes": ["ReadWriteOnce"], "resources": {"requests": size}},
+    });
+    [volume, claim]
+}
+
+#[test]
+fn what_is_written_to_a_claim_is_there_in_the_next_run() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let [volume, claim] = claim(cluster, "data");
+        let folder = volume["spec"]["hostPath"]["path"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let mut keeper = machine("keeper");
+        manifest::add_disk(
+            &mut keeper,
+            "data",
+            &json!({"disk": {"bus": "virtio"}, "serial": "kept"}),
+            &json!({"persistentVolumeClaim": {"claimName": "data"}}),
+        );
+        cluster.apply(&[&volume, &claim, &keeper])?;
+        let first = cluster.wait_field("vmi/keeper", "/status/phase", "Running", BOOT)?;
+        let node = node_of(cluster, "keeper")?;
+        let find = "d=/dev/$(grep -l kept /sys/block/vd*/serial | cut -d/ -f4)";
+        let (proxy, mut guest) = console(cluster, "keeper")?;
+        guest.shell(&format!("{find}; echo kept > $d; sync"))?;
+        drop((guest, proxy));
+
+        cluster.kubectl(["delete", "vmi/keeper", "--wait=false"])?;
+        wait_for("another instance runs", BOOT, || {
+            let found = cluster.get("vmi/keeper").unwrap_or_default();
+            let next = found["metadata"]["uid"] != first["metadata"]["uid"]
+                && found["status"]["phase"] == "Running";
+            Ok(Seen::when(next, found["status"].to_string()))
+        })?;
+        let (proxy, mut guest) = console(cluster, "keeper")?;
+        let read = guest.shell(&format!("{find}; head -n 1 $d"))?;
+        drop((guest, proxy));
+        ensure!(read == "kept", "{read:?}");
+
+        cluster.kubectl(["delete", "vm/keeper"])?;
+        let name = volume["metadata"]["name"].as_str().unwrap_or_default();
+        cluster.kubectl(["delete", "pvc/data", &format!("pv/{name}")])?;
+        cluster.on_node(node, &["rm", "-r", &folder])?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_guest_with_the_pods_own_addresses_answers_in_both_families() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let mut bridged = machine("bridged");
+        bridged["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"] =
+            json!([{"name": "default", "bridge": {}}]);
+        let mut client = manifest::pod("client", &["sleep", "86400"]);
+        client["spec"]["containers"][0]["image"] = TINY.into();
+        cluster.apply(&[&bridged, &client])?;
+        cluster.wait_field("vmi/bridged", "/status/phase", "Running", BOOT)?;
+        cluster.wait_condition("pod/client", "Ready", "True", SHORT)?;
+        let instance = cluster.get("vmi/bridged")?;
+        let addresses = instance["status"]["interfaces"][0]["ipAddresses"].as_array();
+        let addresses: Vec<&str> = addresses
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        ensure!(addresses.len() == 2, "{addresses:?}");
+        for address in addresses {
+            let host = if address.contains(':') {
+                format!("[{address}]")
+            } else {
+                address.to_owned()
+            };
+            let page = wait_for("the guest's page", BOOT, || {
+                cluster
+                    .in_pod(
+                        "client",
+                        &["wget", "-qO-", "-T", "5", &format!("http://{host}/")],
+                    )
+                    .map(Seen::Yes)
+            })?;
+            ensure!(page.contains(address), "{page:?} lacks {address}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_disk_that_is_none_is_told_and_does_not_start() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let mut wrong = machine("wrong");
+        wrong["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = TINY.into();
+        cluster.apply(&[&wrong])?;
+        let found = cluster.wait_condition("vmi/wrong", "Synchronized", "False", BOOT)?;
+        let conditions = found["status"]["conditions"].as_array();
+        let words = conditions
+            .into_iter()
+            .flatten()
+            .find(|condition| condition["type"] == "Synchronized")
+            .and_then(|condition| condition["message"].as_str())
+            .unwrap_or_default();
+        ensure!(
+            words.starts_with("volume ") && words.contains("/disk"),
+            "{words:?}"
+        );
+        let events =
+            cluster.kubectl(["get", "events", "--field-selector", "reason=FailedCreate"])?;
+        ensure!(events.contains("/disk"), "{events}");
+        Ok(())
+    })
+}
