@@ -9,7 +9,7 @@ const LOOK: &str = r#"
 for proc in /proc/[0-9]*; do
     name=$(cat "$proc/comm" 2>/dev/null)
     case $name in
-    qemu-*|swtpm|catamaran-init|catamaran-launc*) echo "process $name" ;;
+    qemu-*|swtpm|catamaran-init|catamaran-launc*) echo "process $name of $(grep -o -m 1 'pod[0-9a-f-]*' "$proc/cgroup")" ;;
     esac
 done
 for pod in /var/lib/kubelet/pods/*; do [ -e "$pod/volumes/kubernetes.io~empty-dir/run" ] && echo "pod $pod"; done
@@ -24,14 +24,21 @@ true
 pub(super) struct Leftovers(BTreeSet<String>);
 
 impl Leftovers {
-    /// Looks at all nodes. One that can't be asked has nothing: it may be off.
+    /// Looks at all nodes. One that can't be asked has nothing: it may be off. What belongs to a pod that there is (of another test, of a person)
+    /// is not left behind.
     pub(super) fn of(cluster: &Cluster) -> Self {
         let mut found = BTreeSet::new();
+        let uids = "jsonpath={.items[*].metadata.uid}";
+        let pods = cluster
+            .kubectl(["get", "pod", "--all-namespaces", "-o", uids])
+            .unwrap_or_default();
+        let owned = |line: &&str| pods.split_whitespace().any(|uid| line.contains(uid));
         for node in 1..=cluster.nodes() {
             let listed = cluster
                 .on_node(node, &["sh", "-c", LOOK])
                 .unwrap_or_default();
-            found.extend(listed.lines().map(|line| format!("node{node}: {line}")));
+            let left = listed.lines().filter(|line| !owned(line));
+            found.extend(left.map(|line| format!("node{node}: {line}")));
         }
         Self(found)
     }
