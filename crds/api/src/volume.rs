@@ -20,6 +20,8 @@ spec! {
             config_map: Option<ConfigMapVolumeSource>,
             /// A disk file in a container image.
             container_disk: Option<ContainerDiskSource>,
+            /// The claim of that name, whoever has filled it.
+            data_volume: Option<DataVolumeSource>,
             /// Fields of the instance as files.
             #[serde(rename = "downwardAPI")]
             downward_api: Option<DownwardApiVolumeSource>,
@@ -119,6 +121,18 @@ spec! {
             image_pull_secret: Option<String>,
             /// Absolute path of the file in the image; the only file below `/disk` by default.
             path: Option<String>,
+        }
+    }
+
+    /// The claim of that name, whoever has filled it.
+    pub struct DataVolumeSource {
+        required {
+            /// Name of the claim.
+            name: String,
+        }
+        optional {
+            /// May be unplugged while the machine runs.
+            hotpluggable: Option<bool>,
         }
     }
 

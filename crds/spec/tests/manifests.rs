@@ -286,8 +286,8 @@ fn each_mistake_has_one_precise_message() {
             "volumes[0].cloudInitNoCloud.userData: Invalid value: \"<20000 bytes>\": must be at most 16384 bytes; put larger data into a Secret",
         ),
         (
-            volume(&json!({ "containerDisk": null, "dataVolume": { "name": "x" } })),
-            "volumes[0].dataVolume: Forbidden: not supported: DataVolumes need an importer; use a containerDisk or a persistentVolumeClaim",
+            volume(&json!({ "containerDisk": null, "memoryDump": { "claimName": "x" } })),
+            "volumes[0].memoryDump: Forbidden: not supported: memory dumps are not available",
         ),
         (
             devices(&json!({ "interfaces": [{ "name": "a", "masquerade": {} }] })),

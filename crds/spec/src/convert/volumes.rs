@@ -124,6 +124,21 @@ fn source(
             claim.map(|claim| VolumeSource::PersistentVolumeClaim { claim, read_only }),
         ));
     }
+    if let Some(s) = &volume.data_volume {
+        // An importer makes a claim of its own name.
+        let claim = object_name(
+            Some(&s.name),
+            &path.child("dataVolume").child("name"),
+            faults,
+        );
+        sources.push((
+            "dataVolume",
+            claim.map(|claim| VolumeSource::PersistentVolumeClaim {
+                claim,
+                read_only: false,
+            }),
+        ));
+    }
     if let Some(s) = &volume.host_disk {
         sources.push(("hostDisk", host_disk(s, &path.child("hostDisk"), faults)));
     }

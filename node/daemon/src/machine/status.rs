@@ -7,8 +7,8 @@ use catamaran_api::{
     VirtualMachineInstancePhaseTransitionTimestamp, VirtualMachineInstanceStatus,
 };
 use catamaran_lifecycle::{
-    ConditionStatus, Decision, Phase, Seconds, StatusInput, VmView, instance_ready, machine_status,
-    set_instance_condition, to_time,
+    ConditionStatus, Decision, Phase, Seconds, StatusInput, VmView, instance_generation, instance_ready,
+    machine_status, outdated, set_instance_condition, to_time,
 };
 use catamaran_plan::{Accelerator, Plan};
 use catamaran_wire::{PauseReason, VmReport, VmState};
@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::machine::actor::{store_error, word};
 use crate::machine::error::StartError;
 use crate::serve::daemon::Daemon;
-use crate::serve::store::{Key, Store, digest};
+use crate::serve::store::{Key, Store};
 use crate::serve::time;
 
 /// What the status of a machine is made of.
@@ -31,8 +31,6 @@ pub struct VmStatus<'a> {
     pub vmi: Option<&'a VirtualMachineInstance>,
     /// What was decided.
     pub decision: &'a Decision,
-    /// Digest of the template as it is now.
-    pub template_digest: &'a str,
 }
 
 /// Writes the status of a machine, and its run strategy where the decision rewrites it. Returns whether the run strategy was rewritten.
@@ -60,14 +58,7 @@ pub fn write_vm(
             condition.message.clone().unwrap_or_default(),
         )
     });
-    let made_from = input.vmi.and_then(|vmi| {
-        vmi.metadata
-            .annotations
-            .as_ref()?
-            .get("kubevirt.io/vm-generation")?
-            .parse()
-            .ok()
-    });
+    let made_from = input.vmi.and_then(instance_generation);
     let status = machine_status(
         &StatusInput {
             vm: input.vm,
@@ -78,7 +69,7 @@ pub fn write_vm(
                 .as_ref()
                 .map(|(reason, message)| (reason.as_str(), message.as_str())),
             volumes: None,
-            restart_required: restart_required(input),
+            restart_required: input.vmi.is_some_and(|vmi| outdated(input.vm, vmi)),
             observed_generation: made_from,
         },
         now,
@@ -114,29 +105,6 @@ pub fn set_strategy(object: &mut Value, spec: &catamaran_api::VirtualMachineSpec
             None => map.remove(field),
         };
     }
-}
-
-/// Whether the instance runs with an older template.
-fn restart_required(input: &VmStatus<'_>) -> bool {
-    let Some(vmi) = input.vmi else { return false };
-    let (Ok(mut running), Ok(wanted)) = (
-        serde_json::to_value(&vmi.spec),
-        serde_json::to_value(&input.vm.spec.template.spec),
-    ) else {
-        return false;
-    };
-    // What the start itself, or a stop with another grace period, puts into an instance is no difference.
-    for field in ["startStrategy", "terminationGracePeriodSeconds"] {
-        match wanted.get(field) {
-            Some(value) => running[field] = value.clone(),
-            None => {
-                if let Some(map) = running.as_object_mut() {
-                    map.remove(field);
-                }
-            }
-        }
-    }
-    digest(&running) != digest(&wanted)
 }
 
 /// The instance enters a phase.

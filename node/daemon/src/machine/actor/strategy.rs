@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use catamaran_api::{VirtualMachine, VirtualMachineInstance};
 use catamaran_lifecycle::{Action, Decision, Facts, VmView, VmiView};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{Actor, Run, now, store_error, typed};
@@ -48,13 +47,12 @@ impl Actor {
                 view: &view,
                 vmi: instance.as_ref(),
                 decision: &decision,
-                template_digest: &template_digest,
             },
             now,
         )?;
         match &decision.action {
             Action::Create { paused } => {
-                self.create(stored, *paused)?;
+                self.create(&vm, *paused)?;
                 return Ok(Decided::Changed);
             }
             Action::Delete { reason, .. } => {
@@ -94,32 +92,14 @@ impl Actor {
     }
 
     /// Makes the instance from the template.
-    fn create(&mut self, stored: &Stored, paused: bool) -> Result<(), StartError> {
-        let vm = &stored.object;
-        let template = &vm["spec"]["template"];
-        let mut spec = template["spec"].clone();
-        if paused {
-            spec["startStrategy"] = "Paused".into();
-        }
-        let mut annotations = template["metadata"]["annotations"]
-            .as_object()
-            .cloned()
-            .unwrap_or_default();
-        annotations.insert(
-            "kubevirt.io/vm-generation".to_owned(),
-            vm["metadata"]["generation"].to_string().into(),
-        );
-        let instance = json!({
-            "apiVersion": "kubevirt.io/v1",
-            "kind": "VirtualMachineInstance",
-            "metadata": {
-                "name": self.machine.name, "namespace": self.machine.namespace, "uid": Uuid::new_v4().to_string(),
-                "generation": 1, "creationTimestamp": time::now(),
-                "labels": template["metadata"]["labels"].as_object().cloned().unwrap_or_default(), "annotations": annotations,
-                "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": self.machine.name, "uid": vm["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true}],
-            },
-            "spec": spec,
-        });
+    fn create(&mut self, vm: &VirtualMachine, paused: bool) -> Result<(), StartError> {
+        let mut instance = serde_json::to_value(catamaran_lifecycle::instance(vm, paused))
+            .map_err(|error| StartError::Plan(error.to_string()))?;
+        // What an API server would add.
+        let metadata = &mut instance["metadata"];
+        metadata["uid"] = Uuid::new_v4().to_string().into();
+        metadata["generation"] = 1.into();
+        metadata["creationTimestamp"] = time::now().into();
         self.daemon
             .store
             .put(&self.machine, instance)
