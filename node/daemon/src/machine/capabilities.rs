@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use catamaran_plan::{Accelerator, HostFacts};
@@ -98,8 +99,9 @@ fn make(of: &Cache<'_>, wanted: &str) -> Result<(), StartError> {
 
 /// What the cache depends on; libvirt checks the same and more itself.
 fn made_for(facts: &HostFacts) -> String {
+    // libvirt looks at the time of the last change, which is another one after an image was pulled anew.
     let changed = fs::metadata(&facts.emulator)
-        .and_then(|metadata| metadata.modified())
+        .map(|metadata| (metadata.mtime(), metadata.ctime(), metadata.ctime_nsec()))
         .ok();
     format!(
         "{:?} {:?} {:?} {:?} {changed:?}",
