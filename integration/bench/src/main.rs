@@ -38,7 +38,7 @@ struct Arguments {
     /// What to measure
     #[arg(value_enum)]
     name: Name,
-    /// Samples of each figure (of `crowd`: machines at once)
+    /// Samples of each figure (of `crowd`: machines at once; of `hosts`: hosts)
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
     /// Folder with the programs to measure (default: beside this one)
@@ -62,6 +62,8 @@ enum Name {
     Crowd,
     /// PSS of the daemon with no, 20 and 100 machines
     Daemon,
+    /// A thousand mocked BMCs, registered and inspected
+    Hosts,
 }
 
 fn main() -> Result<()> {
@@ -71,14 +73,24 @@ fn main() -> Result<()> {
         .map(PathBuf::from)
         .unwrap_or_default();
     if let (None, Some(cargo)) = (&arguments.programs, std::env::var_os("CARGO")) {
-        build(&cargo)?;
+        build(&cargo, arguments.name)?;
+    }
+    let programs = arguments.programs.unwrap_or(beside);
+    if arguments.name == Name::Hosts || arguments.name == Name::All {
+        print(&benches::hosts::run(
+            &programs,
+            arguments.samples.unwrap_or(1000),
+        )?)?;
+    }
+    if arguments.name == Name::Hosts {
+        return Ok(());
     }
     let images = PathBuf::from(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../guest-images/out/oci"
     ));
     let setting = node::Setting {
-        programs: arguments.programs.unwrap_or(beside),
+        programs,
         images: arguments
             .images
             .unwrap_or(images)
@@ -115,8 +127,14 @@ fn print(rows: &[Row]) -> Result<()> {
 }
 
 /// Builds what is measured, like this program itself.
-fn build(cargo: &OsStr) -> Result<()> {
-    let packages = ["catamaran-node", "catamaran-launcher", "catamaran-bench"];
+fn build(cargo: &OsStr, name: Name) -> Result<()> {
+    let node = ["catamaran-node", "catamaran-launcher", "catamaran-bench"];
+    let mock = ["catamaran-redfish-mock"];
+    let packages = match name {
+        Name::Hosts => mock.to_vec(),
+        Name::All => [node.as_slice(), &mock].concat(),
+        _ => node.to_vec(),
+    };
     let mut command = Command::new(cargo);
     command.arg("build");
     if !cfg!(debug_assertions) {

@@ -194,19 +194,21 @@ async fn order_that_is_not_offered_is_not_given() {
 
 #[tokio::test]
 async fn on_right_after_off_is_repeated_where_the_vendor_needs_it() {
+    let id = "Base.1.12.ActionParameterValueConflict";
+    let conflict = || {
+        Fault::status(409, id, "The power state is changing.")
+            .at("POST", "Reset")
+            .times(2)
+    };
     let dell = include_str!("../../../../integration/redfish-mock/src/personalities/dell.yaml");
-    let dell = dell
-        .replace("15G Monolithic", "17G Monolithic")
-        .replace("reset:\n", "reset:\n  conflict_ms: 150\n");
+    let dell = dell.replace("15G Monolithic", "17G Monolithic");
     let bench = Bench::with(Personality::parse(&dell).unwrap(), quick()).await;
+    bench.handle.fault(conflict());
     bench.bmc.power_on().await.unwrap();
-    bench.bmc.power_off(PowerOff::Hard).await.unwrap();
-    bench.bmc.power_on().await.unwrap();
-    let refused = bench.handle.records();
-    assert!(
-        refused.iter().any(|record| record.status == Some(409)),
-        "it was refused at first"
-    );
+    let bench = Bench::new("standard").await;
+    bench.handle.fault(conflict());
+    let error = bench.bmc.power_on().await.unwrap_err();
+    assert_eq!(error.status(), Some(409), "{error}");
 }
 
 #[tokio::test]
