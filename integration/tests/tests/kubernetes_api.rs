@@ -57,6 +57,30 @@ fn refused(
     Ok(())
 }
 
+/// Asks for the eviction of a machine's pod.
+fn evict(cluster: &Cluster, proxy: &Proxy, name: &str, code: u16) -> Result<()> {
+    let pod = cluster.launcher_pod(name)?["metadata"]["name"].clone();
+    let namespace = cluster.namespace();
+    let path = format!(
+        "/api/v1/namespaces/{namespace}/pods/{}/eviction",
+        pod.as_str().context("a pod without a name")?
+    );
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": namespace},
+    });
+    expect(proxy, "POST", &path, &eviction.to_string(), code).map(drop)
+}
+
+/// Waits for an instance that is not the one of that UID.
+fn another_runs(cluster: &Cluster, name: &str, uid: &Value) -> Result<()> {
+    wait_for("another instance runs", BOOT, || {
+        let vmi = cluster.get(&format!("vmi/{name}"))?;
+        let another = vmi["metadata"]["uid"] != *uid && vmi["status"]["phase"] == "Running";
+        Ok(Seen::when(another, vmi["status"].to_string()))
+    })
+}
+
 #[test]
 fn clients_discover_the_group_and_its_version() -> Result<()> {
     cluster::run(1, |cluster| {
@@ -298,6 +322,13 @@ fn verbs_questions_and_streams_reach_a_running_machine() -> Result<()> {
             Ok(Seen::when(!paused, conditions.to_string()))
         })?;
 
+        // An eviction is allowed and said; the next instance runs by itself.
+        let uid = cluster.get("vmi/a")?["metadata"]["uid"].clone();
+        evict(cluster, &proxy, "a", 201)?;
+        another_runs(cluster, "a", &uid)?;
+        let events = cluster.kubectl(["get", "events", "-o", "jsonpath={.items[*].message}"])?;
+        ensure!(events.contains("the pod is evicted"), "{events}");
+
         // What users may not write.
         let patch = r#"{"spec": {"terminationGracePeriodSeconds": 7}}"#;
         let words = cluster.refused(["patch", "vmi/a", "--type=merge", "-p", patch])?;
@@ -325,11 +356,7 @@ fn verbs_questions_and_streams_reach_a_running_machine() -> Result<()> {
             r#"{"gracePeriodSeconds": 0}"#,
             202,
         )?;
-        wait_for("another instance runs", BOOT, || {
-            let vmi = cluster.get("vmi/a")?;
-            let another = vmi["metadata"]["uid"] != uid && vmi["status"]["phase"] == "Running";
-            Ok(Seen::when(another, vmi["status"].to_string()))
-        })?;
+        another_runs(cluster, "a", &uid)?;
         expect(
             &proxy,
             "PUT",

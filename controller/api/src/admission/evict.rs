@@ -68,13 +68,17 @@ async fn look(client: &Client, request: &Request) -> kube::Result<Verdict> {
     match course(&vmi, vm.as_ref()) {
         Course::Goes(words) => {
             if !request.dry_run {
-                tell(client, &vmi, &words).await?;
+                tell(client, &vmi, &request.name, &words).await?;
             }
             Ok(Verdict::allowed())
         }
         Course::Moves(words) => {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-            if !request.dry_run {
+            let told = vmi
+                .status
+                .as_ref()
+                .and_then(|s| s.evacuation_node_name.as_ref());
+            if !request.dry_run && told != node.as_ref() {
                 let params = PatchParams::default();
                 let patch = json!({"status": {"evacuationNodeName": node}});
                 instances
@@ -106,7 +110,7 @@ fn course(vmi: &VirtualMachineInstance, vm: Option<&VirtualMachine>) -> Course {
     let strategy = vm.and_then(|vm| RunStrategy::of(&vm.spec).ok());
     Course::Goes(match strategy {
         Some(RunStrategy::Always) => {
-            "the pod is evicted: the guest is shut down and started on another node".to_owned()
+            "the pod is evicted: the guest is shut down and started anew where there is room".to_owned()
         }
         Some(strategy) => format!(
             "the pod is evicted: the guest is shut down and stays down, as its run strategy is {strategy}"
@@ -115,12 +119,18 @@ fn course(vmi: &VirtualMachineInstance, vm: Option<&VirtualMachine>) -> Course {
     })
 }
 
-async fn tell(client: &Client, vmi: &VirtualMachineInstance, words: &str) -> kube::Result<()> {
+/// Says it once for a pod: a drain asks again and again, and anybody who reaches the webhook could.
+async fn tell(
+    client: &Client,
+    vmi: &VirtualMachineInstance,
+    pod: &str,
+    words: &str,
+) -> kube::Result<()> {
     let namespace = vmi.namespace().unwrap_or_default();
     let now = Some(Time(Timestamp::now()));
     let event = Event {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}.", vmi.name_any())),
+            name: Some(format!("{pod}.evicted")),
             namespace: Some(namespace.clone()),
             ..ObjectMeta::default()
         },
@@ -144,10 +154,11 @@ async fn tell(client: &Client, vmi: &VirtualMachineInstance, words: &str) -> kub
         count: Some(1),
         ..Event::default()
     };
-    Api::<Event>::namespaced(client.clone(), &namespace)
-        .create(&PostParams::default(), &event)
-        .await
-        .map(drop)
+    let events = Api::<Event>::namespaced(client.clone(), &namespace);
+    match events.create(&PostParams::default(), &event).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 #[cfg(test)]

@@ -106,7 +106,13 @@ fn reserved(labels: &[&str], what: &str) -> Verdict {
     );
     let causes = labels
         .iter()
-        .map(|label| cause("FieldValueNotSupported", "metadata.labels", label))
+        .map(|label| {
+            cause(
+                "FieldValueNotSupported",
+                "metadata.labels",
+                &format!("{words}: {label}"),
+            )
+        })
         .collect();
     Verdict::invalid(format!("{words}: {}", labels.join(", ")), causes)
 }
