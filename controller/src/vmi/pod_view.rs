@@ -110,8 +110,10 @@ impl PodView {
             image_failure,
             gate: condition(GATE).map(|c| c.status == "True"),
             ready: compute.is_some_and(|compute| compute.ready),
-            node_lost: condition("Ready")
-                .is_some_and(|c| c.status != "True" && c.reason.as_deref() == Some("NodeNotReady")),
+            // The kubelet gives a reason for every "False"; who writes it for a node that does not answer gives none.
+            node_lost: condition("Ready").is_some_and(|c| {
+                c.status != "True" && c.reason.as_ref().is_none_or(String::is_empty)
+            }),
         }
     }
 }
