@@ -173,10 +173,7 @@ fn a_guest_with_the_pods_own_addresses_answers_in_both_families() -> Result<()> 
             };
             let page = wait_for("the guest's page", BOOT, || {
                 cluster
-                    .in_pod(
-                        "client",
-                        &["wget", "-qO-", "-T", "5", &format!("http://{host}/")],
-                    )
+                    .in_pod("client", &["wget", "-qO-", &format!("http://{host}/")])
                     .map(Seen::Yes)
             })?;
             ensure!(page.contains(address), "{page:?} lacks {address}");
