@@ -7,8 +7,8 @@ use catamaran_tests::cluster::{self, Cluster, MINIMAL};
 use catamaran_tests::{BOOT, SHORT, manifest, wait::Seen, wait_for};
 use serde_json::Value;
 
-/// What the control plane takes to notice that a node is away (its grace is 40 s), and some.
-const NOTICED: Duration = Duration::from_secs(120);
+/// What the control plane takes to notice that a node is away (its grace is 40 s), to start a controller elsewhere, and some.
+const NOTICED: Duration = Duration::from_secs(180);
 
 fn machine(name: &str) -> Value {
     let mut machine = manifest::machine(name);
