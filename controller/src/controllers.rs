@@ -13,6 +13,7 @@ use kube::runtime::{reflector, watcher};
 use crate::args::Args;
 use crate::error::chain;
 use crate::events::Events;
+use crate::metrics::Metrics;
 use crate::objects::{Guarded, Key, Objects};
 use crate::settings::Settings;
 use crate::watch::{Seen, follow};
@@ -26,7 +27,7 @@ const LAUNCHERS: &str = "kubevirt.io=virt-launcher";
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Reconciles until it is dropped.
-pub async fn run(client: Client, args: &Args) {
+pub async fn run(client: Client, args: &Args, metrics: &Metrics) {
     let (machines, machines_writer) = cache();
     let (instances, instances_writer) = cache();
     let (sets, sets_writer) = cache();
@@ -43,6 +44,7 @@ pub async fn run(client: Client, args: &Args) {
         namespace: args.namespace.clone(),
         client: client.clone(),
     });
+    metrics.leads(&world);
     let (wake_machine, machine_queue) = work::queue();
     let (wake_instance, instance_queue) = work::queue();
     let (wake_set, set_queue) = work::queue();
@@ -139,42 +141,46 @@ pub async fn run(client: Client, args: &Args) {
         tokio::join!(
             work::run(
                 "machine",
+                metrics.clone(),
                 world.machines.store(),
                 machine_queue,
                 args.concurrency,
                 |key| {
                     let world = world.clone();
-                    async move { vm::reconcile(&world, &key).await }
+                    async move { Box::pin(vm::reconcile(&world, &key)).await }
                 }
             ),
             work::run(
                 "instance",
+                metrics.clone(),
                 world.instances.store(),
                 instance_queue,
                 args.concurrency,
                 |key| {
                     let world = world.clone();
-                    async move { vmi::reconcile(&world, &key).await }
+                    async move { Box::pin(vmi::reconcile(&world, &key)).await }
                 }
             ),
             work::run(
                 "set",
+                metrics.clone(),
                 world.sets.store(),
                 set_queue,
                 args.concurrency,
                 |key| {
                     let world = world.clone();
-                    async move { replica_set::reconcile(&world, &key).await }
+                    async move { Box::pin(replica_set::reconcile(&world, &key)).await }
                 }
             ),
             work::run(
                 "installation",
+                metrics.clone(),
                 world.installations.store(),
                 installation_queue,
                 1,
                 |key| {
                     let world = world.clone();
-                    async move { kubevirt::reconcile(&world, &key).await }
+                    async move { Box::pin(kubevirt::reconcile(&world, &key)).await }
                 }
             ),
             ensure_installation(&world),

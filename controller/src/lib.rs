@@ -23,6 +23,7 @@ pub mod finalizers;
 pub mod health;
 pub mod kubevirt;
 pub mod leader;
+pub mod metrics;
 pub mod objects;
 pub mod patch;
 mod program;

@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::args::Args;
 use crate::controllers;
 use crate::error::chain;
-use crate::health::{self, Ready};
+use crate::health;
 use crate::leader::Leader;
+use crate::metrics::Metrics;
 
 /// Time to give the lease back before the end.
 const GIVE_BACK: Duration = Duration::from_secs(3);
@@ -26,7 +27,7 @@ const GIVE_BACK: Duration = Duration::from_secs(3);
 #[must_use]
 pub fn run() -> ExitCode {
     let args = Args::parse();
-    match start(args) {
+    match start(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", chain(error.as_ref()));
@@ -35,7 +36,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn start(args: Args) -> anyhow::Result<()> {
+fn start(args: &Args) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -50,17 +51,17 @@ fn start(args: Args) -> anyhow::Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?
-        .block_on(serve(args))
+        .block_on(Box::pin(serve(args)))
 }
 
-async fn serve(args: Args) -> anyhow::Result<()> {
+async fn serve(args: &Args) -> anyhow::Result<()> {
     let client = Client::try_default()
         .await
         .context("no API server is known")?;
-    let ready = Ready::default();
+    let metrics = Metrics::new()?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(health::serve(args.health, ready.clone()));
+    tasks.spawn(health::serve(args.health, metrics.clone()));
     tasks.spawn(until_asked_to_stop(stop.clone()));
     let version = client.apiserver_version().await;
     let version = version.context("the API server does not answer")?;
@@ -69,7 +70,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         kubernetes = version.git_version,
         "started"
     );
-    ready.yes();
+    metrics.ready();
     let (leads, leader) = watch::channel(false);
     let api = ApiConfig {
         client: client.clone(),
@@ -81,7 +82,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     };
     tasks.spawn(async move { Ok(catamaran_controller_api::serve(api).await?) });
     let leader = Leader::new(client.clone(), &args.namespace, &args.name);
-    let mut lead = pin!(leader.lead(controllers::run(client, &args), leads, &stop));
+    let work = Box::pin(controllers::run(client, args, &metrics));
+    let mut lead = pin!(leader.lead(work, leads, &stop));
     let ended = tokio::select! {
         ended = tasks.join_next() => ended,
         // Who has lost the lease begins anew, with nothing remembered.

@@ -37,7 +37,7 @@ pub async fn reconcile(world: &World, key: &Key) -> Result<Next, Error> {
         let Some(vm) = world.machines.get(key) else {
             return Ok(Next::await_change());
         };
-        match round(world, key, &vm).await? {
+        match Box::pin(round(world, key, &vm)).await? {
             Round::Again => {}
             Round::Done(next) => return Ok(next),
         }

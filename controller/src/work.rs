@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{FutureExt as _, StreamExt as _};
@@ -13,6 +13,7 @@ use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use crate::error::{Error, chain};
+use crate::metrics::Metrics;
 use crate::objects::{Guarded, Key};
 
 /// Pause after the first error; doubles up to [`LONGEST`].
@@ -53,6 +54,7 @@ impl<K: Resource<DynamicType = ()>> Trigger<K> {
 /// Looks at objects until the queue ends.
 pub async fn run<K, F, Fut>(
     name: &'static str,
+    metrics: Metrics,
     store: Store<Guarded<K>>,
     queue: Queue<K>,
     concurrency: u16,
@@ -67,7 +69,18 @@ pub async fn run<K, F, Fut>(
         f(&mut failures.lock().unwrap_or_else(PoisonError::into_inner));
     };
     let work = controller::applier(
-        |object: Arc<Guarded<K>>, _| reconcile(Key::of(object.as_ref())).boxed(),
+        |object: Arc<Guarded<K>>, _| {
+            let work = reconcile(Key::of(object.as_ref()));
+            let metrics = metrics.clone();
+            async move {
+                let begun = Instant::now();
+                let result = work.await;
+                let error = result.as_ref().err().map(category);
+                metrics.reconciled(name, begun.elapsed(), error);
+                result
+            }
+            .boxed()
+        },
         |object: Arc<Guarded<K>>, error: &Error, failures: Arc<Mutex<HashMap<Key, u32>>>| {
             let key = Key::of(object.as_ref());
             if error.is_conflict() {
@@ -102,6 +115,16 @@ pub async fn run<K, F, Fut>(
         std::future::ready(())
     })
     .await;
+}
+
+/// The kind of an error, for counting.
+fn category(error: &Error) -> &'static str {
+    match error {
+        _ if error.is_conflict() => "conflict",
+        _ if error.is_refusal() => "refused",
+        Error::Api { .. } => "api",
+        Error::RunStrategy(_) | Error::Missing { .. } | Error::Taken { .. } => "object",
+    }
 }
 
 /// Pause before the next try.

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn view(status: serde_json::Value) -> PodView {
+    fn view(status: &serde_json::Value) -> PodView {
         PodView::of(
             &serde_json::from_value(json!({
                 "metadata": {"name": "p", "uid": "p1", "creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -176,28 +176,29 @@ mod tests {
         )
     }
 
-    fn compute(state: serde_json::Value) -> serde_json::Value {
+    fn compute(state: &serde_json::Value) -> serde_json::Value {
         json!([{"name": "compute", "ready": false, "image": "node:1", "imageID": "", "restartCount": 0, "state": state}])
     }
 
     #[test]
     fn a_pod_runs_when_its_launcher_does() {
         let pod = view(
-            json!({"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": compute(json!({"running": {}}))}),
+            &json!({"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": compute(&json!({"running": {}}))}),
         );
         assert_eq!(pod.state, PodState::Running);
         assert!(pod.has_address);
-        assert_eq!(view(json!({"phase": "Pending"})).state, PodState::Waiting);
+        assert_eq!(view(&json!({"phase": "Pending"})).state, PodState::Waiting);
     }
 
     #[test]
     fn only_the_kubelet_proves_the_end_of_a_launcher() {
         // The pod collector says Failed for a node that is gone; the launcher may still run there.
-        let lost =
-            view(json!({"phase": "Failed", "containerStatuses": compute(json!({"running": {}}))}));
+        let lost = view(
+            &json!({"phase": "Failed", "containerStatuses": compute(&json!({"running": {}}))}),
+        );
         assert_eq!(lost.state, PodState::Running);
         let ended = view(
-            json!({"phase": "Running", "containerStatuses": compute(json!({"terminated": {"exitCode": 10, "reason": "Error"}}))}),
+            &json!({"phase": "Running", "containerStatuses": compute(&json!({"terminated": {"exitCode": 10, "reason": "Error"}}))}),
         );
         assert_eq!(
             ended.state,
@@ -208,7 +209,7 @@ mod tests {
             }
         );
         let evicted = view(
-            json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory"}),
+            &json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory"}),
         );
         assert!(
             matches!(evicted.state, PodState::Ended { words, .. } if words.contains("low on memory"))
@@ -219,7 +220,7 @@ mod tests {
     fn images_that_cannot_be_had_are_told_from_other_waits() {
         let waiting = |reason: &str| {
             view(
-                json!({"phase": "Pending", "containerStatuses": compute(json!({"waiting": {"reason": reason, "message": "m"}}))}),
+                &json!({"phase": "Pending", "containerStatuses": compute(&json!({"waiting": {"reason": reason, "message": "m"}}))}),
             )
         };
         assert_eq!(
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_scheduler_is_quoted() {
-        let pod = view(json!({"phase": "Pending", "conditions": [
+        let pod = view(&json!({"phase": "Pending", "conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available"},
             {"type": GATE, "status": "True"},
         ]}));

@@ -1,0 +1,207 @@
+//! `/metrics` with the peer's names, so that its dashboards and alerts work. What is counted over objects comes from the leader's caches at
+//! the moment of the scrape; there are no labels with names of objects.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use catamaran_api::VirtualMachineInstance;
+use kube::ResourceExt as _;
+use prometheus::{
+    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::world::World;
+
+/// The controller's metrics.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// The API server has answered.
+    ready: IntGauge,
+    /// This replica reconciles.
+    leading: IntGauge,
+    durations: HistogramVec,
+    errors: IntCounterVec,
+    world: Arc<Mutex<Weak<World>>>,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    ///
+    /// # Errors
+    /// When two metrics have one name.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let ready = IntGauge::new(
+            "kubevirt_virt_controller_ready_status",
+            "Whether the controller has reached the API server",
+        )?;
+        let leading = IntGauge::new(
+            "kubevirt_virt_controller_leading_status",
+            "Whether this replica holds the lease and reconciles",
+        )?;
+        let durations = HistogramVec::new(
+            HistogramOpts::new(
+                "catamaran_reconcile_duration_seconds",
+                "Time of one reconciliation",
+            )
+            .buckets(vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0]),
+            &["reconciler"],
+        )?;
+        let errors = IntCounterVec::new(
+            Opts::new(
+                "catamaran_reconcile_errors_total",
+                "Reconciliations that failed and are tried again; a conflict is a write by somebody else in between",
+            ),
+            &["reconciler", "category"],
+        )?;
+        registry.register(Box::new(ready.clone()))?;
+        registry.register(Box::new(leading.clone()))?;
+        registry.register(Box::new(durations.clone()))?;
+        registry.register(Box::new(errors.clone()))?;
+        Ok(Self {
+            registry,
+            ready,
+            leading,
+            durations,
+            errors,
+            world: Arc::default(),
+        })
+    }
+
+    /// The API server has answered.
+    pub fn ready(&self) {
+        self.ready.set(1);
+    }
+
+    /// Whether the API server has answered.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.get() == 1
+    }
+
+    /// This replica begins to reconcile that world.
+    pub fn leads(&self, world: &Arc<World>) {
+        self.leading.set(1);
+        *self.world.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(world);
+    }
+
+    /// One reconciliation is over; `error`: the category of its error.
+    pub fn reconciled(&self, reconciler: &str, took: Duration, error: Option<&str>) {
+        self.durations
+            .with_label_values(&[reconciler])
+            .observe(took.as_secs_f64());
+        if let Some(category) = error {
+            self.errors.with_label_values(&[reconciler, category]).inc();
+        }
+    }
+
+    /// The exposition format.
+    ///
+    /// # Errors
+    /// When a metric can't be written as text.
+    pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut families = self.registry.gather();
+        let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(world) = world.upgrade() {
+            let machines = world.machines.all();
+            let namespaces = machines.iter().map(|vm| vm.namespace().unwrap_or_default());
+            families.extend(counted(namespaces, &world.instances.all())?.gather());
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(text)
+    }
+}
+
+/// Machines by namespace, instances by phase and node.
+fn counted(
+    machines: impl Iterator<Item = String>,
+    instances: &[VirtualMachineInstance],
+) -> Result<Registry, prometheus::Error> {
+    let registry = Registry::new();
+    let by_namespace = GaugeVec::new(
+        Opts::new(
+            "kubevirt_number_of_vms",
+            "VirtualMachines in each namespace",
+        ),
+        &["namespace"],
+    )?;
+    let by_phase = GaugeVec::new(
+        Opts::new(
+            "kubevirt_vmi_phase_count",
+            "VirtualMachineInstances in each phase on each node",
+        ),
+        &["node", "phase"],
+    )?;
+    registry.register(Box::new(by_namespace.clone()))?;
+    registry.register(Box::new(by_phase.clone()))?;
+    for namespace in machines {
+        by_namespace.with_label_values(&[&namespace]).inc();
+    }
+    let mut phases: BTreeMap<(String, String), f64> = BTreeMap::new();
+    for vmi in instances {
+        let status = vmi.status.clone().unwrap_or_default();
+        let phase = status.phase.unwrap_or_default().to_lowercase();
+        let node = status.node_name.unwrap_or_default();
+        *phases.entry((node, phase)).or_default() += 1.0;
+    }
+    for ((node, phase), count) in phases {
+        by_phase.with_label_values(&[&node, &phase]).set(count);
+    }
+    Ok(registry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn instances_are_counted_by_phase_and_node() {
+        let vmi = |phase: &str| {
+            serde_json::from_value(json!({
+                "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "a"},
+                "spec": {"domain": {"devices": {}}}, "status": {"phase": phase, "nodeName": "n1"},
+            }))
+            .unwrap()
+        };
+        let machines = ["shop", "shop", "lab"].map(str::to_owned);
+        let registry = counted(
+            machines.into_iter(),
+            &[vmi("Running"), vmi("Running"), vmi("Failed")],
+        )
+        .unwrap();
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&registry.gather(), &mut text)
+            .unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(
+            text.contains("kubevirt_number_of_vms{namespace=\"shop\"} 2"),
+            "{text}"
+        );
+        assert!(
+            text.contains("kubevirt_vmi_phase_count{node=\"n1\",phase=\"running\"} 2"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn errors_and_times_are_counted() {
+        let metrics = Metrics::new().unwrap();
+        metrics.ready();
+        metrics.reconciled("machine", Duration::from_millis(3), Some("conflict"));
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        assert!(metrics.is_ready());
+        assert!(
+            text.contains(
+                "catamaran_reconcile_errors_total{category=\"conflict\",reconciler=\"machine\"} 1"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("kubevirt_virt_controller_leading_status 0"));
+    }
+}
