@@ -128,13 +128,6 @@ fn names(daemon: &Daemon) -> BTreeSet<Key> {
 /// The stored tail of a machine's last panic, in its state folder. Written in the sandbox, so it is read without following links.
 #[must_use]
 pub fn crash_log(state: &Path) -> Option<String> {
-    use std::io::Read as _;
     const LONGEST: u64 = 1 << 20;
-    let mut bytes = Vec::new();
-    beneath::read(state, "crash.log")
-        .ok()?
-        .take(LONGEST)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    beneath::text(state, "crash.log", LONGEST).ok()
 }

@@ -1,6 +1,6 @@
 //! Files in folders that a sandbox owns: a link that a compromised launcher put there leads nowhere.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -41,6 +41,16 @@ pub fn read(folder: &Path, name: &str) -> io::Result<std::fs::File> {
     // A pipe in the file's place must not make the daemon wait.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
     Ok(open(folder, name, flags, FileType::RegularFile)?.into())
+}
+
+/// The beginning of a text file, at most so many bytes.
+///
+/// # Errors
+/// As [`open`].
+pub fn text(folder: &Path, name: &str, longest: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    read(folder, name)?.take(longest).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::machine::cgroup::{Cgroup, Dead};
 use crate::machine::error::StartError;
 use crate::machine::launcher::{self, Launcher};
 use crate::machine::record::{self, Record, Stage};
-use crate::machine::{config, network, volumes};
+use crate::machine::{beneath, config, network, volumes};
 use crate::serve::daemon::Daemon;
 use crate::serve::layout::MachineLayout;
 use crate::serve::store::{Key, Kind};
@@ -64,8 +64,7 @@ pub async fn run(
     };
     save(&layout, &written)?;
 
-    let Prepared { plan, netns, bound } =
-        prepare(daemon, start, &layout, written.counter).await?;
+    let Prepared { plan, netns, bound } = prepare(daemon, start, &layout, written.counter).await?;
 
     written.stage = Stage::Sandboxed;
     save(&layout, &written)?;
@@ -246,11 +245,7 @@ fn sandbox(
 }
 
 /// Writes a Secret's or ConfigMap's files where the sandbox shows them.
-fn shown(
-    daemon: &Daemon,
-    layout: &MachineLayout,
-    key: &Key,
-) -> Result<PathBuf, StartError> {
+fn shown(daemon: &Daemon, layout: &MachineLayout, key: &Key) -> Result<PathBuf, StartError> {
     let folder = layout
         .config()
         .join(format!("{}-{}", key.kind.as_str().to_lowercase(), key.name));
@@ -266,10 +261,25 @@ async fn dial(
     loop {
         match launcher::connect(&layout.run()).await {
             Ok(connected) => return Ok(connected),
-            Err(error) if Instant::now() >= deadline => return Err(error.into()),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(match last_words(layout) {
+                    Some(words) => {
+                        StartError::Overdue(format!("{error}: its log ends with {words:?}"))
+                    }
+                    None => error.into(),
+                });
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
+}
+
+/// What a launcher that does not come up has said last.
+fn last_words(layout: &MachineLayout) -> Option<String> {
+    const LONGEST: u64 = 1 << 20;
+    let log = beneath::text(&layout.run(), catamaran_sandbox::sandbox::LOG, LONGEST).ok()?;
+    let last = log.lines().rfind(|line| !line.trim().is_empty())?;
+    Some(last.chars().take(400).collect())
 }
 
 fn save(layout: &MachineLayout, written: &Record) -> Result<(), StartError> {
