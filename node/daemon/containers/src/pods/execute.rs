@@ -266,7 +266,7 @@ impl Shared {
         });
         if let Some((holder, _)) = holder {
             return Err(format!(
-                "host port {number}/{:?} is in use by Pod {holder}",
+                "host port {number}/{} is in use by Pod {holder}",
                 port.protocol
             ));
         }
@@ -281,7 +281,7 @@ impl Shared {
         };
         bound.map_err(|error| {
             format!(
-                "host port {number}/{:?} cannot be used: {error}",
+                "host port {number}/{} cannot be used: {error}",
                 port.protocol
             )
         })

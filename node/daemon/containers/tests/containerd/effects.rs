@@ -298,7 +298,7 @@ fn host_ports_lead_to_the_container_and_are_taken_once() {
             .await;
         assert_eq!(
             second.message.as_deref(),
-            Some("host port 18080/Tcp is in use by Pod default/web")
+            Some("host port 18080/TCP is in use by Pod default/web")
         );
         let taken = std::net::TcpListener::bind("0.0.0.0:18081").unwrap();
         let third = script(
@@ -315,7 +315,7 @@ fn host_ports_lead_to_the_container_and_are_taken_once() {
             status
                 .message
                 .unwrap()
-                .contains("host port 18081/Tcp cannot be used: Address already in use")
+                .contains("host port 18081/TCP cannot be used: Address already in use")
         );
         drop(taken);
         world.ready(&third).await;
