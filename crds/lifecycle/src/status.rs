@@ -54,7 +54,8 @@ pub fn machine_status(input: &StatusInput<'_>, now: Seconds) -> VirtualMachineSt
         .any(|c| c.type_ == "Ready" && c.status == "True");
     VirtualMachineStatus {
         conditions,
-        created: Some(input.vmi.is_some()),
+        // False is left out, as by the peer: its clients wait for the field to go.
+        created: input.vmi.is_some().then_some(true),
         desired_generation: input.vm.metadata.generation,
         observed_generation: input.observed_generation.or(previous.observed_generation),
         printable_status: Some(
@@ -62,7 +63,7 @@ pub fn machine_status(input: &StatusInput<'_>, now: Seconds) -> VirtualMachineSt
                 .as_str()
                 .to_owned(),
         ),
-        ready: Some(ready),
+        ready: ready.then_some(true),
         run_strategy: input
             .decision
             .observed_run_strategy

@@ -102,6 +102,31 @@ fn a_running_machine_has_the_status_that_clients_read() {
 }
 
 #[test]
+fn what_is_false_is_left_out_as_clients_expect() {
+    let mut vm = vm();
+    vm.spec.run_strategy = Some("Halted".to_owned());
+    let view = VmView::of(&vm, "digest", BackOff::default()).unwrap();
+    let decision = decide(&view, None, &Facts::default(), 1_767_225_700);
+    let input = StatusInput {
+        vm: &vm,
+        view: &view,
+        vmi: None,
+        decision: &decision,
+        failure: None,
+        volumes: None,
+        restart_required: false,
+        observed_generation: None,
+    };
+    let status = serde_json::to_value(machine_status(&input, 1_767_225_700)).unwrap();
+    assert_eq!(status["printableStatus"], "Stopped");
+    let fields = status.as_object().unwrap();
+    assert!(
+        !fields.contains_key("ready") && !fields.contains_key("created"),
+        "{status}"
+    );
+}
+
+#[test]
 fn an_instance_is_viewed_with_its_times() {
     let view = VmiView::of(&vmi(
         &json!([{ "type": "Paused", "status": "True" }, { "type": "Synchronized", "status": "False", "reason": "ErrImagePull" }]),
