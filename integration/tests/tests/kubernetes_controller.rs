@@ -1,0 +1,264 @@
+//! What the controller makes of machines, and what it says when it can't.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use catamaran_tests::cluster::{self, Cluster, MINIMAL, SYSTEM};
+use catamaran_tests::{BOOT, SHORT, manifest, wait::Seen, wait_for};
+use serde_json::{Value, json};
+
+/// Most writes of ours from create to Running, besides what a plain pod costs and events.
+const WRITES: usize = 8;
+/// Longest that a guest takes to power off.
+const POWER_OFF: Duration = Duration::from_secs(90);
+
+fn machine(name: &str) -> Value {
+    let mut machine = manifest::machine(name);
+    let spec = &mut machine["spec"]["template"]["spec"];
+    spec["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
+    spec["terminationGracePeriodSeconds"] = 2.into();
+    machine
+}
+
+fn with(name: &str, pointer: &str, value: Value) -> Result<Value> {
+    let mut machine = machine(name);
+    let field = machine.pointer_mut(pointer).context("no such field")?;
+    *field = value;
+    Ok(machine)
+}
+
+fn status(cluster: &Cluster, machine: &str, word: &str, deadline: Duration) -> Result<Value> {
+    cluster.wait_field(
+        &format!("vm/{machine}"),
+        "/status/printableStatus",
+        word,
+        deadline,
+    )
+}
+
+#[test]
+fn a_machine_says_why_it_does_not_start_and_goes_all_the_same() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let volume = "/spec/template/spec/volumes/0";
+        let image = |policy: &str| json!({"name": "root", "containerDisk": {"image": "registry.lab:5000/none:1", "imagePullPolicy": policy}});
+        let claim = json!({"name": "root", "persistentVolumeClaim": {"claimName": "nothere"}});
+        let mut nowhere = machine("nowhere");
+        nowhere["spec"]["template"]["spec"]["nodeSelector"] = json!({"moon": "full"});
+        cluster.apply(&[
+            &with("absent", volume, image("IfNotPresent"))?,
+            &with("never", volume, image("Never"))?,
+            &with("claimless", volume, claim)?,
+            &nowhere,
+        ])?;
+        status(cluster, "never", "ErrImagePull", SHORT)?;
+        status(cluster, "claimless", "ErrorPvcNotFound", SHORT)?;
+        status(cluster, "nowhere", "ErrorUnschedulable", SHORT)?;
+        let absent = status(cluster, "absent", "ImagePullBackOff", SHORT)?;
+        let failure = absent["status"]["conditions"].as_array();
+        let mut failure = failure.into_iter().flatten();
+        ensure!(
+            failure.any(|c| c["type"] == "Failure"
+                && c["message"].as_str().is_some_and(|m| m.contains("none:1"))),
+            "{}",
+            absent["status"]
+        );
+        cluster.kubectl(["delete", "vm", "--all", "--wait=false"])?;
+        for name in ["absent", "never", "claimless", "nowhere"] {
+            cluster.wait_gone(&format!("vm/{name}"), SHORT)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_stopped_machine_stays_down_and_an_evicted_one_starts_at_once() -> Result<()> {
+    cluster::run(1, |cluster| {
+        cluster.apply(&[
+            &with("manual", "/spec/runStrategy", "Manual".into())?,
+            &machine("always"),
+        ])?;
+        status(cluster, "always", "Running", BOOT)?;
+        status(cluster, "manual", "Stopped", SHORT)?;
+
+        // Somebody else ends the pod: that is no failure of the guest, so nothing is backed off.
+        let before = cluster.get("vmi/always")?;
+        cluster.kubectl(["delete", "pod", "--selector", "app=always", "--wait=false"])?;
+        wait_for("another instance runs", BOOT, || {
+            let machine = cluster.get("vm/always")?;
+            ensure!(
+                machine["status"]["startFailure"].is_null(),
+                "it was counted as a failure: {}",
+                machine["status"]
+            );
+            let now = cluster.kubectl(["get", "vmi/always", "--ignore-not-found", "-o", "json"])?;
+            let now: Value = serde_json::from_str(&now).unwrap_or_default();
+            let other = now["metadata"]["uid"] != before["metadata"]["uid"];
+            Ok(Seen::when(
+                other && now["status"]["phase"] == "Running",
+                now["status"].to_string(),
+            ))
+        })?;
+
+        // A changed template asks for a restart, and a reverted one does not.
+        let patch = |cores: u32| {
+            let change =
+                json!({"spec": {"template": {"spec": {"domain": {"cpu": {"cores": cores}}}}}});
+            cluster.kubectl([
+                "patch",
+                "vm/always",
+                "--type=merge",
+                "-p",
+                &change.to_string(),
+            ])
+        };
+        patch(2)?;
+        cluster.wait_condition("vm/always", "RestartRequired", "True", SHORT)?;
+
+        let stop = json!({"spec": {"runStrategy": "Halted"}}).to_string();
+        cluster.kubectl(["patch", "vm/always", "--type=merge", "-p", &stop])?;
+        status(cluster, "always", "Stopped", POWER_OFF)?;
+        cluster.wait_gone("vmi/always", SHORT)
+    })
+}
+
+#[test]
+fn a_start_costs_few_writes_and_a_running_machine_none() -> Result<()> {
+    cluster::run(1, |cluster| {
+        cluster.apply(&[&machine("frugal")])?;
+        status(cluster, "frugal", "Running", BOOT)?;
+        let pod = cluster.launcher_pod("frugal")?;
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        cluster.wait_condition(&format!("pod/{name}"), "Ready", "True", SHORT)?;
+        let writes = wait_for("the log has the last write", SHORT, || {
+            let writes = writes(cluster)?;
+            let gate = writes.iter().any(|write| write == "patch pods status");
+            Ok(if gate {
+                Seen::Yes(writes)
+            } else {
+                Seen::NotYet(format!("{writes:?}"))
+            })
+        })?;
+        let ours = writes
+            .iter()
+            .filter(|write| *write != "create pods")
+            .count();
+        ensure!(ours <= WRITES, "{ours} writes: {writes:#?}");
+        Ok(())
+    })
+}
+
+/// What our accounts have written in the test's namespace, without events: `verb resource subresource`.
+fn writes(cluster: &Cluster) -> Result<Vec<String>> {
+    let folder = match std::env::var("CATAMARAN_CLUSTER") {
+        Ok(folder) => folder,
+        Err(_) => format!("{}/.cache/catamaran/cluster", std::env::var("HOME")?),
+    };
+    let log = std::fs::read_to_string(format!("{folder}/logs/audit.log"))?;
+    let ours = format!("system:serviceaccount:{SYSTEM}:");
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(lines
+        .filter(|entry| {
+            let object = &entry["objectRef"];
+            word(&entry["user"]["username"]).starts_with(&ours)
+                && object["namespace"] == cluster.namespace()
+                && object["resource"] != "events"
+                && ["create", "update", "patch", "delete"].contains(&word(&entry["verb"]).as_str())
+        })
+        .map(|entry| {
+            let object = &entry["objectRef"];
+            let words = [
+                word(&entry["verb"]),
+                word(&object["resource"]),
+                word(&object["subresource"]),
+            ];
+            words.join(" ").trim_end().to_owned()
+        })
+        .collect())
+}
+
+#[test]
+fn a_set_keeps_its_number() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let template = machine("web")["spec"]["template"].clone();
+        let set = json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstanceReplicaSet", "metadata": {"name": "web"},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template},
+        });
+        cluster.apply(&[&set])?;
+        let ready = |count: u64| {
+            wait_for(&format!("{count} are ready"), BOOT, || {
+                let set = cluster.get("vmirs/web")?;
+                let status = &set["status"];
+                let there = status["readyReplicas"] == count && status["replicas"] == count;
+                Ok(Seen::when(there, status.to_string()))
+            })
+        };
+        ready(2)?;
+        let instances = cluster.list("vmi", "app=web")?;
+        let first = instances[0]["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default();
+        cluster.kubectl(["delete", "vmi", first, "--wait=false"])?;
+        wait_for("it is replaced", BOOT, || {
+            let now = cluster.list("vmi", "app=web")?;
+            let old = &instances[0]["metadata"]["uid"];
+            let replaced = now.len() == 2 && now.iter().all(|vmi| vmi["metadata"]["uid"] != *old);
+            Ok(Seen::when(replaced, format!("{} are there", now.len())))
+        })?;
+        ready(2)?;
+        cluster.kubectl(["scale", "vmirs/web", "--replicas=1"])?;
+        ready(1)?;
+        cluster.kubectl(["delete", "vmirs/web"])?;
+        wait_for("its instances are gone", POWER_OFF, || {
+            let left = cluster.list("vmi", "app=web")?;
+            Ok(Seen::when(
+                left.is_empty(),
+                format!("{} are there", left.len()),
+            ))
+        })
+    })
+}
+
+#[test]
+fn only_the_product_writes_an_instances_status_and_only_on_its_own_node() -> Result<()> {
+    cluster::run(1, |cluster| {
+        cluster.apply(&[&machine("kept")])?;
+        cluster.wait_field("vmi/kept", "/status/phase", "Running", BOOT)?;
+        let change = json!({"status": {"reason": "x"}}).to_string();
+        let words = ["patch", "vmi/kept", "--type=merge", "-p", &change];
+        let said = cluster.refused(words)?;
+        ensure!(said.contains("written by Catamaran only"), "{said}");
+
+        let daemon = format!("--as=system:serviceaccount:{SYSTEM}:catamaran-node");
+        let on =
+            |node: &str| format!("--as-user-extra=authentication.kubernetes.io/node-name={node}");
+        let said = cluster.refused(words.iter().copied().chain([daemon.as_str(), &on("node9")]))?;
+        ensure!(said.contains("its own node only"), "{said}");
+        let spec = json!({"spec": {"hostname": "x"}}).to_string();
+        let words = [
+            "patch",
+            "vmi/kept",
+            "--type=merge",
+            "-p",
+            &spec,
+            &daemon,
+            &on("node1"),
+        ];
+        let said = cluster.refused(words)?;
+        ensure!(said.contains("nothing else of it"), "{said}");
+
+        let migration = json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstanceMigration",
+            "metadata": {"name": "away"}, "spec": {"vmiName": "kept"},
+        });
+        let said = cluster.apply(&[&migration]);
+        let said = said.err().context("a migration was accepted")?.to_string();
+        ensure!(said.contains("does not carry out"), "{said}");
+        cluster
+            .kubectl(["get", "vmim,vmsnapshots,vmpools,vmexports"])
+            .map(drop)
+    })
+}
