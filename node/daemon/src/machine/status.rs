@@ -7,8 +7,8 @@ use catamaran_api::{
     VirtualMachineInstancePhaseTransitionTimestamp, VirtualMachineInstanceStatus,
 };
 use catamaran_lifecycle::{
-    ConditionStatus, Decision, Phase, Seconds, StatusInput, VmView, instance_generation, instance_ready,
-    machine_status, outdated, set_instance_condition, to_time,
+    ConditionStatus, Decision, Phase, Seconds, StatusInput, VmView, instance_generation,
+    instance_ready, machine_status, outdated, set_instance_condition, to_time,
 };
 use catamaran_plan::{Accelerator, Plan};
 use catamaran_wire::{PauseReason, VmReport, VmState};
@@ -314,11 +314,7 @@ pub(crate) fn pause_words(reason: PauseReason) -> (&'static str, &'static str) {
     }
 }
 
-pub(crate) fn enter(
-    status: &mut VirtualMachineInstanceStatus,
-    phase: Phase,
-    ready: Option<bool>,
-) {
+pub(crate) fn enter(status: &mut VirtualMachineInstanceStatus, phase: Phase, ready: Option<bool>) {
     if status.phase.as_deref() == Some(phase.as_str()) {
         return;
     }

@@ -302,11 +302,19 @@ fn write_etc(files: &[(&str, Vec<u8>)], hostname: &str) -> Result<(), SandboxErr
     let own = [
         (
             "/etc/passwd",
-            format!("root:x:0:0:root:/:/usr/sbin/nologin\nqemu:x:{uid}:{gid}:qemu:/vm/home:/usr/sbin/nologin\n"),
+            format!(
+                "root:x:0:0:root:/:/usr/sbin/nologin\nqemu:x:{uid}:{gid}:qemu:/vm/home:/usr/sbin/nologin\n"
+            ),
         ),
         ("/etc/group", format!("root:x:0:\nqemu:x:{gid}:\n")),
-        ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n".into()),
-        ("/etc/hosts", format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n")),
+        (
+            "/etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files\n".into(),
+        ),
+        (
+            "/etc/hosts",
+            format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n"),
+        ),
     ];
     for (name, text) in TPM_SETTINGS {
         let path = format!("/etc/{name}");
