@@ -4,6 +4,7 @@
 //! that what runs is what was built; it hands the test a [`Cluster`] with a namespace of its own, and looks afterwards whether anything was left
 //! in the namespace or on the nodes. The cluster stays up for the next test; who started it takes it down (`cargo xtask cluster down`).
 
+pub mod audit;
 mod install;
 mod nodes;
 pub mod websocket;

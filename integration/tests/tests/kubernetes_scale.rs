@@ -1,0 +1,101 @@
+//! Many machines, and what they cost the API server.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use catamaran_tests::cluster::{self, Cluster, MINIMAL, TINY};
+use catamaran_tests::{BOOT, SHORT, manifest, wait::Seen, wait_for};
+use serde_json::Value;
+
+/// What a machine may cost from its creation until it runs, beyond what its pod costs like every pod.
+const WRITES: usize = 8;
+/// How long nothing may be written while nothing happens.
+const IDLE: Duration = Duration::from_secs(30);
+/// Machines and pods that run side by side.
+const CROWD: usize = 10;
+
+fn machine(name: &str) -> Value {
+    let mut machine = manifest::machine(name);
+    let spec = &mut machine["spec"]["template"]["spec"];
+    spec["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
+    // Nobody waits for these guests.
+    spec["terminationGracePeriodSeconds"] = 0.into();
+    machine
+}
+
+fn pod(name: &str) -> Value {
+    let mut pod = manifest::pod(name, &["sleep", "86400"]);
+    pod["spec"]["containers"][0]["image"] = TINY.into();
+    pod
+}
+
+/// Our writes so far, events and the pod itself left out.
+fn ours(cluster: &Cluster) -> Result<Vec<String>> {
+    let mut found = cluster.writes()?;
+    found.retain(|write| write.is_ours() && !write.is_event());
+    Ok(found
+        .iter()
+        .filter(|write| (write.verb.as_str(), write.resource.as_str()) != ("create", "pods"))
+        .map(|write| {
+            format!(
+                "{} {} {} {}",
+                write.at, write.verb, write.resource, write.user
+            )
+        })
+        .collect())
+}
+
+#[test]
+fn a_machine_costs_few_writes_until_it_runs_and_none_while_it_does() -> Result<()> {
+    cluster::run(1, |cluster| {
+        cluster.apply(&[&machine("thrifty")])?;
+        cluster.wait_condition("vm/thrifty", "Ready", "True", BOOT)?;
+        let pod = cluster.launcher_pod("thrifty")?;
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        cluster.wait_condition(&format!("pod/{name}"), "Ready", "True", SHORT)?;
+        let started = ours(cluster)?;
+        ensure!(started.len() <= WRITES, "{}", started.join("\n"));
+
+        let begin = Instant::now();
+        wait_for("the time of idling is over", IDLE + SHORT, || {
+            let written = ours(cluster)?;
+            Ok(Seen::when(
+                begin.elapsed() > IDLE || written.len() > started.len(),
+                "it is not",
+            ))
+        })?;
+        let written = ours(cluster)?;
+        ensure!(
+            written.len() == started.len(),
+            "nothing happened, and this was written:\n{}",
+            written[started.len()..].join("\n")
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn ten_machines_and_ten_pods_run_side_by_side_over_two_nodes() -> Result<()> {
+    cluster::run(2, |cluster| {
+        let names: Vec<String> = (0..CROWD).map(|number| format!("m{number}")).collect();
+        let objects: Vec<Value> = names
+            .iter()
+            .flat_map(|name| [machine(name), pod(&format!("pod-{name}"))])
+            .collect();
+        cluster.apply(&objects.iter().collect::<Vec<_>>())?;
+        let mut nodes = BTreeSet::new();
+        let mut addresses = BTreeSet::new();
+        for name in &names {
+            let instance =
+                cluster.wait_field(&format!("vmi/{name}"), "/status/phase", "Running", BOOT)?;
+            let pod = cluster.wait_condition(&format!("pod/pod-{name}"), "Ready", "True", BOOT)?;
+            nodes.insert(instance["status"]["nodeName"].to_string());
+            addresses.insert(instance["status"]["interfaces"][0]["ipAddress"].to_string());
+            addresses.insert(pod["status"]["podIP"].to_string());
+        }
+        ensure!(nodes.len() == 2, "all are on {nodes:?}");
+        ensure!(addresses.len() == 2 * CROWD, "{addresses:?}");
+        Ok(())
+    })
+}
