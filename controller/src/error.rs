@@ -73,6 +73,18 @@ impl Error {
         self.status().is_some_and(|status| status.code == 404)
     }
 
+    /// The namespace is being deleted: nothing new can be made in it, and nothing needs to be.
+    #[must_use]
+    pub fn namespace_ends(&self) -> bool {
+        let details = self.status().and_then(|status| status.details.as_ref());
+        details.is_some_and(|details| {
+            details
+                .causes
+                .iter()
+                .any(|cause| cause.reason == "NamespaceTerminating")
+        })
+    }
+
     /// The API server has understood and says no, so that trying again at once would not help.
     #[must_use]
     pub fn is_refusal(&self) -> bool {

@@ -87,6 +87,10 @@ async fn round(world: &World, key: &Key, vm: &VirtualMachine) -> Result<Round, E
     match &decision.action {
         Action::Create { paused } => match apply::create(world, key, vm, *paused).await {
             Ok(()) => return Ok(Round::Again),
+            // The machine's own deletion comes next.
+            Err(error) if error.namespace_ends() => {
+                return Ok(Round::Done(Next::requeue(Duration::from_secs(5))));
+            }
             Err(error) => {
                 apply::failed(world, &input, &error).await?;
                 return Err(error);
