@@ -103,6 +103,8 @@ async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &P
             .collect(),
     ));
     tasks.spawn(collect::supervise(daemon.clone()));
+    let store = daemon.store.clone();
+    tasks.spawn(async move { store.write_when_possible().await });
     let mut naming = JoinSet::new();
     let names_end = cancel.child_token();
     naming.spawn(names::supervise(daemon.clone(), names_end.clone()));

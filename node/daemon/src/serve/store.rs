@@ -3,13 +3,17 @@
 //! Objects are JSON files, written atomically, mirrored in memory. Manifest files are *applied*: each object remembers the digest of
 //! what was applied last, and a file acts again only when its content changes; verbs edit stored objects. Readers get copies; whoever wants to know of
 //! changes subscribes to a counter and looks again (level-triggered).
+//!
+//! On a full disk nothing is accepted, but statuses go on in memory: they tell of the world, and that a machine stands still for want of space is
+//! what somebody needs to see then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -200,12 +204,24 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. }
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+}
+
+/// How long after a full disk the statuses that were not written are tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// The object store.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
     objects: Mutex<BTreeMap<Key, Stored>>,
     version: watch::Sender<u64>,
+    /// Objects whose status in memory is newer than their file. Changed only while `objects` is held.
+    unwritten: watch::Sender<BTreeSet<Key>>,
 }
 
 impl Store {
@@ -245,6 +261,7 @@ impl Store {
             folder: folder.to_owned(),
             objects: Mutex::new(objects),
             version: watch::Sender::new(0),
+            unwritten: watch::Sender::new(BTreeSet::new()),
         })
     }
 
@@ -341,7 +358,7 @@ impl Store {
     /// Edits an object; nothing is written when the edit changes nothing. Returns whether it changed.
     ///
     /// # Errors
-    /// When there is no such object or it can't be written.
+    /// When there is no such object or it can't be written. A status that finds the disk full is no error: it is written when there is space.
     pub fn edit(&self, key: &Key, edit: impl FnOnce(&mut Value)) -> Result<bool, StoreError> {
         let mut objects = self.lock();
         let mut stored = objects
@@ -353,7 +370,15 @@ impl Store {
         if stored.object == before {
             return Ok(false);
         }
-        self.write(key, &stored)?;
+        match self.write(key, &stored) {
+            Err(error) if error.is_full() && differ_in_status_only(&before, &stored.object) => {
+                tracing::debug!(%key, "its status is kept in memory: no space left");
+                self.unwritten.send_modify(|keys| {
+                    keys.insert(key.clone());
+                });
+            }
+            written => written?,
+        }
         objects.insert(key.clone(), stored);
         drop(objects);
         self.changed();
@@ -394,6 +419,33 @@ impl Store {
         Ok(())
     }
 
+    /// Writes statuses that found the disk full, as soon as there is space. Never ends.
+    pub async fn write_when_possible(&self) {
+        let mut unwritten = self.unwritten.subscribe();
+        while unwritten.wait_for(|keys| !keys.is_empty()).await.is_ok() {
+            tokio::time::sleep(RETRY).await;
+            self.write_again();
+        }
+    }
+
+    fn write_again(&self) {
+        let objects = self.lock();
+        let keys = self.unwritten.borrow().clone();
+        for key in keys {
+            // What is removed meanwhile has no file to be behind.
+            match objects.get(&key) {
+                Some(stored) => {
+                    let _ = self.write(&key, stored);
+                }
+                None => self.written(&key),
+            }
+        }
+    }
+
+    fn written(&self, key: &Key) {
+        self.unwritten.send_if_modified(|keys| keys.remove(key));
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Stored>> {
         // A panic while holding the lock leaves the map as it was: files and memory change together at the end.
         self.objects
@@ -418,7 +470,9 @@ impl Store {
             path: path.clone(),
             source,
         })?;
-        write_atomically(&path, &bytes).map_err(|source| StoreError::Io { path, source })
+        write_atomically(&path, &bytes).map_err(|source| StoreError::Io { path, source })?;
+        self.written(key);
+        Ok(())
     }
 }
 
@@ -451,6 +505,16 @@ fn carry_over(old: &Value, new: &mut Value, generations: u64) {
             None => map.remove("status"),
         };
     }
+}
+
+fn differ_in_status_only(one: &Value, other: &Value) -> bool {
+    let (mut one, mut other) = (one.clone(), other.clone());
+    for object in [&mut one, &mut other] {
+        if let Some(map) = object.as_object_mut() {
+            map.remove("status");
+        }
+    }
+    one == other
 }
 
 fn key_of(object: &Value, kind: Kind) -> Option<Key> {
@@ -539,6 +603,42 @@ mod tests {
         with_status["status"] = json!({"ready": true});
         store.apply(&key(), with_status, None, "now").unwrap();
         assert!(store.get(&key()).unwrap().object.get("status").is_none());
+    }
+
+    /// A file system of its own, full but for what it takes to make a folder. `None` without root.
+    fn full_disk() -> Option<(tempfile::TempDir, PathBuf)> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        fs::create_dir(&path).unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", &path, "tmpfs", flags, Some(c"size=64k")).ok()?;
+        Some((folder, path))
+    }
+
+    #[test]
+    fn a_status_is_seen_though_the_disk_is_full_and_written_when_it_no_longer_is() {
+        let Some((_folder, disk)) = full_disk() else {
+            eprintln!("skipped: needs root");
+            return;
+        };
+        let store = Store::open(&disk).unwrap();
+        store.apply(&key(), object(1), None, "now").unwrap();
+        let filler = disk.join("filler");
+        assert!(fs::write(&filler, vec![0; 1 << 20]).is_err());
+
+        let told = store.edit(&key(), |o| o["status"] = json!({"phase": "Running"}));
+        assert!(told.unwrap());
+        let seen = store.get(&key()).unwrap();
+        assert_eq!(seen.object["status"]["phase"], "Running");
+        let asked = store.edit(&key(), |o| o["spec"]["runStrategy"] = "Halted".into());
+        assert!(asked.unwrap_err().is_full());
+        assert_eq!(store.get(&key()).unwrap(), seen);
+
+        fs::remove_file(filler).unwrap();
+        store.write_again();
+        assert_eq!(Store::open(&disk).unwrap().get(&key()).unwrap(), seen);
+        assert!(store.unwritten.borrow().is_empty());
+        rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
     }
 
     #[test]
