@@ -11,6 +11,7 @@
 mod apply;
 pub mod build;
 pub(crate) mod decide;
+mod fate;
 mod fetch;
 mod pod_view;
 
@@ -56,8 +57,12 @@ pub async fn reconcile(world: &World, key: &Key) -> Result<Next, Error> {
     };
     let pod = fetch::pod(world, key, &vmi).await?;
     let view = pod.as_ref().map(PodView::of);
+    let fate = match view {
+        Some(_) => None,
+        None => fetch::fate(world, &vmi).await?,
+    };
     let now = Timestamp::now().as_second();
-    let mut decision = decide::decide(&vmi, view.as_ref(), now);
+    let mut decision = decide::decide(&vmi, view.as_ref(), fate.as_ref(), now);
     let mut retry = None;
     if decision.pod == PodAction::Create {
         // The finalizer stands before there is anything to be finalized.

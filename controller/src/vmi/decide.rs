@@ -10,6 +10,7 @@ use catamaran_lifecycle::{
 use catamaran_plan::paths;
 
 use crate::finalizers;
+use crate::vmi::fate::Fate;
 use crate::vmi::pod_view::{PodState, PodView};
 
 /// Seconds that a pod has longer than its guest: for the launcher to end after it.
@@ -20,6 +21,8 @@ const SLOW: Seconds = 2;
 const DAEMON: Seconds = 3;
 /// Seconds after the end of a run from which a pod that still runs is ended.
 const LINGERING: Seconds = 10;
+/// Seconds between looks at the node of a guest whose end is not proved.
+const UNPROVED: u64 = 5;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,12 +57,18 @@ pub(super) enum PodAction {
     },
 }
 
-/// Decides.
+/// Whether a guest may run without a pod that says so: it was handed over to a node, and nobody has said that it has ended.
+pub(super) fn may_run(phase: Phase) -> bool {
+    phase == Phase::Scheduled || !(phase.is_starting() || phase.is_final())
+}
+
+/// Decides. `fate`: of the guest, where its pod is gone and it [`may_run`].
 ///
-/// Invariants: no second pod for an instance that was handed over; the finalizer goes only when no pod is left that could run.
+/// Invariants: no second pod for an instance that was handed over; it is over, and its finalizer goes, only when it is proved that it does not run.
 pub(super) fn decide(
     vmi: &VirtualMachineInstance,
     pod: Option<&PodView>,
+    fate: Option<&Fate>,
     now: Seconds,
 ) -> Decision {
     let view = VmiView::of(vmi);
@@ -73,7 +82,7 @@ pub(super) fn decide(
         warning: None,
     };
     if view.deleting {
-        decision.leave(vmi, &view, pod, now);
+        decision.leave(vmi, &view, pod, fate, now);
         return decision;
     }
     if view.phase.is_final() {
@@ -84,6 +93,8 @@ pub(super) fn decide(
         if matches!(view.phase, Phase::Unset | Phase::Pending) {
             decision.pod = PodAction::Create;
             decision.enter(Phase::Pending, now);
+        } else if may_run(view.phase) {
+            decision.vanished(fate, now);
         } else {
             decision.end(Phase::Failed, "The launcher pod is gone", now);
         }
@@ -142,6 +153,7 @@ impl Decision {
         vmi: &VirtualMachineInstance,
         view: &VmiView,
         pod: Option<&PodView>,
+        fate: Option<&Fate>,
         now: Seconds,
     ) {
         let grace = view.grace_seconds.saturating_add(AFTER_GRACE);
@@ -163,16 +175,37 @@ impl Decision {
                     }
                 }
             }
+        } else if may_run(view.phase) {
+            if !self.vanished(fate, now) {
+                return;
+            }
         } else if !view.phase.is_final() {
-            let phase = if view.phase.is_starting() && view.phase != Phase::Scheduled {
-                // It never ran.
-                Phase::Succeeded
-            } else {
-                Phase::Failed
-            };
-            self.end(phase, "Deleted", now);
+            // It never ran.
+            self.end(Phase::Succeeded, "Deleted", now);
         }
         self.release = finalizers::has(&vmi.metadata, finalizers::INSTANCE);
+    }
+
+    /// The pod of a guest that was handed over is not there any more. Whether that was its end.
+    fn vanished(&mut self, fate: Option<&Fate>, now: Seconds) -> bool {
+        match fate {
+            Some(Fate::Over { words }) => {
+                self.end(Phase::Failed, words, now);
+                true
+            }
+            Some(Fate::Unknown { reason, words }) => {
+                self.cannot(reason, words, now);
+                let ready = ConditionStatus::False;
+                let conditions = &mut self.status.conditions;
+                set_instance_condition(conditions, "Ready", ready, reason, words, now);
+                self.again_in = Some(UNPROVED);
+                false
+            }
+            None => {
+                self.again_in = Some(UNPROVED);
+                false
+            }
+        }
     }
 
     /// The run is over and the instance stays.

@@ -6,12 +6,14 @@ use catamaran_api::VirtualMachineInstance;
 use catamaran_lifecycle::Phase;
 use catamaran_plan::pod::{Source, mounts};
 use catamaran_spec::MachineSpec;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use kube::api::Api;
 
 use crate::error::Error;
 use crate::objects::Key;
 use crate::vmi::build::{self, ClaimMode};
+use crate::vmi::decide::may_run;
+use crate::vmi::fate::Fate;
 use crate::world::World;
 
 /// The pod. Before one counts as gone the API server itself is asked: a cache that lags would end a machine that runs.
@@ -39,6 +41,25 @@ pub(super) async fn pod(
     let found = api.get_opt(&name).await;
     let found = found.map_err(Error::api(format!("read pod {}/{name}", key.namespace)))?;
     Ok(found.filter(ours))
+}
+
+/// What became of a guest whose pod is gone; `None` where it does not matter any more or yet.
+pub(super) async fn fate(
+    world: &World,
+    vmi: &VirtualMachineInstance,
+) -> Result<Option<Fate>, Error> {
+    let status = vmi.status.as_ref();
+    let phase = Phase::parse(status.and_then(|status| status.phase.as_deref()));
+    if !may_run(phase) {
+        return Ok(None);
+    }
+    let name = status
+        .and_then(|status| status.node_name.as_deref())
+        .unwrap_or_default();
+    let api: Api<Node> = Api::all(world.client.clone());
+    let node = api.get_opt(name).await;
+    let node = node.map_err(Error::api(format!("read node {name}")))?;
+    Ok(Some(Fate::on(name, node.as_ref())))
 }
 
 /// The claims that a machine's pod mounts.

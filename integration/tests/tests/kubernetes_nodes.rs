@@ -83,3 +83,73 @@ fn a_machine_on_a_node_without_power_starts_again_when_its_end_is_proved() -> Re
         wait_next(cluster, "victim", old).map(drop)
     })
 }
+
+/// Waits until the machine says that nobody knows whether its guest still runs.
+fn wait_unproved(cluster: &Cluster, instance: &str) -> Result<()> {
+    wait_for("it waits for a proof", SHORT, || {
+        let found = cluster.get(&format!("vmi/{instance}"))?;
+        let conditions = found["status"]["conditions"].as_array();
+        let words = conditions
+            .into_iter()
+            .flatten()
+            .filter(|condition| condition["type"] == "Synchronized")
+            .find_map(|condition| condition["message"].as_str());
+        let told = words.is_some_and(|words| words.contains("out-of-service"));
+        Ok(Seen::when(told, found["status"].to_string()))
+    })
+}
+
+#[test]
+fn a_pod_removed_by_force_from_a_node_that_is_cut_off_is_no_proof() -> Result<()> {
+    cluster::run(2, |cluster| {
+        cluster.apply(&[&machine("island")])?;
+        let instance = cluster.wait_field("vmi/island", "/status/phase", "Running", BOOT)?;
+        let (node, old) = (node_of(cluster, "island")?, &instance["metadata"]["uid"]);
+        cluster.node("cut", node)?;
+        let waited = cluster
+            .wait_condition("vmi/island", "Ready", "False", NOTICED)
+            .and_then(|_| {
+                let pod = cluster.launcher_pod("island")?;
+                let pod = pod["metadata"]["name"].as_str().unwrap_or_default();
+                cluster.kubectl(["delete", "pod", pod, "--force", "--grace-period=0"])?;
+                wait_unproved(cluster, "island")?;
+                // Nor is its deletion: what would be started next has the same disk.
+                cluster.kubectl(["delete", "vmi", "island", "--wait=false"])?;
+                wait_for("the deletion has begun", SHORT, || {
+                    let found = cluster.get("vmi/island")?;
+                    ensure!(found["metadata"]["uid"] == *old, "a second one was started");
+                    let begun = found["metadata"]["deletionTimestamp"].is_string();
+                    Ok(Seen::when(begun, found["metadata"].to_string()))
+                })?;
+                wait_unproved(cluster, "island")
+            });
+        cluster.node("heal", node)?;
+        waited?;
+        cluster.wait_condition(&format!("node/node{node}"), "Ready", "True", SHORT)?;
+        wait_next(cluster, "island", old).map(drop)
+    })
+}
+
+#[test]
+fn a_machine_starts_elsewhere_when_its_node_is_said_to_be_off() -> Result<()> {
+    cluster::run(2, |cluster| {
+        cluster.apply(&[&machine("phoenix")])?;
+        let instance = cluster.wait_field("vmi/phoenix", "/status/phase", "Running", BOOT)?;
+        let (node, old) = (node_of(cluster, "phoenix")?, &instance["metadata"]["uid"]);
+        let (name, taint) = (format!("node{node}"), "node.kubernetes.io/out-of-service");
+        cluster.node("off", node)?;
+        let moved = cluster
+            .wait_condition("vmi/phoenix", "Ready", "False", NOTICED)
+            .and_then(|_| {
+                let off = format!("{taint}=nodeshutdown:NoExecute");
+                cluster.kubectl(["taint", "node", &name, &off])?;
+                wait_next(cluster, "phoenix", old)?;
+                node_of(cluster, "phoenix")
+            });
+        cluster.node("on", node)?;
+        cluster.wait_condition(&format!("node/{name}"), "Ready", "True", SHORT)?;
+        cluster.kubectl(["taint", "node", &name, &format!("{taint}-")])?;
+        ensure!(moved? != node, "it is said to run on the node that is off");
+        Ok(())
+    })
+}

@@ -25,6 +25,7 @@ pub mod session;
 pub mod start;
 pub mod status;
 pub mod supervise;
+pub mod vanished;
 pub mod world;
 
 use std::fs::{self, File};

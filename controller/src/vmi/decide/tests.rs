@@ -4,6 +4,24 @@ use super::*;
 
 const NOW: Seconds = 1_000_000;
 
+/// With a pod, or with one that never mattered.
+fn decide(vmi: &VirtualMachineInstance, pod: Option<&PodView>, now: Seconds) -> Decision {
+    super::decide(vmi, pod, None, now)
+}
+
+fn over() -> Fate {
+    Fate::Over {
+        words: "it is off".to_owned(),
+    }
+}
+
+fn unknown() -> Fate {
+    Fate::Unknown {
+        reason: "NodeNotReady",
+        words: "who knows".to_owned(),
+    }
+}
+
 fn vmi(phase: &str, more: Value) -> VirtualMachineInstance {
     let mut object = json!({
         "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
@@ -242,12 +260,39 @@ fn the_daemon_is_heard_before_the_pod() {
 }
 
 #[test]
-fn a_vanished_pod_fails_its_instance_and_is_not_made_again() {
-    for before in ["Scheduling", "Scheduled", "Running"] {
-        let decision = decide(&vmi(before, json!({})), None, NOW);
-        assert_eq!(phase(&decision), "Failed", "{before}");
-        assert_eq!(decision.pod, PodAction::Nothing);
+fn a_vanished_pod_that_was_never_handed_over_fails_its_instance_and_is_not_made_again() {
+    let decision = decide(&vmi("Scheduling", json!({})), None, NOW);
+    assert_eq!(phase(&decision), "Failed");
+    assert_eq!(decision.pod, PodAction::Nothing);
+}
+
+#[test]
+fn a_vanished_pod_ends_a_guest_only_with_a_proof() {
+    for before in ["Scheduled", "Running"] {
+        for vmi in [vmi(before, json!({})), deleted(before)] {
+            for fate in [None, Some(&unknown())] {
+                let waits = super::decide(&vmi, None, fate, NOW);
+                assert_eq!(phase(&waits), before);
+                assert!(!waits.release && waits.pod == PodAction::Nothing);
+                assert!(waits.again_in.is_some());
+            }
+            let ended = super::decide(&vmi, None, Some(&over()), NOW);
+            assert_eq!(phase(&ended), "Failed");
+            assert_eq!(ended.status.reason.as_deref(), Some("it is off"));
+            assert_eq!(ended.release, vmi.metadata.deletion_timestamp.is_some());
+        }
     }
+}
+
+#[test]
+fn waiting_for_a_proof_is_told_once() {
+    let mut vmi = vmi("Running", json!({}));
+    let first = super::decide(&vmi, None, Some(&unknown()), NOW);
+    assert_eq!(condition(&first, "Ready"), Some(("False", "NodeNotReady")));
+    assert!(first.warning.is_some());
+    vmi.status = Some(first.status.clone());
+    let second = super::decide(&vmi, None, Some(&unknown()), NOW + 5);
+    assert_eq!((second.status, second.warning), (first.status, None));
 }
 
 #[test]
@@ -275,9 +320,6 @@ fn the_finalizer_goes_with_the_proof_and_the_final_phase_in_one_write() {
     let decision = decide(&deleted("Running"), Some(&ended(true, 0)), NOW);
     assert!(decision.release);
     assert_eq!(phase(&decision), "Succeeded");
-    let gone = decide(&deleted("Running"), None, NOW);
-    assert!(gone.release);
-    assert_eq!(phase(&gone), "Failed");
     assert!(decide(&deleted("Succeeded"), None, NOW).release);
     assert_eq!(phase(&decide(&deleted("Pending"), None, NOW)), "Succeeded");
 }

@@ -25,7 +25,7 @@ use crate::kubernetes::inside::Inside;
 use crate::kubernetes::instance::Instance;
 use crate::kubernetes::session::Session;
 use crate::kubernetes::world::{Entry, World};
-use crate::kubernetes::{start, status};
+use crate::kubernetes::{start, status, vanished};
 use crate::machine::error::StartError;
 use crate::machine::launcher::{self, Launcher};
 use crate::machine::record::ignore_missing;
@@ -42,6 +42,8 @@ const FIRST_REDIAL: Duration = Duration::from_millis(50);
 const LONGEST_REDIAL: Duration = Duration::from_secs(5);
 /// Dials of a launcher whose run is over, before it counts as gone.
 const LAST_DIALS: u32 = 10;
+/// Dials in vain, some six seconds, before a guest counts as over whose pod has vanished: the controller, which may have seen how it ended, comes first.
+const PATIENT_DIALS: u32 = 7;
 /// Time beyond the grace period after which the guest is destroyed.
 const OVERDUE: Duration = Duration::from_secs(20);
 
@@ -166,6 +168,10 @@ impl Task {
         };
         if !self.connect(&instance, &pod).await? {
             self.register(&instance, Some(&pod));
+            if self.has_vanished(&instance, &pod)? {
+                self.publish_vanished(&instance).await?;
+                return Ok(Next::At(None));
+            }
             return Ok(Next::At(self.redial(&instance, &pod)));
         }
         self.register(&instance, Some(&pod));
@@ -274,6 +280,18 @@ impl Task {
             served: false,
         });
         Ok(true)
+    }
+
+    /// Whether a guest that should run here is over, since nothing of its pod is left.
+    fn has_vanished(&self, instance: &Instance, pod: &str) -> Result<bool, StartError> {
+        let soon = self.dials < PATIENT_DIALS;
+        if soon || instance.phase().is_final() || self.world.run_folder(pod).exists() {
+            return Ok(false);
+        }
+        vanished::is_gone(&self.world.pods(), pod).map_err(|source| StartError::Io {
+            what: format!("looking for what is left of pod {pod}"),
+            source,
+        })
     }
 
     /// When to dial again; never for a run that is over and whose launcher has gone.

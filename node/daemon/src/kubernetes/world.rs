@@ -73,6 +73,12 @@ impl World {
         pod::run_folder(&self.kubelet, pod_uid).into()
     }
 
+    /// Where the kubelet has its pods.
+    #[must_use]
+    pub fn pods(&self) -> PathBuf {
+        PathBuf::from(&self.kubelet).join("pods")
+    }
+
     /// What the daemon keeps of an instance.
     #[must_use]
     pub fn folder(&self, uid: uuid::Uuid) -> PathBuf {

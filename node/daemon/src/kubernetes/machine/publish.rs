@@ -80,6 +80,22 @@ impl Task {
         Ok(())
     }
 
+    /// The guest has ended with its pod, and nobody saw how.
+    pub(super) async fn publish_vanished(
+        &mut self,
+        instance: &Arc<Instance>,
+    ) -> Result<(), StartError> {
+        let words = "The launcher pod is gone, and nothing of it is left on its node";
+        let phase = catamaran_lifecycle::Phase::Failed;
+        if self
+            .publish(|before| status::ended(before, phase, words))
+            .await?
+        {
+            self.tell(instance, Kind::Warning, "Stopped", words);
+        }
+        Ok(())
+    }
+
     /// Writes what `change` makes of the status, if that is something else; whether anything was written.
     pub(super) async fn publish(
         &mut self,
