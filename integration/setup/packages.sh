@@ -2,7 +2,9 @@
 # Installs the Debian packages this project needs, on Debian 12 and 13. Safe to run again: with all of them there it only
 # looks and ends at once.
 #
-# Usage: integration/setup/packages.sh [runtime] [build] [test] [cluster]     (nothing named: all four)
+# Usage: integration/setup/packages.sh [--list] [runtime] [build] [test] [cluster]     (nothing named: all four)
+#
+#   --list   only prints their names
 #
 #   runtime  what running VMs and containers needs: QEMU, libvirt's driver, firmware, TPM, containerd, nftables
 #   build    what compiling needs besides the Rust toolchain of rust-toolchain.toml
@@ -104,6 +106,11 @@ bookworm | trixie) ;;
 esac
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "only amd64 is supported, this is $(dpkg --print-architecture)"
 
+list_only=
+if [ "${1:-}" = --list ]; then
+    list_only=yes
+    shift
+fi
 [ $# -gt 0 ] || set -- runtime build test cluster
 newer=() plain=()
 for list in "$@"; do
@@ -115,6 +122,11 @@ for list in "$@"; do
     *) fail "unknown list '$list': runtime, build, test or cluster" ;;
     esac
 done
+
+if [ -n "$list_only" ]; then
+    printf '%s\n' "${newer[@]}" "${plain[@]}"
+    exit
+fi
 
 mapfile -t newer < <([ ${#newer[@]} = 0 ] || missing "${newer[@]}")
 mapfile -t plain < <([ ${#plain[@]} = 0 ] || missing "${plain[@]}" | sort -u)

@@ -76,7 +76,8 @@ fn names() -> Result<Vec<String>> {
 
 /// Runs files of integration tests.
 fn integration(what: &str, names: &[String], filter: &[&str], long: bool) -> Result<()> {
-    let mut command = cargo(&["test", "--locked", "--package", "catamaran-tests"]);
+    // With the whole workspace, as everything was built: for one package cargo would build again what others want with other features.
+    let mut command = cargo(&["test", "--workspace", "--locked"]);
     for name in names {
         command.args(["--test", name]);
     }
