@@ -41,6 +41,8 @@ fn boot() -> Result<()> {
         ensure!(host.contains("7.2."), "not Debian 12's QEMU: {host}");
         let mut firmware = manifest::machine("uefi");
         let domain = &mut firmware["spec"]["template"]["spec"]["domain"];
+        // GRUB wants that much under UEFI.
+        domain["memory"] = serde_json::json!({"guest": "512Mi"});
         domain["firmware"] = serde_json::json!({"bootloader": {"efi": {"secureBoot": false}}});
         bench.apply(&[&manifest::machine("old"), &firmware])?;
         for machine in ["old", "uefi"] {
