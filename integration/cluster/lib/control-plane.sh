@@ -77,6 +77,15 @@ api_server() {
         ${APISERVER_FLAGS:-}
 }
 
+kill_api_server() {
+    local pid
+    pid=$(pid_of kube-apiserver) || fail "the API server does not run"
+    kill -9 "$pid"
+    while pid_of kube-apiserver >/dev/null; do sleep 0.05; done
+    api_server
+    await 120 "kube-apiserver is ready" kubectl get --raw /readyz
+}
+
 control_plane_down() {
     local name pid
     for name in coredns registry kube-scheduler kube-controller-manager forward kube-apiserver etcd; do

@@ -283,6 +283,14 @@ impl Cluster {
         command::stdout(&mut self.command(["node", verb, &node.to_string()])).map(drop)
     }
 
+    /// Kills the API server; it is there again afterwards.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn kill_api_server(&self) -> Result<()> {
+        command::stdout(&mut self.command(["kill-api-server"])).map(drop)
+    }
+
     /// A way to the API server for one test, by which requests need neither TLS nor a certificate.
     ///
     /// # Errors
