@@ -2,9 +2,10 @@
 # Installs the Debian packages this project needs, on Debian 12 and 13. Safe to run again: with all of them there it only
 # looks and ends at once.
 #
-# Usage: integration/setup/packages.sh [--list] [runtime] [build] [test] [cluster]     (nothing named: all four)
+# Usage: integration/setup/packages.sh [--list|--missing] [runtime] [build] [test] [cluster]     (nothing named: all four)
 #
-#   --list   only prints their names
+#   --list     only prints their names
+#   --missing  only prints the names of those that are not installed
 #
 #   runtime  what running VMs and containers needs: QEMU, libvirt's driver, firmware, TPM, containerd, nftables
 #   build    what compiling needs besides the Rust toolchain of rust-toolchain.toml
@@ -106,11 +107,10 @@ bookworm | trixie) ;;
 esac
 [ "$(dpkg --print-architecture)" = amd64 ] || fail "only amd64 is supported, this is $(dpkg --print-architecture)"
 
-list_only=
-if [ "${1:-}" = --list ]; then
-    list_only=yes
-    shift
-fi
+only=
+case "${1:-}" in
+--list | --missing) only=$1 && shift ;;
+esac
 [ $# -gt 0 ] || set -- runtime build test cluster
 newer=() plain=()
 for list in "$@"; do
@@ -123,10 +123,10 @@ for list in "$@"; do
     esac
 done
 
-if [ -n "$list_only" ]; then
-    printf '%s\n' "${newer[@]}" "${plain[@]}"
-    exit
-fi
+case $only in
+--list) printf '%s\n' "${newer[@]}" "${plain[@]}" && exit ;;
+--missing) missing "${newer[@]}" "${plain[@]}" && exit ;;
+esac
 
 mapfile -t newer < <([ ${#newer[@]} = 0 ] || missing "${newer[@]}")
 mapfile -t plain < <([ ${#plain[@]} = 0 ] || missing "${plain[@]}" | sort -u)

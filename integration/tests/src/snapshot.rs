@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::command;
 use crate::host::Marks;
@@ -27,7 +28,7 @@ const SHARED: [&str; 9] = [
 
 impl Snapshot {
     /// Looks at the machine. Sockets of containerd's shims carry names that nobody can trace to their owner, so files of the shared folders count
-    /// only when a bench is alone or the name holds one of `names`.
+    /// only when the name holds one of `names`.
     /// The group above those of the machines belongs to a daemon that runs.
     #[must_use]
     pub fn take(marks: &Marks, names: &[String], daemon_runs: bool) -> Self {
@@ -135,11 +136,17 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Lines of a program run in the bench's network namespace.
+/// Lines of a program run in the bench's network namespace. What can't be seen is not the same as what could not be seen before.
 fn inside(marks: &Marks, words: &[&str], line: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    static UNSEEN: AtomicU32 = AtomicU32::new(0);
     let mut nsenter = command::program("nsenter", [format!("--net=/run/netns/{}", marks.netns)]);
-    let text = command::stdout(nsenter.args(words)).unwrap_or_default();
-    text.lines().filter_map(line).collect()
+    match command::stdout(nsenter.args(words)) {
+        Ok(text) => text.lines().filter_map(line).collect(),
+        Err(error) => {
+            let number = UNSEEN.fetch_add(1, Ordering::Relaxed);
+            vec![format!("not seen ({number}): {error:#}")]
+        }
+    }
 }
 
 /// Files and folders below a folder, to a depth.

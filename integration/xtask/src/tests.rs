@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 
 use crate::cluster;
 use crate::step::{self, cargo, root};
@@ -15,12 +15,19 @@ pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
         let mut command = cargo(&["test", "--workspace", "--locked", "--lib", "--bins"]);
         return step::run("unit tests", command.args(&filter));
     }
+    complete()?;
     let guests: &[&str] = if long { &["all"] } else { &["minimal"] };
     for guest in guests {
         let name = format!("guest images: {guest}");
         step::run(
             &name,
             Command::new(root().join("guest-images/build")).arg(guest),
+        )?;
+    }
+    if long {
+        step::run(
+            "guest images: two builds give the same",
+            &mut Command::new(root().join("guest-images/test-reproducible")),
         )?;
     }
     // One build for all: the programs under test are those of the development profile, which checks overflows too.
@@ -61,6 +68,29 @@ pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
     result
 }
 
+/// Sees to it that no test is skipped for what this machine lacks: a green run means that all of them ran.
+fn complete() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "the tests make network namespaces, mounts and control groups: run them as root, or only `cargo xtask test --unit`"
+        );
+    }
+    let output = Command::new(root().join("integration/setup/packages.sh"))
+        .args(["--missing", "runtime", "build", "test", "cluster"])
+        .output()
+        .context("integration/setup/packages.sh")?;
+    let missing = String::from_utf8_lossy(&output.stdout);
+    let missing: Vec<_> = missing.split_whitespace().collect();
+    if !output.status.success() || !missing.is_empty() {
+        bail!(
+            "not installed: {} {}; `integration/setup/packages.sh` installs what the tests need",
+            missing.join(", "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
 /// Names of the files of integration tests.
 fn names() -> Result<Vec<String>> {
     let mut names = Vec::new();
@@ -78,12 +108,15 @@ fn names() -> Result<Vec<String>> {
 fn integration(what: &str, names: &[String], filter: &[&str], long: bool) -> Result<()> {
     // With the whole workspace, as everything was built: for one package cargo would build again what others want with other features.
     let mut command = cargo(&["test", "--workspace", "--locked"]);
+    command.env("CATAMARAN_NO_SKIP", "1");
     for name in names {
         command.args(["--test", name]);
     }
     command.arg("--");
     if long {
-        command.arg("--include-ignored");
+        command
+            .arg("--include-ignored")
+            .env("CATAMARAN_KILLS", "50");
     }
     // One at a time: the guests of two tests would share two cores and meet no deadline.
     step::run(what, command.args(["--test-threads", "1"]).args(filter))

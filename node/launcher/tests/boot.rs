@@ -16,6 +16,8 @@ use rig::{BOOT, Rig, kill, plan, reason_to_skip};
 /// What the minimal guest says when it is up.
 const READY: &str = "catamaran-guest ready";
 const SOON: Duration = Duration::from_secs(30);
+/// Longest that a test takes.
+const DEADLINE: Duration = Duration::from_secs(600);
 
 /// Runs a test, or says why not.
 fn with_rig(test: impl AsyncFnOnce(&mut Rig)) {
@@ -29,7 +31,26 @@ fn with_rig(test: impl AsyncFnOnce(&mut Rig)) {
         .unwrap();
     let mut rig = Rig::new();
     rig.start_sandbox();
-    runtime.block_on(test(&mut rig));
+    runtime
+        .block_on(async { tokio::time::timeout(DEADLINE, test(&mut rig)).await })
+        .unwrap();
+}
+
+/// Reads until the bytes are as they should be.
+async fn read_until(
+    stream: &mut (impl AsyncReadExt + Unpin),
+    bytes: &mut Vec<u8>,
+    done: impl Fn(&[u8]) -> bool,
+) {
+    while !done(bytes) {
+        let count = stream.read_buf(bytes).await.unwrap();
+        assert_ne!(
+            count,
+            0,
+            "it ended after {}",
+            String::from_utf8_lossy(bytes)
+        );
+    }
 }
 
 fn running(state: &VmState) -> bool {
@@ -132,9 +153,7 @@ fn a_guest_boots_survives_its_launcher_and_powers_off_when_asked() {
             .attach(Stream::Vnc { read_only: false })
             .await;
         let mut greeting = early;
-        while greeting.len() < 12 {
-            screen.read_buf(&mut greeting).await.unwrap();
-        }
+        read_until(&mut screen, &mut greeting, |bytes| bytes.len() >= 12).await;
         assert!(greeting.starts_with(b"RFB 003."));
 
         // The launcher dies; QEMU and the guest do not notice.
@@ -161,9 +180,10 @@ fn a_guest_boots_survives_its_launcher_and_powers_off_when_asked() {
         };
         let (mut console, mut said) = rig.client().await.attach(stream).await;
         console.write_all(b"\n").await.unwrap();
-        while !String::from_utf8_lossy(&said).contains(READY) {
-            console.read_buf(&mut said).await.unwrap();
-        }
+        read_until(&mut console, &mut said, |bytes| {
+            String::from_utf8_lossy(bytes).contains(READY)
+        })
+        .await;
 
         let mut client = rig.client().await;
         client

@@ -10,7 +10,7 @@ const HEAD: &str = "# Supported fields
 
 Every field of a `VirtualMachine` or `VirtualMachineInstance` is in one of three states:
 
-- **supported**: carried out, and a test reads its effect;
+- **supported**: carried out. The test that is named reads its effect: from a running guest or daemon, or (`golden:`) from the plan and the domain XML that is given to libvirt;
 - **accepted**: harmless and without effect here, with a warning that says why;
 - **refused**: an error that names the field.
 

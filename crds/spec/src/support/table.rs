@@ -52,7 +52,7 @@ pub struct Row {
     pub cluster: State,
     /// Why it is not supported; empty where it is.
     pub reason: &'static str,
-    /// Tests that read its effect: `golden:NAME` or the name of a test function.
+    /// Tests that read its effect: `golden:NAME` from plan and domain XML, or the name of a test function.
     pub tests: Vec<&'static str>,
 }
 

@@ -9,11 +9,13 @@
 //! A [`SandboxSpec`] is data; [`SandboxSpec::start`] is the call the daemon makes. What runs inside outlives the daemon.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 pub mod files;
@@ -175,8 +177,8 @@ impl SandboxSpec {
         })
     }
 
-    /// Runs `argv` in a sandbox like this one and waits for its end: for work on bytes made by guests (qemu-img on a
-    /// disk of unknown origin) and for the probe of QEMU's capabilities. Returns its standard output.
+    /// Runs `argv` in a sandbox like this one and waits for its end, for the probe of QEMU's capabilities. Returns its standard output, 64 MiB of it at
+    /// most.
     ///
     /// # Errors
     /// When the sandbox does not start or the program fails; the message is its last words.
@@ -188,8 +190,11 @@ impl SandboxSpec {
         spec.stage(init)?;
         let file = self.run.join(TASK_OUTPUT);
         let mut output = Vec::new();
-        std::fs::File::open(&file)
-            .and_then(|file| file.take(64 << 20).read_to_end(&mut output))
+        // The folder is the sandbox's: what lies there now is a link or a pipe if the task wanted it so.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::open(&file, flags, Mode::empty())
+            .map_err(std::io::Error::from)
+            .and_then(|opened| File::from(opened).take(64 << 20).read_to_end(&mut output))
             .step(|| format!("read {}", file.display()))?;
         Ok(output)
     }
