@@ -56,6 +56,21 @@ impl Drop for Running {
 }
 
 #[test]
+fn a_machine_is_not_emulated_where_kvm_is_required() -> Result<()> {
+    run_in(Setting::words(&["--require-kvm"]), |bench| {
+        let empty = bench.snapshot();
+        bench.apply(&[&machine("fast")])?;
+        if bench.catamaran(["host"])?.contains("guests run under KVM") {
+            return bench
+                .wait_field("vm/fast", "/status/printableStatus", "Running", BOOT)
+                .map(drop);
+        }
+        wait_described(bench, "vm/fast", &["--require-kvm: KVM is"])?;
+        delete(bench, &["vm/fast"], &empty)
+    })
+}
+
+#[test]
 fn a_pod_whose_host_port_is_taken_says_by_whom_and_waits() -> Result<()> {
     run(|bench| {
         let empty = bench.snapshot();

@@ -139,6 +139,9 @@ pub struct Play {
     /// Run guests without KVM even where it works
     #[arg(long)]
     pub emulation: bool,
+    /// Refuse to start machines where KVM does not work, instead of emulating them
+    #[arg(long, conflicts_with = "emulation")]
+    pub require_kvm: bool,
     /// Bytes that the overlay of a container disk may grow to (default: the disk's size), such as 2Gi
     #[arg(long, value_name = "BYTES")]
     pub overlay_limit: Option<String>,

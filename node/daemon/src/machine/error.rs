@@ -51,6 +51,9 @@ pub enum StartError {
     /// There is no plan for it on this host.
     #[error("{0}")]
     Plan(String),
+    /// KVM is required and can't be had.
+    #[error("--require-kvm: {0}")]
+    NoKvm(String),
     /// The state folder could not be written.
     #[error("{what}")]
     Io {

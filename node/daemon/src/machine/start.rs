@@ -129,6 +129,10 @@ async fn prepare(
     layout: &MachineLayout,
     counter: u64,
 ) -> Result<Prepared, StartError> {
+    let kvm = &daemon.host.kvm;
+    if daemon.settings.require_kvm && !kvm.is_usable() {
+        return Err(StartError::NoKvm(kvm.to_string()));
+    }
     let found = volumes::find(daemon, &start.machine, &start.spec).await?;
     daemon.images_in_use(&start.machine, &found.images);
     let attachment = network::attach(daemon, &start.machine).await?;

@@ -32,6 +32,8 @@ pub struct Settings {
     pub lease: Option<Duration>,
     /// Bytes that an overlay may grow to.
     pub overlay_limit: Option<u64>,
+    /// Machines are started under KVM or not at all.
+    pub require_kvm: bool,
     /// Show progress bars where a person looks on.
     pub bars: bool,
 }

@@ -187,6 +187,7 @@ async fn build(layout: &Layout, args: &Play) -> Result<Daemon> {
         lease: args
             .lease
             .map(|seconds| Duration::from_secs(seconds.into())),
+        require_kvm: args.require_kvm,
         overlay_limit: args.overlay_limit.as_deref().map(bytes).transpose()?,
         bars: true,
     };
