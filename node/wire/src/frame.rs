@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 /// Largest frame in bytes. A screenshot of a large screen fits.
 pub const MAX_FRAME: usize = 16 << 20;
-/// Most descriptors that may come with one frame.
+/// Most descriptors that may come with one frame, and that may wait for the frame they belong to.
 const MAX_FDS: usize = 16;
 /// Bytes before the JSON: length and number of descriptors.
 const HEAD: usize = 5;
@@ -32,6 +32,9 @@ pub enum FrameError {
     /// A frame above [`MAX_FRAME`].
     #[error("a frame of {0} bytes is above the limit of {MAX_FRAME}")]
     TooLarge(usize),
+    /// More descriptors than frames have named.
+    #[error("more than {MAX_FDS} descriptors came with frames that do not name them")]
+    TooManyDescriptors,
     /// Not the JSON that was expected.
     #[error("frame is not understood")]
     Json(#[from] serde_json::Error),
@@ -115,6 +118,11 @@ impl Connection {
                 .await?;
             if read == 0 {
                 return Err(FrameError::Closed);
+            }
+            // Else the other side could use up all that this process may have open.
+            if self.fds.len() > MAX_FDS {
+                self.fds.clear();
+                return Err(FrameError::TooManyDescriptors);
             }
         }
     }
@@ -226,6 +234,25 @@ mod tests {
             assert!(matches!(
                 b.receive::<String>().await,
                 Err(FrameError::TooLarge(_))
+            ));
+        });
+    }
+
+    #[test]
+    fn descriptors_that_no_frame_names_end_the_connection() {
+        runtime().block_on(async {
+            let (a, b) = UnixStream::pair().unwrap();
+            let mut b = Connection::new(b);
+            let file = std::fs::File::open("/dev/null").unwrap();
+            // A frame that is never complete, and descriptors with each of its bytes.
+            let frame = [0, 0, 1, 0, 0, b' ', b' '];
+            for byte in frame.chunks(1) {
+                a.writable().await.unwrap();
+                send_some(a.as_fd(), byte, &[file.as_fd(); 12]).unwrap();
+            }
+            assert!(matches!(
+                b.receive::<String>().await,
+                Err(FrameError::TooManyDescriptors)
             ));
         });
     }

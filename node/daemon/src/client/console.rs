@@ -12,6 +12,9 @@ use crate::client::http::{Client, ClientError, segment};
 use crate::client::objects::{path, say, text};
 use crate::serve::store::Kind;
 
+/// Between two looks at a machine that is waited for.
+const PAUSE: Duration = Duration::from_millis(300);
+
 /// `console`: waits until the machine runs, then copies.
 ///
 /// # Errors
@@ -26,13 +29,19 @@ pub async fn console(client: &Client, args: &Console) -> Result<(), ClientError>
         args.read_only
     );
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    let mut said = None;
     let stream = loop {
         match client.upgrade(&path).await {
             // Not running (yet): the peer's clients retry for five minutes too.
             Err(ClientError::Refused {
                 code: 400, message, ..
             }) if Instant::now() < deadline => {
-                eprintln!("{message}; waiting until it runs");
+                // Said once, though a machine that runs may have no console for a while: its launcher comes back.
+                if said.as_ref() != Some(&message) {
+                    eprintln!("{message}; waiting until it runs");
+                    said = Some(message);
+                }
+                tokio::time::sleep(PAUSE).await;
                 wait_running(client, namespace, name, deadline).await?;
             }
             other => break other?,
@@ -68,7 +77,7 @@ async fn wait_running(
         if instance.is_ok_and(|instance| instance["status"]["phase"] == "Running") {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(PAUSE).await;
     }
     Err(ClientError::Usage(format!(
         "{name} did not run in time; `catamaran describe {name}` says why"

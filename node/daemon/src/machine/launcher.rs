@@ -22,6 +22,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::machine::beneath;
 
+/// Longest text of a report that is kept, in bytes.
+const LONGEST_TEXT: usize = 4096;
+/// Most warnings of a report that are kept.
+const WARNINGS: usize = 16;
 /// Longest wait for an answer. Verbs that take longer on purpose (stop) answer at once and report later.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Longest wait for a launcher's hello: it says it at once, or it hangs.
@@ -205,6 +209,14 @@ async fn dial(run: &Path) -> Result<(Connection, Option<i32>), LauncherError> {
     Ok((connection, peer.pid().filter(|pid| *pid > 0)))
 }
 
+/// Texts of a report are kept in statuses and events. A launcher that somebody has taken over could send megabytes of them.
+fn shorten(report: &mut VmReport) {
+    report.warnings.truncate(WARNINGS);
+    for text in report.warnings.iter_mut().chain(&mut report.message) {
+        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+    }
+}
+
 async fn serve(
     mut connection: Connection,
     mut queue: mpsc::Receiver<(Verb, Vec<OwnedFd>, oneshot::Sender<Reply>)>,
@@ -230,7 +242,8 @@ async fn serve(
     loop {
         tokio::select! {
             incoming = connection.receive::<Incoming>() => match incoming {
-                Ok((Incoming::Report { report }, _)) => {
+                Ok((Incoming::Report { mut report }, _)) => {
+                    shorten(&mut report);
                     let _ = said.send(Some(*report));
                 }
                 Ok((Incoming::Reply(reply), _)) => {
@@ -256,5 +269,22 @@ async fn serve(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_a_report_are_bounded() {
+        let mut report: VmReport = serde_json::from_value(serde_json::json!({
+            "generation": null, "sequence": 1, "state": catamaran_wire::VmState::Idle, "sinceMs": 1, "message": "ä".repeat(LONGEST_TEXT),
+            "warnings": vec!["w"; 100],
+        }))
+        .unwrap();
+        shorten(&mut report);
+        assert!(report.message.unwrap().len() <= LONGEST_TEXT);
+        assert_eq!(report.warnings.len(), WARNINGS);
     }
 }

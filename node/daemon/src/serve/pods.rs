@@ -1,5 +1,7 @@
 //! Pods: stored objects on one side, the container runtime on the other.
 
+mod ending;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,10 +16,11 @@ use catamaran_network::{HostNetwork, HostPort, PortTarget, Protocol, cni};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::Value;
 
-use crate::serve::daemon::Daemon;
+use crate::serve::daemon::{Daemon, Shutdown};
 use crate::serve::layout::Layout;
 use crate::serve::store::{Key, Kind, Store, Stored};
 use crate::serve::time;
+use ending::{End, Ending};
 
 /// Pause after the runtime did not answer.
 const RETRY: Duration = Duration::from_secs(2);
@@ -138,18 +141,12 @@ pub async fn supervise(daemon: Arc<Daemon>) {
         pods.runtime.changes(),
         daemon.stopping(),
     );
+    let mut ending = Ending::default();
     loop {
         stored.borrow_and_update();
         seen.borrow_and_update();
         let down = *stopping.borrow_and_update();
-        let again = match pass(
-            &daemon,
-            pods,
-            down.is_some(),
-            down.is_some_and(|how| how.delete),
-        )
-        .await
-        {
+        let again = match pass(&daemon, pods, &mut ending, down).await {
             Ok(again) => again,
             Err(error) => {
                 tracing::warn!(error = catamaran_client::chain(&error), "container runtime");
@@ -158,6 +155,7 @@ pub async fn supervise(daemon: Arc<Daemon>) {
         };
         if let Some(how) = down
             && again.is_none()
+            && ending.is_idle()
         {
             if how.delete {
                 for (key, _) in daemon.store.list(Kind::Pod) {
@@ -171,6 +169,7 @@ pub async fn supervise(daemon: Arc<Daemon>) {
             _ = stored.changed() => {}
             _ = seen.changed() => {}
             _ = stopping.changed() => {}
+            () = ending.next() => {}
             () = tokio::time::sleep(again.unwrap_or(Duration::from_secs(3600))) => {}
         }
     }
@@ -203,10 +202,10 @@ async fn no_runtime(daemon: &Daemon) {
 
 /// One look at everything. Returns when to look again; `None` = when something changes.
 async fn pass(
-    daemon: &Daemon,
+    daemon: &Arc<Daemon>,
     pods: &Pods,
-    down: bool,
-    delete: bool,
+    ending: &mut Ending,
+    down: Option<Shutdown>,
 ) -> Result<Option<Duration>, catamaran_containers::Error> {
     let mut again: Option<Duration> = None;
     let mut known = BTreeSet::new();
@@ -217,28 +216,34 @@ async fn pass(
                 .as_u64()
                 .unwrap_or(GRACE),
         );
-        if stored.deleting() {
-            unexpose(daemon, &key).await;
-            pods.runtime.remove(&pod_key, grace).await?;
-            let _ = daemon.store.remove(&key);
-            daemon.events.forget(&key);
+        known.insert(pod_key.clone());
+        let end = match down {
+            _ if stored.deleting() => Some(End::Deleted),
+            Some(how) if how.delete => Some(End::Cleared),
+            Some(_) => Some(End::Stopped),
+            None => None,
+        };
+        if let Some(end) = end {
+            ending.start(daemon, &pod_key, end, grace);
             continue;
         }
-        known.insert(pod_key.clone());
-        if down {
-            unexpose(daemon, &key).await;
-            if delete {
-                pods.runtime.remove(&pod_key, grace).await?;
-            } else {
-                pods.runtime.stop(&pod_key, grace).await?;
-            }
-            daemon.tell_shutdown(format!("pod {} stopped", key.name));
+        // One of the same name may have been applied while the old one still goes.
+        if ending.has(&pod_key) {
             continue;
         }
         let Ok((spec, _)) = PodSpec::parse(&stored.object) else {
             continue;
         };
-        let summary = pods.runtime.reconcile(&spec).await?;
+        let summary = match pods.runtime.reconcile(&spec).await {
+            Ok(summary) => summary,
+            Err(error) => {
+                // The others do not wait for it.
+                let error = catamaran_client::chain(&error);
+                tracing::warn!(pod = %key, error, "container runtime");
+                again = Some(again.map_or(RETRY, |again| again.min(RETRY)));
+                continue;
+            }
+        };
         expose(daemon, &key, &spec, &summary).await;
         publish(daemon, &key, &stored, &summary);
         if let Some(at) = summary.look_again {
@@ -252,9 +257,7 @@ async fn pass(
     // Pods whose object is gone: their teardown was cut off.
     for orphan in pods.runtime.list().await? {
         if !known.contains(&orphan) {
-            pods.runtime
-                .remove(&orphan, Duration::from_secs(GRACE))
-                .await?;
+            ending.start(daemon, &orphan, End::Orphaned, Duration::from_secs(GRACE));
         }
     }
     Ok(again)

@@ -389,7 +389,10 @@ impl Shared {
             let path = folder.join("etc-hosts");
             // Other containers have this very file mounted: it is written in place.
             let text = volumes::hosts_file(pod, pod_ips);
-            if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+            // Containers may write to it, so it may be of any length.
+            let same = std::fs::metadata(&path).is_ok_and(|file| file.len() == text.len() as u64)
+                && std::fs::read_to_string(&path).is_ok_and(|old| old == text);
+            if !same {
                 std::fs::write(&path, text).map_err(|error| {
                     Failure::of("CreateContainerError", &Error::file("write", &path)(error))
                 })?;
