@@ -25,6 +25,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use catamaran_guest_memory::dmesg::escape;
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::machine::launcher::Launcher;
@@ -125,9 +127,17 @@ fn names(daemon: &Daemon) -> BTreeSet<Key> {
     names
 }
 
-/// The stored tail of a machine's last panic, in its state folder. Written in the sandbox, so it is read without following links.
+/// The stored tail of a machine's last panic, in its state folder. Written in the sandbox, so it is read without following links and is no safer
+/// to print than what the guest wrote.
 #[must_use]
 pub fn crash_log(state: &Path) -> Option<String> {
     const LONGEST: u64 = 1 << 20;
-    beneath::text(state, "crash.log", LONGEST).ok()
+    let text = beneath::text(state, "crash.log", LONGEST).ok()?;
+    Some(escape(text.as_bytes()))
+}
+
+/// The kernel log in a launcher's answer, safe to print whoever speaks for the launcher.
+#[must_use]
+pub fn kernel_log(answer: &Value) -> String {
+    escape(answer.as_str().unwrap_or_default().as_bytes())
 }

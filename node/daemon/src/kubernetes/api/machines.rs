@@ -174,11 +174,7 @@ pub(super) async fn dmesg(
         tail_bytes: query.tail,
     };
     let answer = world.machines.ask(&key, verb).await?;
-    Ok(answer
-        .as_str()
-        .unwrap_or_default()
-        .to_owned()
-        .into_response())
+    Ok(crate::machine::kernel_log(&answer).into_response())
 }
 
 /// How to look at a stream.

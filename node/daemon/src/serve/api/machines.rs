@@ -78,12 +78,7 @@ pub(super) async fn dmesg(
         },
     )
     .await?;
-    let text = answer
-        .as_str()
-        .or_else(|| answer["text"].as_str())
-        .unwrap_or_default()
-        .to_owned();
-    Ok(text.into_response())
+    Ok(crate::machine::kernel_log(&answer).into_response())
 }
 
 /// What the serial console said.
