@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post, put};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::serve::daemon::Daemon;
+use crate::serve::manifest::MAX_TEXT;
 
 /// All routes.
 fn router(daemon: Arc<Daemon>) -> Router {
@@ -63,6 +65,8 @@ fn router(daemon: Arc<Daemon>) -> Router {
         )
         .route("/v1/pods/{namespace}/{name}/logs", get(pods::logs))
         .fallback(answer::no_route)
+        // Manifests travel as JSON, in which a text may be twice as long.
+        .layer(DefaultBodyLimit::max(2 * MAX_TEXT))
         .with_state(daemon)
 }
 

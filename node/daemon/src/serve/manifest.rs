@@ -9,7 +9,7 @@ use crate::serve::check;
 use crate::serve::store::{Key, Kind};
 
 /// Largest manifest in bytes.
-const MAX_TEXT: usize = 8 << 20;
+pub const MAX_TEXT: usize = 8 << 20;
 
 /// One object of a manifest, checked.
 #[derive(Debug, Clone, PartialEq)]
