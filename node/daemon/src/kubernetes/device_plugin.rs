@@ -120,6 +120,8 @@ async fn offer(folder: &Path, device: &Device) -> io::Result<()> {
     }
     let listener = UnixListener::bind(&socket)?;
     let own = inode(&socket)?;
+    // At the end of the daemon too: an installation that is removed leaves no socket behind.
+    let _removed = Socket(&socket, own);
     let server = Server::builder()
         .add_service(Plugin::new(device.clone()))
         .serve_with_incoming(UnixListenerStream::new(listener));
@@ -137,6 +139,18 @@ async fn offer(folder: &Path, device: &Device) -> io::Result<()> {
     tokio::select! {
         result = server => result.map_err(io::Error::other),
         result = registered => result,
+    }
+}
+
+/// Our socket, removed with the value unless another daemon has put its own in its place.
+struct Socket<'a>(&'a Path, (u64, i64, i64));
+
+impl Drop for Socket<'_> {
+    fn drop(&mut self) {
+        let Self(path, own) = *self;
+        if inode(path).is_ok_and(|now| now == own) {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -228,6 +242,20 @@ mod tests {
         let request = seen.lock().unwrap()[1].clone();
         assert_eq!(request.resource_name, "devices.kubevirt.io/tun");
         assert!(dir.path().join(request.endpoint).exists());
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_ends_leaves_no_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let _kubelet = kubelet(dir.path(), &seen);
+        let offered = device(dir.path());
+        let socket = dir.path().join("catamaran-tun.sock");
+        tokio::select! {
+            result = offer(dir.path(), &offered) => panic!("{result:?}"),
+            () = until(|| seen.lock().unwrap().len() == 1) => assert!(socket.exists()),
+        }
+        assert!(!socket.exists());
     }
 
     #[tokio::test]
