@@ -1,16 +1,21 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 /// Maps virtual machines to pods, and serves their API.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "catamaran-controller", version, max_term_width = 100)]
 pub struct Args {
+    /// What to do once; nothing: serve
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Log filter, such as `debug` or `catamaran_controller=debug`
     #[arg(
         long,
+        global = true,
         env = "CATAMARAN_LOG",
         default_value = "info",
         value_name = "FILTER"
@@ -19,6 +24,7 @@ pub struct Args {
     /// Namespace of the installation
     #[arg(
         long,
+        global = true,
         env = "POD_NAMESPACE",
         default_value = "catamaran-system",
         value_name = "NAMESPACE"
@@ -32,9 +38,9 @@ pub struct Args {
         value_name = "NAME"
     )]
     pub name: String,
-    /// Image of the launcher pods
+    /// Image of the launcher pods; needed to serve
     #[arg(long, env = "CATAMARAN_NODE_IMAGE", value_name = "IMAGE")]
-    pub node_image: String,
+    pub node_image: Option<String>,
     /// Pull policy of the launcher pods' image
     #[arg(
         long,
@@ -70,4 +76,48 @@ pub struct Args {
     /// Objects of one kind that are worked on at the same time
     #[arg(long, default_value_t = 16, value_name = "COUNT")]
     pub concurrency: u16,
+}
+
+/// Work that is done once, as a Job of the installation.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Say whether Catamaran can be installed here; fails beside a KubeVirt
+    Preflight,
+    /// Take everything out of the cluster that the manifests do not name; refuses while there are machines
+    Uninstall {
+        /// Delete all machines with it
+        #[arg(long, default_missing_value = "true", num_args = 0..=1, default_value_t = false, value_name = "BOOL")]
+        delete_vms: bool,
+        /// Seconds that machines and pods have to end
+        #[arg(long, default_value = "300", value_parser = seconds, value_name = "SECONDS")]
+        timeout: Duration,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_are_deleted_when_it_is_said_and_only_then() {
+        let parsed = |words: &[&str]| match Args::try_parse_from(words).unwrap().command {
+            Some(Command::Uninstall { delete_vms, .. }) => Some(delete_vms),
+            _ => None,
+        };
+        let uninstall = ["catamaran-controller", "uninstall"];
+        assert_eq!(parsed(&uninstall), Some(false));
+        assert_eq!(
+            parsed(&[&uninstall[..], &["--delete-vms"]].concat()),
+            Some(true)
+        );
+        assert_eq!(
+            parsed(&[&uninstall[..], &["--delete-vms=false"]].concat()),
+            Some(false)
+        );
+        assert_eq!(parsed(&uninstall[..1]), None);
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_api::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use kube::Resource;
 use kube::api::Api;
 use kube::client::Client;
@@ -19,20 +20,24 @@ use crate::settings::Settings;
 use crate::watch::{Seen, follow};
 use crate::work::{self, Trigger};
 use crate::world::World;
-use crate::{kubevirt, replica_set, vm, vmi};
+use crate::{kubevirt, nodes, replica_set, vm, vmi};
 
 /// Label of launcher pods.
 const LAUNCHERS: &str = "kubevirt.io=virt-launcher";
+/// Label of what belongs to an installation of ours.
+const COMPONENTS: &str = "app.kubernetes.io/part-of=catamaran";
 /// Pause between tries to make the installation's object.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Reconciles until it is dropped.
-pub async fn run(client: Client, args: &Args, metrics: &Metrics) {
+/// Reconciles until it is dropped. `image`: of the launcher pods.
+pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics) {
     let (machines, machines_writer) = cache();
     let (instances, instances_writer) = cache();
     let (sets, sets_writer) = cache();
     let (pods, pods_writer) = cache();
     let (installations, installations_writer) = cache();
+    let (daemons, daemons_writer) = cache::<DaemonSet>();
+    let (controllers, controllers_writer) = cache::<Deployment>();
     let world = Arc::new(World {
         events: Events::new(client.clone(), &args.name),
         machines,
@@ -40,7 +45,9 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics) {
         sets,
         pods,
         installations,
-        defaults: Settings::new(&args.node_image, &args.image_pull_policy),
+        daemons,
+        controllers,
+        defaults: Settings::new(image, &args.image_pull_policy),
         namespace: args.namespace.clone(),
         client: client.clone(),
     });
@@ -113,8 +120,22 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics) {
             }
         },
     );
+    let watch_daemons = follow(
+        Api::namespaced(client.clone(), &args.namespace),
+        config().labels(COMPONENTS),
+        daemons_writer,
+        &world.daemons,
+        |_| wake_all(&world.installations, &wake_installation),
+    );
+    let watch_controllers = follow(
+        Api::namespaced(client.clone(), &args.namespace),
+        config().labels(COMPONENTS),
+        controllers_writer,
+        &world.controllers,
+        |_| wake_all(&world.installations, &wake_installation),
+    );
     let watch_installations = follow(
-        Api::all(client),
+        Api::all(client.clone()),
         config(),
         installations_writer,
         &world.installations,
@@ -172,18 +193,9 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics) {
                     async move { Box::pin(replica_set::reconcile(&world, &key)).await }
                 }
             ),
-            work::run(
-                "installation",
-                metrics.clone(),
-                world.installations.store(),
-                installation_queue,
-                1,
-                |key| {
-                    let world = world.clone();
-                    async move { Box::pin(kubevirt::reconcile(&world, &key)).await }
-                }
-            ),
+            reconcile_installation(&world, metrics, installation_queue),
             ensure_installation(&world),
+            nodes::run(client, metrics),
         );
     };
     tokio::join!(
@@ -191,9 +203,33 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics) {
         watch_instances,
         watch_sets,
         watch_pods,
+        watch_daemons,
+        watch_controllers,
         watch_installations,
         work
     );
+}
+
+async fn reconcile_installation(
+    world: &Arc<World>,
+    metrics: &Metrics,
+    queue: work::Queue<catamaran_api::KubeVirt>,
+) {
+    // Machines do not wait for these.
+    let (daemons, controllers) = (world.daemons.store(), world.controllers.store());
+    let _ = tokio::join!(daemons.wait_until_ready(), controllers.wait_until_ready());
+    work::run(
+        "installation",
+        metrics.clone(),
+        world.installations.store(),
+        queue,
+        1,
+        |key| {
+            let world = world.clone();
+            async move { Box::pin(kubevirt::reconcile(&world, &key)).await }
+        },
+    )
+    .await;
 }
 
 fn cache<K>() -> (Objects<K>, Writer<Guarded<K>>)

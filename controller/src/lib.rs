@@ -4,6 +4,8 @@
 //!   node daemon's `play` uses; the controller is a second shell around that crate.
 //! - **[`replica_set`]**: so many equal instances.
 //! - **[`kubevirt`]**: the installation as clients of the peer see it, and its configuration.
+//! - **[`nodes`]**: nodes whose daemon is silent get no more machines.
+//! - **[`preflight`], [`uninstall`]**: before and after an installation.
 //! - **[`leader`]**: one replica reconciles; all of them serve the API.
 //!
 //! ```text
@@ -24,11 +26,14 @@ pub mod health;
 pub mod kubevirt;
 pub mod leader;
 pub mod metrics;
+pub mod nodes;
 pub mod objects;
 pub mod patch;
+pub mod preflight;
 mod program;
 pub mod replica_set;
 pub mod settings;
+pub mod uninstall;
 pub mod vm;
 pub mod vmi;
 pub mod watch;

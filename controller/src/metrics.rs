@@ -12,6 +12,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::kubevirt::components::Component;
+use crate::nodes::Found;
 use crate::world::World;
 
 /// The controller's metrics.
@@ -22,6 +24,8 @@ pub struct Metrics {
     ready: IntGauge,
     /// This replica reconciles.
     leading: IntGauge,
+    /// Nodes that take machines, and those whose KVM works.
+    nodes: [IntGauge; 2],
     durations: HistogramVec,
     errors: IntCounterVec,
     world: Arc<Mutex<Weak<World>>>,
@@ -42,6 +46,16 @@ impl Metrics {
             "kubevirt_virt_controller_leading_status",
             "Whether this replica holds the lease and reconciles",
         )?;
+        let nodes = [
+            IntGauge::new(
+                "kubevirt_allocatable_nodes",
+                "Nodes that take machines, as the replica that leads has seen them",
+            )?,
+            IntGauge::new(
+                "kubevirt_nodes_with_kvm",
+                "Nodes whose KVM works, as the replica that leads has seen them",
+            )?,
+        ];
         let durations = HistogramVec::new(
             HistogramOpts::new(
                 "catamaran_reconcile_duration_seconds",
@@ -59,12 +73,16 @@ impl Metrics {
         )?;
         registry.register(Box::new(ready.clone()))?;
         registry.register(Box::new(leading.clone()))?;
+        for gauge in &nodes {
+            registry.register(Box::new(gauge.clone()))?;
+        }
         registry.register(Box::new(durations.clone()))?;
         registry.register(Box::new(errors.clone()))?;
         Ok(Self {
             registry,
             ready,
             leading,
+            nodes,
             durations,
             errors,
             world: Arc::default(),
@@ -88,6 +106,16 @@ impl Metrics {
         *self.world.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(world);
     }
 
+    /// What the leader has seen of the nodes.
+    pub fn nodes(&self, found: &[Found]) {
+        let [schedulable, kvm] = &self.nodes;
+        let count = |holds: fn(&Found) -> bool| {
+            i64::try_from(found.iter().filter(|node| holds(node)).count()).unwrap_or(i64::MAX)
+        };
+        schedulable.set(count(|node| node.schedulable));
+        kvm.set(count(|node| node.kvm));
+    }
+
     /// One reconciliation is over; `error`: the category of its error.
     pub fn reconciled(&self, reconciler: &str, took: Duration, error: Option<&str>) {
         self.durations
@@ -109,6 +137,8 @@ impl Metrics {
             let machines = world.machines.all();
             let namespaces = machines.iter().map(|vm| vm.namespace().unwrap_or_default());
             families.extend(counted(namespaces, &world.instances.all())?.gather());
+            let daemons = world.daemons.all();
+            families.extend(components(daemons.iter().map(Component::from))?.gather());
         }
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
@@ -150,6 +180,34 @@ fn counted(
     }
     for ((node, phase), count) in phases {
         by_phase.with_label_values(&[&node, &phase]).set(count);
+    }
+    Ok(registry)
+}
+
+/// How many node daemons there should be, and how many are there.
+fn components(daemons: impl Iterator<Item = Component>) -> Result<Registry, prometheus::Error> {
+    let registry = Registry::new();
+    let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+        let gauge = IntGauge::new(name, help)?;
+        registry.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    };
+    let desired = gauge(
+        "catamaran_node_daemons_desired",
+        "Nodes that should run a daemon",
+    )?;
+    let updated = gauge(
+        "catamaran_node_daemons_updated",
+        "Nodes whose daemon is of the wanted version",
+    )?;
+    let available = gauge(
+        "catamaran_node_daemons_available",
+        "Nodes whose daemon is available",
+    )?;
+    for component in daemons {
+        desired.add(component.desired.into());
+        updated.add(component.updated.into());
+        available.add(component.available.into());
     }
     Ok(registry)
 }

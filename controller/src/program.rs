@@ -13,12 +13,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::Args;
+use crate::args::{Args, Command};
 use crate::controllers;
 use crate::error::chain;
 use crate::health;
 use crate::leader::Leader;
 use crate::metrics::Metrics;
+use crate::{preflight, uninstall};
 
 /// Time to give the lease back before the end.
 const GIVE_BACK: Duration = Duration::from_secs(3);
@@ -51,13 +52,34 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?
-        .block_on(Box::pin(serve(args)))
+        .block_on(Box::pin(work(args)))
 }
 
-async fn serve(args: &Args) -> anyhow::Result<()> {
+async fn work(args: &Args) -> anyhow::Result<()> {
     let client = Client::try_default()
         .await
         .context("no API server is known")?;
+    match &args.command {
+        None => Box::pin(serve(args, client)).await,
+        Some(Command::Preflight) => preflight::run(&client, &args.namespace).await,
+        Some(Command::Uninstall {
+            delete_vms,
+            timeout,
+        }) => {
+            Box::pin(uninstall::run(
+                &client,
+                &args.namespace,
+                *delete_vms,
+                *timeout,
+            ))
+            .await
+        }
+    }
+}
+
+async fn serve(args: &Args, client: Client) -> anyhow::Result<()> {
+    let image = args.node_image.as_deref();
+    let image = image.context("--node-image is missing: the image of the launcher pods")?;
     let metrics = Metrics::new()?;
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
@@ -82,8 +104,15 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     };
     tasks.spawn(async move { Ok(catamaran_controller_api::serve(api).await?) });
     let leader = Leader::new(client.clone(), &args.namespace, &args.name);
-    let work = Box::pin(controllers::run(client, args, &metrics));
-    let mut lead = pin!(leader.lead(work, leads, &stop));
+    let work = Box::pin(controllers::run(client.clone(), args, image, &metrics));
+    let mut lead = pin!(async {
+        // Who would fight with another installation leads nothing, and so publishes no certificates either.
+        tokio::select! {
+            () = preflight::alone(&client, &args.namespace) => {}
+            () = stop.cancelled() => return,
+        }
+        leader.lead(work, leads, &stop).await;
+    });
     let ended = tokio::select! {
         ended = tasks.join_next() => ended,
         // Who has lost the lease begins anew, with nothing remembered.

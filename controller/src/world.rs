@@ -4,6 +4,7 @@ use catamaran_api::{
     KubeVirt, KubeVirtSpec, VirtualMachine, VirtualMachineInstance,
     VirtualMachineInstanceReplicaSet,
 };
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::Client;
 
@@ -25,6 +26,10 @@ pub struct World {
     pub pods: Objects<Pod>,
     /// Installations; one counts.
     pub installations: Objects<KubeVirt>,
+    /// The node daemons of this installation.
+    pub daemons: Objects<DaemonSet>,
+    /// The controller's own Deployment.
+    pub controllers: Objects<Deployment>,
     /// Events.
     pub events: Events,
     /// What the command line says.

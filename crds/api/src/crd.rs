@@ -44,7 +44,9 @@ pub fn render() -> Vec<(String, String)> {
     all()
         .into_iter()
         .chain(others)
-        .map(|crd| {
+        .map(|mut crd| {
+            // Tells an installation of ours from one of the peer, whose definitions have the same names.
+            crd["metadata"]["labels"] = json!({"app.kubernetes.io/part-of": "catamaran"});
             let name = crd
                 .pointer("/metadata/name")
                 .and_then(Value::as_str)

@@ -48,5 +48,6 @@ fn files() -> Result<Vec<(PathBuf, String)>> {
     files.push(("docs/src/reference/pods.md".into(), pods::page()));
     files.extend(install::definitions());
     files.push(("controller/deploy/install.yaml".into(), install::page()?));
+    files.extend(install::hooks()?);
     Ok(files)
 }
