@@ -10,6 +10,7 @@ pub mod command;
 pub mod guest;
 pub mod host;
 pub mod manifest;
+pub mod metrics;
 pub mod parcel;
 pub mod programs;
 pub mod setting;
