@@ -49,3 +49,15 @@ build() {
         k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubelet,kube-proxy,kubectl}
     TAGS='' build_module coredns '' "$PROGRAMS/coredns" .
 }
+
+# helm …: with the administrator's kubeconfig. Built when it is first asked for: the cluster itself does not need it.
+helm() {
+    if ! is_built helm; then
+        need_go
+        mkdir -p "$PROGRAMS"
+        local version
+        version=$(version_of helm helm.sh/helm/v4)
+        CGO_ENABLED=0 TAGS='' build_module helm "-X helm.sh/helm/v4/internal/version.version=$version" "$PROGRAMS/helm" helm.sh/helm/v4/cmd/helm
+    fi
+    exec "$PROGRAMS/helm" "$@"
+}

@@ -41,7 +41,7 @@ enum Command {
         #[arg(long)]
         long: bool,
     },
-    /// The Kubernetes of the tests: up, down, status, kubectl, node on|off|cut|heal|freeze|thaw N, exec, on N …
+    /// The Kubernetes of the tests: up, down, status, kubectl, helm, node on|off|cut|heal|freeze|thaw N, exec, on N …
     #[command(disable_help_flag = true)]
     Cluster {
         /// Words for integration/cluster/cluster; none: what there is
