@@ -16,6 +16,9 @@ use crate::kubevirt::components::Component;
 use crate::nodes::Found;
 use crate::world::World;
 
+/// Kinds of errors of a reconciliation.
+pub const CATEGORIES: [&str; 4] = ["conflict", "refused", "api", "object"];
+
 /// The controller's metrics.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -104,6 +107,13 @@ impl Metrics {
     pub fn leads(&self, world: &Arc<World>) {
         self.leading.set(1);
         *self.world.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(world);
+    }
+
+    /// A reconciler begins: its errors are counted from nought, so that the first one shows.
+    pub fn begins(&self, reconciler: &str) {
+        for category in CATEGORIES {
+            self.errors.with_label_values(&[reconciler, category]);
+        }
     }
 
     /// What the leader has seen of the nodes.
@@ -251,6 +261,7 @@ mod tests {
     fn errors_and_times_are_counted() {
         let metrics = Metrics::new().unwrap();
         metrics.ready();
+        metrics.begins("machine");
         metrics.reconciled("machine", Duration::from_millis(3), Some("conflict"));
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         assert!(metrics.is_ready());
@@ -260,6 +271,8 @@ mod tests {
             ),
             "{text}"
         );
+        let none = "catamaran_reconcile_errors_total{category=\"api\",reconciler=\"machine\"} 0";
+        assert!(text.contains(none), "{text}");
         assert!(text.contains("kubevirt_virt_controller_leading_status 0"));
     }
 }

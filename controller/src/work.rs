@@ -64,6 +64,7 @@ pub async fn run<K, F, Fut>(
     F: Fn(Key) -> Fut,
     Fut: Future<Output = Result<Action, Error>> + Send + 'static,
 {
+    metrics.begins(name);
     let failures: Arc<Mutex<HashMap<Key, u32>>> = Arc::default();
     let lock = |failures: &Mutex<HashMap<Key, u32>>, f: &mut dyn FnMut(&mut HashMap<Key, u32>)| {
         f(&mut failures.lock().unwrap_or_else(PoisonError::into_inner));

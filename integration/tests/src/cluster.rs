@@ -5,7 +5,7 @@
 //! in the namespace or on the nodes. The cluster stays up for the next test; who started it takes it down (`cargo xtask cluster down`).
 
 pub mod audit;
-mod install;
+pub mod install;
 mod nodes;
 pub mod websocket;
 

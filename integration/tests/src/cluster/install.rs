@@ -9,61 +9,162 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::{Cluster, SYSTEM, feed, step};
+use crate::command;
 use crate::programs;
 
 /// Name of the registry on the nodes.
 const REGISTRY: &str = "registry.lab:5000";
-/// Images of the product.
-const PRODUCT: [&str; 2] = ["catamaran-node", "catamaran-controller"];
+/// Image of the node daemon and the launchers.
+const NODE: &str = "catamaran-node";
+/// Image of the controller.
+const CONTROLLER: &str = "catamaran-controller";
 /// Longest that a roll-out may take: images are pulled, and the daemon probes its host.
 const ROLL_OUT: Duration = Duration::from_secs(180);
 
 /// Sees to everything that a test needs.
 pub(super) fn ensure(cluster: &Cluster) -> Result<()> {
     step(cluster.command(["up", &cluster.nodes.to_string()]))?;
-    let layout = product_images()?;
-    for image in PRODUCT {
-        push(cluster, &layout, image)?;
-    }
     push(cluster, &programs::images(), "minimal")?;
-    let manifest = manifest(&layout)?;
-    // Server-side: the definitions of our objects are larger than what the annotation of a client-side apply takes.
-    let apply = cluster.command([
-        "kubectl",
-        "apply",
-        "--server-side",
-        "--force-conflicts",
-        "--field-manager=tests",
-        "-f",
-        "-",
-    ]);
-    feed(apply, &manifest).context("install Catamaran")?;
-    // No test relies on hardware that a machine may not have.
-    let settings = json!({
-        "apiVersion": "kubevirt.io/v1",
-        "kind": "KubeVirt",
-        "metadata": {"name": "catamaran", "namespace": SYSTEM},
-        "spec": {"configuration": {"developerConfiguration": {"useEmulation": true}}},
-    });
-    feed(
-        cluster.command(["kubectl", "apply", "-f", "-"]),
-        &settings.to_string(),
-    )?;
-    let timeout = format!("--timeout={}s", ROLL_OUT.as_secs());
-    for part in [
-        "daemonset/catamaran-node",
-        "deployment/catamaran-controller",
-    ] {
-        let rolled = cluster.kubectl(["--namespace", SYSTEM, "rollout", "status", part, &timeout]);
-        rolled.with_context(|| cluster.report())?;
+    cluster.install(&cluster.product()?)
+}
+
+/// The product's images in the cluster's registry, each named by its digest: a pod is replaced when its image has changed, and only then.
+#[derive(Debug, Clone)]
+pub struct Product {
+    layout: PathBuf,
+    /// Reference of the controller's image.
+    pub controller: String,
+    /// Reference of the node image.
+    pub node: String,
+}
+
+impl Product {
+    /// A file of `controller/deploy` with these images in it.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn manifest(&self, file: &str) -> Result<String> {
+        let path = programs::root().join("controller/deploy").join(file);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let name = |image: &str| format!("{REGISTRY}/{image}:dev");
+        Ok(text
+            .replace(&name(NODE), &self.node)
+            .replace(&name(CONTROLLER), &self.controller))
     }
-    let served = cluster.kubectl([
-        "wait",
-        "--for=condition=Available",
-        "apiservice/v1.subresources.kubevirt.io",
-        "--timeout=60s",
-    ]);
-    served.with_context(|| cluster.report()).map(drop)
+}
+
+impl Cluster {
+    /// The images of the programs under test, built and pushed where that has not been done yet.
+    ///
+    /// # Errors
+    /// When a build or a push fails.
+    pub fn product(&self) -> Result<Product> {
+        let layout = product_images()?;
+        let image = |image: &str| {
+            push(self, &layout, image)?;
+            let digest = digest(&layout, &format!("catamaran.local/{image}:dev"))?;
+            anyhow::Ok(format!("{REGISTRY}/{image}@{digest}"))
+        };
+        Ok(Product {
+            controller: image(CONTROLLER)?,
+            node: image(NODE)?,
+            layout: layout.clone(),
+        })
+    }
+
+    /// The same programs as another version: images that differ in a label, and so in their digests.
+    ///
+    /// # Errors
+    /// When an image can't be copied, changed or pushed.
+    pub fn earlier(&self, product: &Product) -> Result<Product> {
+        let work = tempfile::tempdir()?;
+        let layout = work.path().display();
+        let image = |image: &str| {
+            let from = format!(
+                "oci:{}:catamaran.local/{image}:dev",
+                product.layout.display()
+            );
+            let to = format!("oci:{layout}:{image}");
+            step(command::program("skopeo", ["copy", "-q", &from, &to]))?;
+            let tag = format!("{layout}:{image}");
+            let label = ["--config.label", "catamaran.dev/version=earlier"];
+            step(command::program(
+                "umoci",
+                ["config", "--image", &tag, label[0], label[1]],
+            ))?;
+            step(self.command(["push", &tag, &format!("{image}:earlier")]))?;
+            anyhow::Ok(format!(
+                "{REGISTRY}/{image}@{}",
+                digest(work.path(), image)?
+            ))
+        };
+        Ok(Product {
+            controller: image(CONTROLLER)?,
+            node: image(NODE)?,
+            layout: product.layout.clone(),
+        })
+    }
+
+    /// Installs a product, or brings what is installed to it, and waits until all of it runs.
+    ///
+    /// # Errors
+    /// When it is refused, or does not run in time.
+    pub fn install(&self, product: &Product) -> Result<()> {
+        self.apply_system(&product.manifest("install.yaml")?)
+            .context("install Catamaran")?;
+        self.settle()
+    }
+
+    /// Applies a manifest of the product as it is.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn apply_system(&self, manifest: &str) -> Result<String> {
+        // Server-side: the definitions of our objects are larger than what the annotation of a client-side apply takes.
+        let apply = self.command([
+            "kubectl",
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--field-manager=tests",
+            "-f",
+            "-",
+        ]);
+        feed(apply, manifest)
+    }
+
+    /// Gives an installation the settings of the tests, and waits until all of it runs.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn settle(&self) -> Result<()> {
+        // No test relies on hardware that a machine may not have.
+        let settings = json!({
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "KubeVirt",
+            "metadata": {"name": "catamaran", "namespace": SYSTEM},
+            "spec": {"configuration": {"developerConfiguration": {"useEmulation": true}}},
+        });
+        feed(
+            self.command(["kubectl", "apply", "-f", "-"]),
+            &settings.to_string(),
+        )?;
+        let timeout = format!("--timeout={}s", ROLL_OUT.as_secs());
+        for part in [
+            "daemonset/catamaran-node",
+            "deployment/catamaran-controller",
+        ] {
+            let rolled = self.kubectl(["--namespace", SYSTEM, "rollout", "status", part, &timeout]);
+            rolled.with_context(|| self.report())?;
+        }
+        let served = self.kubectl([
+            "wait",
+            "--for=condition=Available",
+            "apiservice/v1.subresources.kubevirt.io",
+            "--timeout=60s",
+        ]);
+        served.with_context(|| self.report()).map(drop)
+    }
 }
 
 /// Builds the product's images of the programs under test; gives their layout.
@@ -83,25 +184,11 @@ fn push(cluster: &Cluster, layout: &Path, image: &str) -> Result<()> {
     step(cluster.command(["push", &from, &format!("{image}:dev")]))
 }
 
-/// What installs the product, with the images named by their digests: a pod is replaced when its image has changed, and only then.
-fn manifest(layout: &Path) -> Result<String> {
-    let path = programs::root().join("controller/deploy/install.yaml");
-    let mut text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    for image in PRODUCT {
-        text = text.replace(
-            &format!("{REGISTRY}/{image}:dev"),
-            &format!("{REGISTRY}/{image}@{}", digest(layout, image)?),
-        );
-    }
-    Ok(text)
-}
-
-/// Digest of an image in a layout.
-fn digest(layout: &Path, image: &str) -> Result<String> {
+/// Digest of an image in a layout, by its name there.
+fn digest(layout: &Path, name: &str) -> Result<String> {
     let path = layout.join("index.json");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let index: Value = serde_json::from_str(&text)?;
-    let name = format!("catamaran.local/{image}:dev");
     let manifests = index["manifests"].as_array();
     manifests
         .into_iter()
