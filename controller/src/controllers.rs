@@ -35,6 +35,7 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics) {
     let (instances, instances_writer) = cache();
     let (sets, sets_writer) = cache();
     let (pods, pods_writer) = cache();
+    let (revisions, revisions_writer) = cache();
     let (installations, installations_writer) = cache();
     let (daemons, daemons_writer) = cache::<DaemonSet>();
     let (controllers, controllers_writer) = cache::<Deployment>();
@@ -44,6 +45,7 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics) {
         instances,
         sets,
         pods,
+        revisions,
         installations,
         daemons,
         controllers,
@@ -134,6 +136,14 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics) {
         &world.controllers,
         |_| wake_all(&world.installations, &wake_installation),
     );
+    // Machines are looked at when they are made or changed; what is kept of them never changes.
+    let watch_revisions = follow(
+        Api::all(client.clone()),
+        config().labels(catamaran_instancetypes::LABEL),
+        revisions_writer,
+        &world.revisions,
+        |_| {},
+    );
     let watch_installations = follow(
         Api::all(client.clone()),
         config(),
@@ -149,10 +159,12 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics) {
         // Decisions need all caches, not only that of their own kind.
         let (machines, instances) = (world.machines.store(), world.instances.store());
         let (pods, installations) = (world.pods.store(), world.installations.store());
+        let revisions = world.revisions.store();
         let _ = tokio::join!(
             machines.wait_until_ready(),
             instances.wait_until_ready(),
             pods.wait_until_ready(),
+            revisions.wait_until_ready(),
             installations.wait_until_ready()
         );
     };
@@ -205,6 +217,7 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics) {
         watch_pods,
         watch_daemons,
         watch_controllers,
+        watch_revisions,
         watch_installations,
         work
     );

@@ -23,6 +23,9 @@ pub enum Error {
         /// The object, as a sentence.
         what: String,
     },
+    /// A machine can't be made of the instancetype and preference that it names.
+    #[error("{0}")]
+    Instancetype(catamaran_spec::FieldErrors),
     /// An object of somebody else is in the way under a name that is needed.
     #[error("{what} exists already and belongs to somebody else")]
     Taken {
@@ -49,7 +52,10 @@ impl Error {
                 kube::Error::Api(status) => Some(status),
                 _ => None,
             },
-            Self::RunStrategy(_) | Self::Missing { .. } | Self::Taken { .. } => None,
+            Self::RunStrategy(_)
+            | Self::Missing { .. }
+            | Self::Instancetype(_)
+            | Self::Taken { .. } => None,
         }
     }
 
@@ -92,12 +98,28 @@ impl Error {
             .is_some_and(|status| matches!(status.code, 400 | 403 | 409 | 422))
     }
 
+    /// The API server could not be asked, or somebody else has written: nothing is wrong with the machine.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Api { .. }) && (self.is_conflict() || !self.is_refusal())
+    }
+
     /// For people: the API server's own words, else the whole chain.
     #[must_use]
     pub fn words(&self) -> String {
         match self.status() {
             Some(status) if !status.message.is_empty() => status.message.clone(),
             _ => chain(self),
+        }
+    }
+}
+
+impl From<catamaran_instancetypes::Problem> for Error {
+    fn from(problem: catamaran_instancetypes::Problem) -> Self {
+        use catamaran_instancetypes::Problem;
+        match problem {
+            Problem::Fields(errors) => Self::Instancetype(errors),
+            Problem::Api { what, source } => Self::Api { what, source },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `VirtualMachine` to `VirtualMachineInstance`: the shell around `catamaran-lifecycle` on Kubernetes.
 //!
 //! ```text
-//!            fetch                 decide (pure)                 apply
+//!            fetch, pin            decide (pure)                 apply
 //!   caches ────────▶ VM and its VMI ─────────▶ what is to be done ─────▶ create or delete the VMI, write the VM's status
 //! ```
 //!
@@ -10,6 +10,7 @@
 
 mod apply;
 mod fetch;
+mod pin;
 mod status;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::error::Error;
 use crate::finalizers;
 use crate::objects::Key;
 use crate::vm::fetch::Found;
+use crate::vm::pin::Pinned;
 use crate::world::World;
 
 /// Most rounds of one reconciliation. Each step of a life takes one; more means that two decisions contradict.
@@ -66,8 +68,28 @@ async fn round(world: &World, key: &Key, vm: &VirtualMachine) -> Result<Round, E
         apply::hold(world, vm).await?;
         return Ok(Round::Again);
     }
+    let pinned = if deleting {
+        // A machine that goes needs nothing any more.
+        Ok(Pinned::Plain(vm))
+    } else {
+        Box::pin(pin::pin(world, key, vm)).await
+    };
+    let merged;
+    let (machine, problem) = match pinned {
+        Ok(Pinned::Again) => return Ok(Round::Again),
+        Ok(Pinned::Plain(machine)) => (machine, None),
+        Ok(Pinned::Merged(machine)) => {
+            merged = machine;
+            (merged.as_ref(), None)
+        }
+        Err(error) if error.namespace_ends() => {
+            return Ok(Round::Done(Next::requeue(Duration::from_secs(5))));
+        }
+        Err(error) if error.is_passing() => return Err(error),
+        Err(error) => (vm, Some(error)),
+    };
     let found = fetch::fetch(world, key, vm);
-    let digest = template_digest(vm);
+    let digest = template_digest(machine);
     let record = vm.status.as_ref().and_then(|s| s.start_failure.as_ref());
     let view = VmView::of(vm, &digest, BackOff::from_wire(record))?;
     let instance = found.instance.as_ref().map(VmiView::of);
@@ -79,20 +101,32 @@ async fn round(world: &World, key: &Key, vm: &VirtualMachine) -> Result<Round, E
     let decision = decide(&view, instance.as_ref(), &facts, now);
     let input = status::Input {
         vm,
+        // What can't be merged can't be compared either.
+        machine: problem.is_none().then_some(machine),
         view: &view,
         vmi: found.instance.as_ref(),
         decision: &decision,
         now,
     };
+    // A machine that runs goes on and can be stopped; none is started without what it names.
+    let ends = matches!(decision.action, Action::Delete { .. } | Action::Finalize);
+    if let Some(error) = problem.filter(|_| !ends) {
+        apply::failed(world, &input, &error.words()).await?;
+        return Err(error);
+    }
     match &decision.action {
-        Action::Create { paused } => match apply::create(world, key, vm, *paused).await {
+        Action::Create { paused } => match apply::create(world, key, machine, *paused).await {
             Ok(()) => return Ok(Round::Again),
             // The machine's own deletion comes next.
             Err(error) if error.namespace_ends() => {
                 return Ok(Round::Done(Next::requeue(Duration::from_secs(5))));
             }
             Err(error) => {
-                apply::failed(world, &input, &error).await?;
+                let words = format!(
+                    "Error creating the virtual machine instance: {}",
+                    error.words()
+                );
+                apply::failed(world, &input, &words).await?;
                 return Err(error);
             }
         },

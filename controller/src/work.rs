@@ -124,7 +124,10 @@ fn category(error: &Error) -> &'static str {
         _ if error.is_conflict() => "conflict",
         _ if error.is_refusal() => "refused",
         Error::Api { .. } => "api",
-        Error::RunStrategy(_) | Error::Missing { .. } | Error::Taken { .. } => "object",
+        Error::RunStrategy(_)
+        | Error::Missing { .. }
+        | Error::Instancetype(_)
+        | Error::Taken { .. } => "object",
     }
 }
 

@@ -4,12 +4,12 @@ use catamaran_api::{
     KubeVirt, KubeVirtSpec, VirtualMachine, VirtualMachineInstance,
     VirtualMachineInstanceReplicaSet,
 };
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::Client;
 
 use crate::events::Events;
-use crate::objects::Objects;
+use crate::objects::{Key, Objects};
 use crate::settings::Settings;
 
 /// Shared by all reconcilers.
@@ -24,6 +24,8 @@ pub struct World {
     pub sets: Objects<VirtualMachineInstanceReplicaSet>,
     /// Launcher pods.
     pub pods: Objects<Pod>,
+    /// Instancetypes and preferences as machines were made with them.
+    pub revisions: Objects<ControllerRevision>,
     /// Installations; one counts.
     pub installations: Objects<KubeVirt>,
     /// The node daemons of this installation.
@@ -56,5 +58,14 @@ impl World {
                 )
             });
         self.defaults.with(installation.as_ref())
+    }
+}
+
+impl catamaran_instancetypes::Kept for World {
+    fn revision(&self, namespace: &str, name: &str) -> Option<ControllerRevision> {
+        self.revisions.get(&Key {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! Webhooks of the API server: what may be stored, what is added to it, and whether a pod may be evicted.
 
 mod evict;
+mod merge;
 mod mutate;
 mod review;
 mod validate;
@@ -26,7 +27,10 @@ pub(crate) async fn answer(
         .request
         .ok_or_else(|| Refusal::bad_request("an AdmissionReview without request"))?;
     let verdict = match webhook {
-        Webhook::Validate => validate::judge(&request, &state.namespace),
+        Webhook::Validate => match merge::merged(&state.client, request.clone()).await {
+            Ok(merged) => validate::judge(&merged, &state.namespace),
+            Err(verdict) => verdict,
+        },
         Webhook::Mutate => mutate::complete(&request, k8s_openapi::jiff::Timestamp::now()),
         Webhook::Evict => evict::judge(&state.client, &request).await,
     };

@@ -3,6 +3,8 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use catamaran_api::VirtualMachine;
+use catamaran_spec::FieldErrors;
 use kube::core::response::StatusDetails;
 use kube::core::{Status, response::StatusSummary};
 use serde_json::{Value, json};
@@ -41,6 +43,13 @@ impl Refusal {
     /// Not understood, or a stream of a machine that does not run (as the peer answers).
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", message)
+    }
+
+    /// A machine cannot be made of what it names.
+    pub(crate) fn invalid_machine(vm: &VirtualMachine, errors: &FieldErrors) -> Self {
+        let name = vm.metadata.name.as_deref().unwrap_or_default();
+        let words: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+        Self::bad_request(format!("virtualmachine {name:?}: {}", words.join(", ")))
     }
 
     /// Nobody vouches for the caller.

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::Request;
+use axum::http::HeaderValue;
 use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use catamaran_api::{VirtualMachine, VirtualMachineInstance};
+use catamaran_instancetypes::{Problem, resolve};
 use http_body_util::{BodyExt as _, Limited};
+use kube::Client;
 use serde_json::{Value, json};
 
 use crate::answer::{Refusal, chain};
-use crate::objects::{self, MACHINE};
+use crate::objects;
 use crate::route::{Action, Method, Miss, On, Open, Route, Target, route};
 use crate::server::State;
 use crate::{access, admission, discovery, instances, machines, openapi, streams};
@@ -59,7 +61,7 @@ async fn take(
         }
         Route::Admission(webhook) => {
             let body = body(request).await?;
-            admission::answer(state, *webhook, &body).await
+            Box::pin(admission::answer(state, *webhook, &body)).await
         }
         Route::Object(target) => {
             let user = state
@@ -140,9 +142,12 @@ async fn act(state: &Arc<State>, target: &Target, request: Request) -> Result<Re
         Action::Restart => machines::restart(client, namespace, name, &body(request).await?).await,
         Action::ExpandSpec => {
             let vm = objects::machine(client, namespace, name).await?;
-            expand(&serde_json::to_value(vm).unwrap_or_default())
+            Box::pin(expand(client, namespace, vm)).await
         }
-        Action::ExpandManifest => expand(&manifest(namespace, &body(request).await?)?),
+        Action::ExpandManifest => {
+            let vm = manifest(namespace, &body(request).await?)?;
+            Box::pin(expand(client, namespace, vm)).await
+        }
         Action::PortForward => {
             let vmi = of_target(state, target).await?;
             streams::forward(state, &vmi, &target.arguments, request).await
@@ -185,35 +190,30 @@ async fn of_target(state: &State, target: &Target) -> Result<VirtualMachineInsta
 }
 
 /// A manifest from a body, checked for what `expand-vm-spec` needs.
-fn manifest(namespace: &str, body: &[u8]) -> Result<Value, Refusal> {
+fn manifest(namespace: &str, body: &[u8]) -> Result<VirtualMachine, Refusal> {
     let manifest: Value = objects::read_body(body)?;
-    let vm: VirtualMachine = serde_json::from_value(manifest.clone()).map_err(|error| {
+    let vm: VirtualMachine = serde_json::from_value(manifest).map_err(|error| {
         Refusal::bad_request(format!("Object is not a valid VirtualMachine: {error}"))
     })?;
     match vm.metadata.namespace.as_deref() {
         Some(other) if other != namespace => Err(Refusal::bad_request(format!(
             "VM namespace must be empty or {namespace}"
         ))),
-        _ => Ok(manifest),
+        _ => Ok(vm),
     }
 }
 
-/// The machine with everything merged into its spec.
-fn expand(vm: &Value) -> Result<Response, Refusal> {
-    for field in ["instancetype", "preference"] {
-        if !vm["spec"][field].is_null() {
-            let name = vm["metadata"]["name"].as_str().unwrap_or_default();
-            return Err(Refusal::bad_request(format!(
-                "{MACHINE} {name:?}: spec.{field} is not supported yet"
-            )));
-        }
-    }
-    let mut response = Response::new(Body::from(vm.to_string()));
-    *response.status_mut() = StatusCode::OK;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+/// The machine with instancetype and preference merged into its spec.
+async fn expand(client: &Client, namespace: &str, vm: VirtualMachine) -> Result<Response, Refusal> {
+    let found = match resolve(client, &(), namespace, &vm).await {
+        Ok(found) => found,
+        Err(Problem::Fields(errors)) => return Err(Refusal::invalid_machine(&vm, &errors)),
+        Err(Problem::Api { source, .. }) => return Err((*source).into()),
+    };
+    let expanded = found
+        .expanded(&vm)
+        .map_err(|errors| Refusal::invalid_machine(&vm, &errors))?;
+    Ok(Json(expanded).into_response())
 }
 
 #[cfg(test)]

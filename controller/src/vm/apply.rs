@@ -77,22 +77,18 @@ pub(super) async fn status(
 }
 
 /// An instance could not be made: it is said once in an event, and in the status as long as it lasts.
-pub(super) async fn failed(world: &World, input: &Input<'_>, error: &Error) -> Result<(), Error> {
-    let words = format!(
-        "Error creating the virtual machine instance: {}",
-        error.words()
-    );
+pub(super) async fn failed(world: &World, input: &Input<'_>, words: &str) -> Result<(), Error> {
     let known = input.vm.status.iter().any(|status| {
         let mut conditions = status.conditions.iter();
-        conditions.any(|c| c.type_ == "Failure" && c.message.as_deref() == Some(&words))
+        conditions.any(|c| c.type_ == "Failure" && c.message.as_deref() == Some(words))
     });
     if !known {
-        world.events.warning(input.vm, "FailedCreate", &words).await;
+        world.events.warning(input.vm, "FailedCreate", words).await;
     }
-    status(world, input, Some(("FailedCreate", &words))).await
+    status(world, input, Some(("FailedCreate", words))).await
 }
 
-/// Makes the instance. It is born with its finalizer and in phase Pending, so that neither costs a write.
+/// Makes the instance of a machine with instancetype and preference merged into it. It is born with its finalizer and in phase Pending, so that neither costs a write.
 pub(super) async fn create(
     world: &World,
     key: &Key,

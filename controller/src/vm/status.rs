@@ -10,6 +10,8 @@ use catamaran_lifecycle::{
 pub(super) struct Input<'a> {
     /// The machine.
     pub(super) vm: &'a VirtualMachine,
+    /// With instancetype and preference merged into it; `None` when that is not possible.
+    pub(super) machine: Option<&'a VirtualMachine>,
     /// Its view.
     pub(super) view: &'a VmView,
     /// Its instance.
@@ -38,10 +40,11 @@ pub(super) fn next(input: &Input<'_>, failure: Option<(&str, &str)>) -> VirtualM
         let status = vmi.status.as_ref();
         !Phase::parse(status.and_then(|s| s.phase.as_deref())).is_final()
     });
-    let restart_required = running.is_some_and(|vmi| outdated(input.vm, vmi));
+    let outdated = |vmi| input.machine.is_some_and(|machine| outdated(machine, vmi));
+    let restart_required = running.is_some_and(outdated);
     let generation = match input.vmi {
         // What was changed besides the template is in effect without a new instance.
-        Some(vmi) if !outdated(input.vm, vmi) => input.vm.metadata.generation,
+        Some(vmi) if !outdated(vmi) => input.vm.metadata.generation,
         Some(vmi) => instance_generation(vmi),
         None => None,
     };
@@ -80,6 +83,7 @@ mod tests {
         let decision = decide(&view, Some(&VmiView::of(vmi)), &Facts::default(), 0);
         let input = Input {
             vm,
+            machine: Some(vm),
             view: &view,
             vmi: Some(vmi),
             decision: &decision,

@@ -19,7 +19,46 @@ pub fn all() -> Vec<Value> {
         instance(),
         definition(&crate::KubeVirt::crd()),
         definition(&crate::VirtualMachineInstanceReplicaSet::crd()),
+        instancetype(),
+        of_cluster(
+            instancetype(),
+            "VirtualMachineClusterInstancetype",
+            &[
+                "vmclusterinstancetype",
+                "vmclusterinstancetypes",
+                "vmcf",
+                "vmcfs",
+            ],
+        ),
+        preference(),
+        of_cluster(
+            preference(),
+            "VirtualMachineClusterPreference",
+            &["vmcp", "vmcps"],
+        ),
     ]
+}
+
+fn instancetype() -> Value {
+    definition(&crate::VirtualMachineInstancetype::crd())
+}
+
+fn preference() -> Value {
+    definition(&crate::VirtualMachinePreference::crd())
+}
+
+/// The definition of the kind that is the same for the whole cluster.
+fn of_cluster(mut crd: Value, kind: &str, short: &[&str]) -> Value {
+    let singular = kind.to_lowercase();
+    let plural = format!("{singular}s");
+    crd["metadata"]["name"] = json!(format!("{plural}.{}", crate::INSTANCETYPE_GROUP));
+    crd["spec"]["scope"] = json!("Cluster");
+    let names = &mut crd["spec"]["names"];
+    names["kind"] = json!(kind);
+    names["plural"] = json!(plural);
+    names["singular"] = json!(singular);
+    names["shortNames"] = json!(short);
+    crd
 }
 
 fn machine() -> Value {
@@ -69,6 +108,8 @@ pub fn schema(kind: &str) -> Option<Value> {
     let mut crd = match kind {
         "VirtualMachine" => machine(),
         "VirtualMachineInstance" => instance(),
+        "VirtualMachineInstancetype" | "VirtualMachineClusterInstancetype" => instancetype(),
+        "VirtualMachinePreference" | "VirtualMachineClusterPreference" => preference(),
         _ => return None,
     };
     crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema")

@@ -1,4 +1,4 @@
-//! Wire types of kubevirt.io and the generated CustomResourceDefinitions.
+//! Wire types of kubevirt.io and instancetype.kubevirt.io, and the generated CustomResourceDefinitions.
 //!
 //! Names and types are the peer's (`kubevirt.io/v1`); behaviour lives elsewhere: what an object *means* in `catamaran-spec`, what is to be
 //! done about it in `catamaran-lifecycle`. Enumerations stay strings here, so that a wrong word is reported with its path beside every other
@@ -21,10 +21,12 @@ pub mod disk;
 pub mod domain;
 pub mod features;
 pub mod firmware;
+pub mod instancetype;
 pub mod kubevirt;
 pub mod network;
 pub mod options;
 pub mod others;
+pub mod preference;
 pub mod probe;
 pub mod replica_set;
 pub mod status;
@@ -42,9 +44,11 @@ pub use disk::*;
 pub use domain::*;
 pub use features::*;
 pub use firmware::*;
+pub use instancetype::*;
 pub use kubevirt::*;
 pub use network::*;
 pub use options::*;
+pub use preference::*;
 pub use probe::*;
 pub use replica_set::*;
 pub use status::*;

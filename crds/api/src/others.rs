@@ -43,7 +43,7 @@ const fn cluster(mut other: Other) -> Other {
 }
 
 /// All of them.
-pub const OTHERS: [Other; 16] = [
+pub const OTHERS: [Other; 12] = [
     other(
         "kubevirt.io",
         "VirtualMachineInstanceMigration",
@@ -58,39 +58,6 @@ pub const OTHERS: [Other; 16] = [
         &["vmipreset", "vmipresets"],
         &["v1alpha3", "v1"],
     ),
-    other(
-        "instancetype.kubevirt.io",
-        "VirtualMachineInstancetype",
-        "virtualmachineinstancetypes",
-        &["vminstancetype", "vminstancetypes", "vmf", "vmfs"],
-        &["v1beta1"],
-    ),
-    cluster(other(
-        "instancetype.kubevirt.io",
-        "VirtualMachineClusterInstancetype",
-        "virtualmachineclusterinstancetypes",
-        &[
-            "vmclusterinstancetype",
-            "vmclusterinstancetypes",
-            "vmcf",
-            "vmcfs",
-        ],
-        &["v1beta1"],
-    )),
-    other(
-        "instancetype.kubevirt.io",
-        "VirtualMachinePreference",
-        "virtualmachinepreferences",
-        &["vmpref", "vmprefs", "vmp", "vmps"],
-        &["v1beta1"],
-    ),
-    cluster(other(
-        "instancetype.kubevirt.io",
-        "VirtualMachineClusterPreference",
-        "virtualmachineclusterpreferences",
-        &["vmcp", "vmcps"],
-        &["v1beta1"],
-    )),
     other(
         "snapshot.kubevirt.io",
         "VirtualMachineSnapshot",

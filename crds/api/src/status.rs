@@ -20,8 +20,12 @@ status! {
             created: Option<bool>,
             /// `metadata.generation` of the machine.
             desired_generation: Option<i64>,
+            /// The instancetype in use, and where it is kept as it was.
+            instancetype_ref: Option<InstancetypeStatusRef>,
             /// Generation that the running instance was made from.
             observed_generation: Option<i64>,
+            /// The preference in use, and where it is kept as it was.
+            preference_ref: Option<InstancetypeStatusRef>,
             /// One word for people: `Running`, `Stopped`, `CrashLoopBackOff`, …
             printable_status: Option<String>,
             /// The instance is Ready.
@@ -53,6 +57,30 @@ status! {
             message: Option<String>,
             /// For programs.
             reason: Option<String>,
+        }
+    }
+
+    /// An instancetype or preference in use.
+    pub struct InstancetypeStatusRef {
+        optional {
+            /// Where it is kept as it was.
+            controller_revision_ref: Option<ControllerRevisionRef>,
+            /// The volume that it was inferred from.
+            infer_from_volume: Option<String>,
+            /// What was to happen if the volume had named none.
+            infer_from_volume_failure_policy: Option<String>,
+            /// Kind.
+            kind: Option<String>,
+            /// Name.
+            name: Option<String>,
+        }
+    }
+
+    /// A `ControllerRevision` in the machine's namespace.
+    pub struct ControllerRevisionRef {
+        optional {
+            /// Name.
+            name: Option<String>,
         }
     }
 

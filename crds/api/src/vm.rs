@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_derive::CustomResource;
 
+use crate::instancetype::Matcher;
 use crate::vmi::VirtualMachineInstanceSpec;
 
 spec! {
@@ -33,6 +34,10 @@ spec! {
             template: VirtualMachineInstanceTemplateSpec,
         }
         optional {
+            /// Processors and memory, by the name of an instancetype.
+            instancetype: Option<Matcher>,
+            /// What fills unset fields, by the name of a preference.
+            preference: Option<Matcher>,
             /// When the machine runs: `Always`, `Halted`, `Manual`, `RerunOnFailure`, `Once`. Excludes `running`.
             run_strategy: Option<String>,
             /// Deprecated alias of `runStrategy`: true is `Always`, false is `Halted`.

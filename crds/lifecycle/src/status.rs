@@ -57,6 +57,8 @@ pub fn machine_status(input: &StatusInput<'_>, now: Seconds) -> VirtualMachineSt
         // False is left out, as by the peer: its clients wait for the field to go.
         created: input.vmi.is_some().then_some(true),
         desired_generation: input.vm.metadata.generation,
+        instancetype_ref: previous.instancetype_ref,
+        preference_ref: previous.preference_ref,
         observed_generation: input.observed_generation.or(previous.observed_generation),
         printable_status: Some(
             printable_status(&view, input.vmi.map(VmiView::of).as_ref(), &facts)

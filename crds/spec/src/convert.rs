@@ -18,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::defaults;
 use crate::field::{Fault, Faults, FieldErrors, FieldPath, Warning};
+use crate::instancetype::Role;
 use crate::machine::{Chassis, MachineSpec, StartStrategy};
 use crate::names;
 use crate::support::{self, Context};
@@ -44,6 +45,16 @@ impl MachineSpec {
         let warnings = support::of_vm(vm, context, &mut faults);
         let root = FieldPath::new("spec");
         run_strategy(vm, &root, &mut faults);
+        for role in Role::ALL
+            .into_iter()
+            .filter(|role| role.matcher(vm).is_some())
+        {
+            let words = "is resolved before a machine is read; this one was not";
+            faults.push(
+                &root.child(role.field()),
+                Fault::Forbidden(words.to_owned()),
+            );
+        }
         let template = &vm.spec.template;
         let path = root.child("template");
         let Some(spec) = &template.spec else {

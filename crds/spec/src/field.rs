@@ -61,6 +61,8 @@ pub enum Fault {
     Unsupported(String, Vec<String>),
     /// The field is not carried out here.
     Forbidden(String),
+    /// The instancetype of the machine sets the field already.
+    Conflict,
     /// No field has this name.
     Unknown(String),
 }
@@ -90,6 +92,7 @@ impl fmt::Display for Fault {
                 Ok(())
             }
             Self::Forbidden(detail) => write!(f, "Forbidden: {detail}"),
+            Self::Conflict => f.write_str("VM field conflicts with selected instance type"),
             Self::Unknown(name) => write!(f, "Unknown field: {name:?}"),
         }
     }

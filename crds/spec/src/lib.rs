@@ -12,6 +12,7 @@ pub mod defaults;
 pub mod disk;
 pub mod field;
 pub mod hardware;
+pub mod instancetype;
 pub mod machine;
 mod names;
 pub mod network;

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::field::{Fault, Faults, FieldErrors, FieldPath, Warning};
+use crate::instancetype::Role;
 use crate::machine::MachineSpec;
 use crate::support::{self, Context};
 
@@ -62,9 +63,43 @@ pub fn virtual_machine_instance(
     merge(vmi, validated, faults, warnings)
 }
 
+/// Compares an instancetype or preference with its schema; fields that are not carried out are warnings.
+pub(crate) fn loose(manifest: &Value, role: Role, faults: &mut Faults) -> Vec<Warning> {
+    let (schema, table) = match role {
+        Role::Instancetype => (&*INSTANCETYPE, support::INSTANCETYPE),
+        Role::Preference => (&*PREFERENCE, support::PREFERENCE),
+    };
+    types(manifest, schema, &FieldPath::new(""), faults);
+    top_level(manifest, faults);
+    let mut found = Faults::default();
+    let mut warnings = support::fields(table, &manifest["spec"], Context::Cluster, &mut found);
+    for error in found.0 {
+        match error.fault {
+            Fault::Forbidden(words) => warnings.push(Warning {
+                path: error.path,
+                reason: format!("{words}; a machine that names this object is refused"),
+            }),
+            fault => faults.push(&error.path, fault),
+        }
+    }
+    warnings
+}
+
+/// Unknown fields beside the spec, and of the metadata.
+fn top_level(manifest: &Value, faults: &mut Faults) {
+    for name in manifest.as_object().into_iter().flat_map(|m| m.keys()) {
+        if !["apiVersion", "kind", "metadata", "spec", "status"].contains(&name.as_str()) {
+            faults.push(&FieldPath::new(name), Fault::Unknown(name.clone()));
+        }
+    }
+    metadata(&manifest["metadata"], &FieldPath::new("metadata"), faults);
+}
+
 /// Schemas for [`types`]: made once, since making them costs more than reading a manifest, and without descriptions, which nobody reads here.
 static MACHINE: LazyLock<Value> = LazyLock::new(|| schema("VirtualMachine"));
 static INSTANCE: LazyLock<Value> = LazyLock::new(|| schema("VirtualMachineInstance"));
+static INSTANCETYPE: LazyLock<Value> = LazyLock::new(|| schema("VirtualMachineInstancetype"));
+static PREFERENCE: LazyLock<Value> = LazyLock::new(|| schema("VirtualMachinePreference"));
 
 fn schema(kind: &str) -> Value {
     let mut schema = crd::schema(kind).unwrap_or_default();
@@ -132,16 +167,7 @@ fn read<T: DeserializeOwned>(
     types(manifest, schema, &root, &mut faults);
     let broken = !faults.0.is_empty();
 
-    for name in manifest.as_object().into_iter().flat_map(|m| m.keys()) {
-        if !["apiVersion", "kind", "metadata", "spec", "status"].contains(&name.as_str()) {
-            faults.push(&FieldPath::new(name), Fault::Unknown(name.clone()));
-        }
-    }
-    metadata(
-        &manifest["metadata"],
-        &FieldPath::new("metadata"),
-        &mut faults,
-    );
+    top_level(manifest, &mut faults);
     metadata(
         &manifest["spec"]["template"]["metadata"],
         &FieldPath::new("spec.template.metadata"),

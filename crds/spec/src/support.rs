@@ -11,6 +11,7 @@ use catamaran_api::{VirtualMachine, VirtualMachineInstance};
 use serde_json::Value;
 
 use crate::field::{Fault, Faults, FieldPath, Warning};
+pub(crate) use table::{INSTANCETYPE, PREFERENCE};
 
 pub use page::page;
 pub use table::{Row, State, rows};
@@ -42,7 +43,7 @@ pub(crate) fn of_vmi(
 
 /// Every field of a spec that is not carried out: faults for those refused or unknown, warnings for those without effect.
 ///
-/// `kind` is `vm` or `vmi`; the paths begin with `spec`.
+/// `kind` is `vm`, `vmi`, [`INSTANCETYPE`] or [`PREFERENCE`]; the paths begin with `spec`.
 pub(crate) fn fields(
     kind: &str,
     spec: &Value,
@@ -54,11 +55,8 @@ pub(crate) fn fields(
         faults,
         warnings: Vec::new(),
     };
-    walk.node(
-        spec,
-        &FieldPath::new("spec"),
-        if kind == "vm" { "vm" } else { table::INSTANCE },
-    );
+    let pattern = if kind == "vmi" { table::INSTANCE } else { kind };
+    walk.node(spec, &FieldPath::new("spec"), pattern);
     walk.warnings
 }
 

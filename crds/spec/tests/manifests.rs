@@ -433,7 +433,7 @@ fn running_and_run_strategy_exclude_each_other() {
 }
 
 #[test]
-fn instance_types_and_misspelt_metadata_are_refused_by_name() {
+fn unresolved_instancetypes_and_misspelt_metadata_are_refused_by_name() {
     let mut manifest = vm(&json!({}));
     manifest["spec"]["instancetype"] = json!({ "name": "u1.small" });
     manifest["metadata"]["lables"] = json!({});
@@ -443,7 +443,7 @@ fn instance_types_and_misspelt_metadata_are_refused_by_name() {
         [
             "spce: Unknown field: \"spce\"",
             "metadata.lables: Unknown field: \"lables\"",
-            "spec.instancetype: Forbidden: not supported: instance types are not resolved; write the CPU and memory into the template",
+            "spec.instancetype: Forbidden: is resolved before a machine is read; this one was not",
         ]
     );
 }

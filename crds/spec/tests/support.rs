@@ -41,6 +41,13 @@ fn schema_leaves() -> BTreeSet<String> {
         .unwrap()
         .remove("spec");
     leaves("vm", spec, &mut found);
+    for (root, kind) in [
+        ("@instancetype", "VirtualMachineInstancetype"),
+        ("@preference", "VirtualMachinePreference"),
+    ] {
+        let schema = catamaran_api::crd::schema(kind).unwrap();
+        leaves(root, &schema["properties"]["spec"], &mut found);
+    }
     found
 }
 
@@ -124,7 +131,13 @@ fn every_field_of_the_peer_is_in_the_table() {
     )
     .unwrap();
     let mut missing = Vec::new();
-    peer("", "v1.VirtualMachineInstanceSpec", &types, &mut missing);
+    for (root, name) in [
+        ("", "v1.VirtualMachineInstanceSpec"),
+        ("@instancetype", "v1beta1.VirtualMachineInstancetypeSpec"),
+        ("@preference", "v1beta1.VirtualMachinePreferenceSpec"),
+    ] {
+        peer(root, name, &types, &mut missing);
+    }
     assert!(
         missing.is_empty(),
         "fields of the peer that fields.tsv does not name:\n{}",

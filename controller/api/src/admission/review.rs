@@ -82,6 +82,18 @@ impl Verdict {
         }))
     }
 
+    /// Nobody knows, since the API server could not be asked.
+    pub(super) fn failed(message: String) -> Self {
+        Self::Denied(Box::new(Status {
+            status: Some(StatusSummary::Failure),
+            code: 500,
+            message,
+            metadata: None,
+            reason: "InternalError".to_owned(),
+            details: None,
+        }))
+    }
+
     /// Not now: the API server tells the client to try again.
     pub(super) fn too_many_requests(message: String) -> Self {
         Self::Denied(Box::new(Status {

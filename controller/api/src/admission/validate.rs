@@ -2,6 +2,7 @@
 //!
 //! Instances are written by our own accounts only: a user may change labels and annotations, never the spec or the status.
 
+use catamaran_spec::instancetype::{self, Role};
 use catamaran_spec::{Context, Fault, FieldError, FieldErrors, Warning, read};
 use kube::core::response::StatusCause;
 use serde_json::Value;
@@ -20,14 +21,13 @@ const RESERVED: [&str; 5] = [
 /// The answer about a machine or an instance.
 pub(super) fn judge(request: &Request, namespace: &str) -> Verdict {
     let (object, old) = (&request.object, &request.old_object);
-    // Whoever deletes only takes finalizers away.
-    if !object["metadata"]["deletionTimestamp"].is_null() && request.operation == "UPDATE" {
+    if !is_judged(request) {
         return Verdict::allowed();
     }
+    if let Some((role, _)) = Role::of_kind(&request.kind.kind) {
+        return verdict(instancetype::check(object, role));
+    }
     match request.kind.kind.as_str() {
-        "VirtualMachine" if request.operation == "UPDATE" && object["spec"] == old["spec"] => {
-            Verdict::allowed()
-        }
         "VirtualMachine" => verdict(
             read::virtual_machine(object, Context::Cluster).map(|(_, _, warnings)| warnings),
         ),
@@ -47,6 +47,15 @@ pub(super) fn judge(request: &Request, namespace: &str) -> Verdict {
         "VirtualMachineInstance" => changed_instance(object, old),
         _ => Verdict::allowed(),
     }
+}
+
+/// Whether the request may be wrong: whoever deletes only takes finalizers away, and what was stored before stays editable.
+pub(super) fn is_judged(request: &Request) -> bool {
+    let (object, old) = (&request.object, &request.old_object);
+    let kind = request.kind.kind.as_str();
+    let unchanged = object["spec"] == old["spec"] && kind != "VirtualMachineInstance";
+    let going = !object["metadata"]["deletionTimestamp"].is_null();
+    request.operation != "UPDATE" || !(going || unchanged)
 }
 
 /// The controller and the node daemons.
@@ -117,7 +126,7 @@ fn reserved(labels: &[&str], what: &str) -> Verdict {
     Verdict::invalid(format!("{words}: {}", labels.join(", ")), causes)
 }
 
-fn verdict(read: Result<Vec<Warning>, FieldErrors>) -> Verdict {
+pub(super) fn verdict(read: Result<Vec<Warning>, FieldErrors>) -> Verdict {
     match read {
         Ok(warnings) => Verdict::Allowed(warnings.iter().map(ToString::to_string).collect()),
         Err(errors) => {
@@ -131,7 +140,7 @@ fn of_error(error: &FieldError) -> StatusCause {
     let reason = match error.fault {
         Fault::Required(_) => "FieldValueRequired",
         Fault::Duplicate(_) => "FieldValueDuplicate",
-        Fault::Invalid(..) => "FieldValueInvalid",
+        Fault::Invalid(..) | Fault::Conflict => "FieldValueInvalid",
         Fault::Unsupported(..) => "FieldValueNotSupported",
         Fault::Forbidden(_) => "FieldValueForbidden",
         Fault::Unknown(_) => "FieldValueUnknown",

@@ -238,3 +238,106 @@ async fn discovery_and_webhooks_need_no_certificate() {
         "{causes:?}"
     );
 }
+
+const TYPES: &str = "/apis/instancetype.kubevirt.io/v1beta1/virtualmachineclusterinstancetypes";
+
+fn small(world: &World) {
+    world.cluster.put(
+        &format!("{TYPES}/small"),
+        json!({
+            "apiVersion": "instancetype.kubevirt.io/v1beta1", "kind": "VirtualMachineClusterInstancetype",
+            "metadata": {"name": "small", "uid": "t", "generation": 1},
+            "spec": {"cpu": {"guest": 2}, "memory": {"guest": "64Mi"}},
+        }),
+    );
+}
+
+fn machine_of(instancetype: &str, domain: &serde_json::Value) -> serde_json::Value {
+    json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "a", "namespace": "d"},
+        "spec": {"runStrategy": "Always", "instancetype": {"name": instancetype}, "template": {"spec": {"domain": domain}}},
+    })
+}
+
+#[tokio::test]
+async fn a_machine_is_shown_with_its_instancetype_merged() {
+    let world = World::new().await;
+    small(&world);
+    let plain = machine_of("small", &json!({"devices": {}}));
+    world.cluster.put(
+        "/apis/kubevirt.io/v1/namespaces/d/virtualmachines/a",
+        plain.clone(),
+    );
+    let path = "/apis/subresources.kubevirt.io/v1/namespaces/d/expand-vm-spec";
+    for answer in [
+        world
+            .ask("alice", "GET", &format!("{VM}/a/expand-spec"), "")
+            .await,
+        world.ask("alice", "PUT", path, &plain.to_string()).await,
+    ] {
+        assert_eq!(answer.code, 200, "{}", answer.text);
+        let spec = answer.json()["spec"].clone();
+        assert!(spec["instancetype"].is_null());
+        let domain = &spec["template"]["spec"]["domain"];
+        assert_eq!(domain["memory"]["guest"], "64Mi");
+        assert_eq!(domain["cpu"]["sockets"], 2);
+    }
+    let none = machine_of("none", &json!({"devices": {}})).to_string();
+    let answer = world.ask("alice", "PUT", path, &none).await;
+    assert_eq!(answer.code, 400);
+    assert!(
+        answer
+            .text
+            .contains("there is no VirtualMachineClusterInstancetype of that name"),
+        "{}",
+        answer.text
+    );
+}
+
+#[tokio::test]
+async fn admission_judges_a_machine_with_its_instancetype_merged() {
+    let world = World::new().await;
+    small(&world);
+    let own = json!({"devices": {}, "memory": {"guest": "1Gi"}});
+    for (object, refused) in [
+        (machine_of("small", &json!({"devices": {}})), None),
+        (
+            machine_of("small", &own),
+            Some((
+                "spec.template.spec.domain.memory.guest",
+                "FieldValueInvalid",
+            )),
+        ),
+        (
+            machine_of("none", &json!({"devices": {}})),
+            Some(("spec.instancetype.name", "FieldValueInvalid")),
+        ),
+        (
+            machine_of("small", &json!({"devices": {"dusk": 1}})),
+            Some((
+                "spec.template.spec.domain.devices.dusk",
+                "FieldValueUnknown",
+            )),
+        ),
+        (
+            json!({"kind": "VirtualMachineInstancetype", "metadata": {"name": "a"}, "spec": {"cpu": {"guest": 0}, "memory": {"guest": "1Gi"}}}),
+            Some(("spec.cpu.guest", "FieldValueInvalid")),
+        ),
+    ] {
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "u", "operation": "CREATE", "namespace": "d", "kind": {"kind": object["kind"]}, "object": object,
+        }});
+        let request = request("", "POST", "/admission/validate")
+            .body(Full::new(Bytes::from(review.to_string())))
+            .unwrap();
+        let response = world.send(None, request).await.json()["response"].clone();
+        let cause = &response["status"]["details"]["causes"][0];
+        match refused {
+            None => assert_eq!(response["allowed"], true, "{response}"),
+            Some((field, reason)) => {
+                assert_eq!(cause["field"], field, "{response}");
+                assert_eq!(cause["reason"], reason, "{response}");
+            }
+        }
+    }
+}

@@ -16,7 +16,17 @@ Every field of a `VirtualMachine` or `VirtualMachineInstance` is in one of three
 
 Fields that are not listed are refused too. A switch that says `false` asks for nothing and is always accepted.
 Paths below *Instance* begin with `spec` in a `VirtualMachineInstance` and with `spec.template.spec` in a `VirtualMachine`.
+Instancetypes and preferences, of a namespace or of the cluster, are stored with refused fields in them, with a warning; a machine that names such a
+one is refused.
 ";
+
+/// Title of a section, and what its rows begin with.
+const SECTIONS: [(&str, &str); 4] = [
+    ("VirtualMachine", "vm."),
+    ("Instance", ""),
+    ("Instancetype", "@instancetype."),
+    ("Preference", "@preference."),
+];
 
 /// The support page, Markdown.
 #[must_use]
@@ -30,26 +40,25 @@ pub fn page() -> String {
         count(State::Accepted),
         count(State::Refused)
     );
-    section(
-        &mut out,
-        "VirtualMachine",
-        rows().iter().filter(|r| r.path.starts_with("vm.")),
-    );
-    section(
-        &mut out,
-        "Instance",
-        rows().iter().filter(|r| !r.path.starts_with("vm.")),
-    );
+    for (title, root) in SECTIONS {
+        let of = |row: &&Row| match root {
+            "" => SECTIONS
+                .iter()
+                .all(|(_, other)| other.is_empty() || !row.path.starts_with(other)),
+            root => row.path.starts_with(root),
+        };
+        section(&mut out, title, root, rows().iter().filter(of));
+    }
     out
 }
 
-fn section(out: &mut String, title: &str, rows: impl Iterator<Item = &'static Row>) {
+fn section(out: &mut String, title: &str, root: &str, rows: impl Iterator<Item = &'static Row>) {
     let _ = write!(
         out,
         "\n## {title}\n\n| Field | `play` | Kubernetes | Test or reason |\n|---|---|---|---|\n"
     );
     for row in rows {
-        let path = row.path.strip_prefix("vm.").unwrap_or(row.path);
+        let path = row.path.strip_prefix(root).unwrap_or(row.path);
         let below = if row.whole { ".*" } else { "" };
         let tests = row
             .tests

@@ -8,6 +8,11 @@ use super::Context;
 /// Pattern that the spec of an instance begins with; fields of a VM itself begin with `vm`.
 pub(super) const INSTANCE: &str = "";
 
+/// Pattern that the spec of an instancetype begins with; no field has such a name.
+pub(crate) const INSTANCETYPE: &str = "@instancetype";
+/// Pattern that the spec of a preference begins with.
+pub(crate) const PREFERENCE: &str = "@preference";
+
 /// What happens to a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -42,7 +47,7 @@ impl State {
 /// One field.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Path from the instance's spec, or from the VM's spec behind `vm.`; list elements as `[]`.
+    /// Path from the instance's spec, or behind `vm.`, `@instancetype.` or `@preference.` from the spec of such an object; list elements as `[]`.
     pub path: &'static str,
     /// Everything below shares this row.
     pub whole: bool,

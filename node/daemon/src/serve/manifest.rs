@@ -1,11 +1,14 @@
 //! Manifests: YAML or JSON text to objects that can be stored, or all that is wrong with them at once.
 
+mod parts;
+
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::serve::check;
+use crate::serve::manifest::parts::Parts;
 use crate::serve::store::{Key, Kind};
 
 /// Largest manifest in bytes.
@@ -39,6 +42,15 @@ pub struct Problem {
 /// # Errors
 /// When the text is no YAML, or a kind is not known.
 pub fn read(name: &str, path: Option<&Path>, text: &str) -> Result<Vec<Document>, Vec<Problem>> {
+    read_all(name, path, text).map(|(documents, _)| documents)
+}
+
+/// Objects that are stored, and parts of machines, which are not.
+fn read_all(
+    name: &str,
+    path: Option<&Path>,
+    text: &str,
+) -> Result<(Vec<Document>, Parts), Vec<Problem>> {
     let problem = |place: String, problem: String| vec![Problem { place, problem }];
     if text.len() > MAX_TEXT {
         return Err(problem(
@@ -50,6 +62,7 @@ pub fn read(name: &str, path: Option<&Path>, text: &str) -> Result<Vec<Document>
         ));
     }
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
+    let mut parts = Parts::default();
     for (index, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
         let place = format!("{name}, document {}", index + 1);
         match Value::deserialize(document) {
@@ -62,8 +75,9 @@ pub fn read(name: &str, path: Option<&Path>, text: &str) -> Result<Vec<Document>
             Ok(object) => match flatten(object) {
                 Err(what) => problems.extend(problem(place, what)),
                 Ok(objects) => {
-                    for object in objects {
-                        match identify(object) {
+                    let stored = objects.into_iter().filter_map(|o| parts.take(o).err());
+                    for object in stored {
+                        match identify(*object) {
                             Ok((key, object)) => documents.push(Document {
                                 key,
                                 object,
@@ -78,7 +92,7 @@ pub fn read(name: &str, path: Option<&Path>, text: &str) -> Result<Vec<Document>
         }
     }
     if problems.is_empty() {
-        Ok(documents)
+        Ok((documents, parts))
     } else {
         Err(problems)
     }
@@ -90,31 +104,51 @@ pub fn read(name: &str, path: Option<&Path>, text: &str) -> Result<Vec<Document>
 /// Everything that is wrong.
 pub fn parse(texts: &[(String, Option<PathBuf>, String)]) -> Result<Vec<Document>, Vec<Problem>> {
     let (mut documents, mut problems) = (Vec::<Document>::new(), Vec::new());
+    let (mut found, mut parts) = (Vec::new(), Parts::default());
     for (name, path, text) in texts {
-        match read(name, path.as_deref(), text) {
+        match read_all(name, path.as_deref(), text) {
             Err(more) => problems.extend(more),
-            Ok(more) => {
-                for mut document in more {
-                    let place = format!("{name}: {}", document.key);
-                    if documents.iter().any(|other| other.key == document.key) {
-                        problems.push(Problem { place, problem: "metadata.name: Duplicate value: the same object stands twice in what is applied".to_owned() });
-                        continue;
-                    }
-                    match check::object(&document.key, &document.object) {
-                        Ok(warnings) => {
-                            document.warnings = warnings
-                                .into_iter()
-                                .map(|warning| format!("{place}: {warning}"))
-                                .collect();
-                            documents.push(document);
-                        }
-                        Err(more) => problems.extend(more.into_iter().map(|problem| Problem {
-                            place: place.clone(),
-                            problem,
-                        })),
-                    }
-                }
+            Ok((more, their_parts)) => {
+                problems.extend(their_parts.problems().into_iter().map(|problem| Problem {
+                    place: name.clone(),
+                    problem,
+                }));
+                found.extend(more.into_iter().map(|document| (name, document)));
+                parts.extend(their_parts);
             }
+        }
+    }
+    let machine = |(_, document): &(&String, Document)| document.key.kind == Kind::VirtualMachine;
+    if let Some((name, problem)) = texts
+        .first()
+        .zip(parts.alone())
+        .filter(|_| !found.iter().any(machine))
+    {
+        let place = name.0.clone();
+        problems.push(Problem { place, problem });
+    }
+    for (name, mut document) in found {
+        let place = format!("{name}: {}", document.key);
+        if documents.iter().any(|other| other.key == document.key) {
+            problems.push(Problem { place, problem: "metadata.name: Duplicate value: the same object stands twice in what is applied".to_owned() });
+            continue;
+        }
+        let merged = match document.key.kind {
+            Kind::VirtualMachine => parts.merge(&mut document.object),
+            _ => Ok(()),
+        };
+        match merged.and_then(|()| check::object(&document.key, &document.object)) {
+            Ok(warnings) => {
+                document.warnings = warnings
+                    .into_iter()
+                    .map(|warning| format!("{place}: {warning}"))
+                    .collect();
+                documents.push(document);
+            }
+            Err(more) => problems.extend(more.into_iter().map(|problem| Problem {
+                place: place.clone(),
+                problem,
+            })),
         }
     }
     if !problems.is_empty() {
@@ -140,7 +174,7 @@ fn flatten(object: Value) -> Result<Vec<Value>, String> {
 
 /// Finds out what an object is and fills in its namespace.
 fn identify(mut object: Value) -> Result<(Key, Value), String> {
-    const KNOWN: &str = "VirtualMachine and VirtualMachineInstance (kubevirt.io/v1), Pod, ConfigMap, Secret and PersistentVolumeClaim (v1)";
+    const KNOWN: &str = "VirtualMachine and VirtualMachineInstance (kubevirt.io/v1), instancetypes and preferences (instancetype.kubevirt.io/v1beta1), Pod, ConfigMap, Secret and PersistentVolumeClaim (v1)";
     let word = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
     let (version, name) = (word("apiVersion"), word("kind"));
     let kind = match (version.as_str(), name.as_str()) {
@@ -258,5 +292,42 @@ mod tests {
                 .contains("generateName: Forbidden")
         );
         assert!(problems("a: [")[0].contains("is not YAML"));
+    }
+
+    const MACHINE: &str = "{apiVersion: kubevirt.io/v1, kind: VirtualMachine, metadata: {name: a}, spec: {runStrategy: Always, instancetype: {name: small}, template: {spec: {domain: {devices: {}}}}}}";
+    const SMALL: &str = "{apiVersion: instancetype.kubevirt.io/v1beta1, kind: VirtualMachineClusterInstancetype, metadata: {name: small}, spec: {cpu: {guest: 2}, memory: {guest: 64Mi}}}";
+
+    fn applied(texts: &[&str]) -> Result<Vec<Document>, Vec<Problem>> {
+        let text = |text: &&str| ("f.yaml".to_owned(), None, (*text).to_owned());
+        parse(&texts.iter().map(text).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_machine_is_merged_with_the_instancetype_that_is_applied_with_it() {
+        let documents = applied(&[MACHINE, SMALL]).unwrap();
+        assert_eq!(documents.len(), 1, "parts are not stored");
+        let spec = &documents[0].object["spec"];
+        assert!(spec["instancetype"].is_null());
+        let template = &spec["template"];
+        assert_eq!(template["spec"]["domain"]["memory"]["guest"], "64Mi");
+        assert_eq!(template["spec"]["domain"]["cpu"]["sockets"], 2);
+        assert_eq!(
+            template["metadata"]["annotations"]["kubevirt.io/cluster-instancetype-name"],
+            "small"
+        );
+    }
+
+    #[test]
+    fn an_instancetype_that_is_not_there_is_named() {
+        let words = |texts: &[&str]| applied(texts).unwrap_err()[0].to_string();
+        assert_eq!(
+            words(&[MACHINE]),
+            "f.yaml: VirtualMachine default/a: spec.instancetype.name: Invalid value: \"small\": there is no VirtualMachineClusterInstancetype of that name"
+        );
+        assert!(words(&[SMALL]).contains("applied together"));
+        let revision = MACHINE.replace("{name: small}", "{name: small, revisionName: r}");
+        assert!(words(&[&revision, SMALL]).contains("spec.instancetype.revisionName: Forbidden"));
+        let wrong = SMALL.replace("guest: 2", "guest: 0");
+        assert!(words(&[MACHINE, &wrong]).contains("small: spec.cpu.guest"));
     }
 }
