@@ -1,13 +1,15 @@
-//! What the command lines share: tables, output formats, the terminal of a console, predicates on states. Client only: no server crate
+//! What the command lines share: tables, output formats, the terminal of a console, local ports, the words of errors. Client only: no server crate
 //! is among its dependencies.
 
 pub mod escape;
+pub mod forward;
 pub mod output;
 pub mod table;
 pub mod terminal;
 
 pub use escape::{EscapeFilter, Typed};
-pub use output::{Format, OutputError};
+pub use forward::{ForwardError, Port};
+pub use output::{Format, OutputError, say, say_bytes, segment, text};
 pub use table::Table;
 pub use terminal::{ConsoleEnd, RawMode, console};
 

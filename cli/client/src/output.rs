@@ -1,8 +1,11 @@
-//! `-o json|yaml|wide|name`.
+//! `-o json|yaml|wide|name`, and words on standard output.
 
+use std::io::{self, Write as _};
 use std::str::FromStr;
 
 use serde_json::Value;
+
+use crate::table::printable;
 
 /// How objects are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,5 +63,59 @@ impl Format {
             Self::Yaml => Some(serde_yaml_ng::to_string(value)?),
             Self::Table | Self::Wide | Self::Name => None,
         })
+    }
+}
+
+/// Writes to standard output. That nobody reads it any more (`… | head`) is no failure.
+///
+/// # Errors
+/// When it can't be written.
+pub fn say(text: &str) -> io::Result<()> {
+    say_bytes(text.as_bytes())
+}
+
+/// As [`say`], for bytes.
+///
+/// # Errors
+/// When they can't be written.
+pub fn say_bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// A value as a word that is safe to print; nothing for null.
+#[must_use]
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => printable(text),
+        other => other.to_string(),
+    }
+}
+
+/// A word as one segment of a URL's path.
+#[must_use]
+pub fn segment(word: &str) -> String {
+    word.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::segment;
+
+    #[test]
+    fn a_segment_stays_one() {
+        assert_eq!(segment("a.b-c_1"), "a.b-c_1");
+        assert_eq!(segment("a/b?c"), "a%2Fb%3Fc");
     }
 }

@@ -1,7 +1,6 @@
 //! The client verbs: everything that talks to a running daemon over its socket.
 
 pub mod console;
-pub mod forward;
 pub mod http;
 pub mod manifests;
 pub mod objects;

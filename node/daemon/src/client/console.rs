@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use catamaran_client::{ConsoleEnd, terminal};
+use catamaran_client::{ConsoleEnd, forward, segment, terminal, text};
 use hyper::Method;
 use serde_json::Value;
 
 use crate::args::{Console, Vnc};
-use crate::client::forward;
-use crate::client::http::{Client, ClientError, segment};
-use crate::client::objects::{path, say, text};
+use crate::client::http::{Client, ClientError};
+use crate::client::objects::{path, say};
 use crate::serve::store::Kind;
 
 /// Between two looks at a machine that is waited for.
@@ -112,5 +111,5 @@ pub async fn vnc(client: &Client, args: &Vnc) -> Result<(), ClientError> {
         segment(name),
         args.read_only
     );
-    forward::pass_on(listener, client.clone(), path).await
+    Ok(forward::pass_on(listener, || client.clone().stream_to(path.clone())).await?)
 }

@@ -57,6 +57,9 @@ pub enum ClientError {
         /// Why.
         source: io::Error,
     },
+    /// A port can't be passed on.
+    #[error(transparent)]
+    Forward(#[from] catamaran_client::ForwardError),
     /// What was typed can't be.
     #[error("{0}")]
     Usage(String),
@@ -164,6 +167,14 @@ impl Client {
         Ok(TokioIo::new(hyper::upgrade::on(response).await?))
     }
 
+    /// As [`Self::upgrade`], owning what it needs.
+    ///
+    /// # Errors
+    /// As [`Self::json`].
+    pub async fn stream_to(self, path: String) -> Result<TokioIo<Upgraded>, ClientError> {
+        self.upgrade(&path).await
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -238,17 +249,4 @@ async fn accept(
         reason: word("reason"),
         message,
     })
-}
-
-/// A word as one segment of a path.
-#[must_use]
-pub fn segment(word: &str) -> String {
-    word.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }

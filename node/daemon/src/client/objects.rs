@@ -1,14 +1,13 @@
 //! Objects: list, print, describe, delete.
 
-use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use catamaran_client::{Format, Table, age, table::printable};
+use catamaran_client::{Format, Table, age, segment, text};
 use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::args::{Delete, Get, Object, Ps};
-use crate::client::http::{Client, ClientError, segment};
+use crate::client::http::{Client, ClientError};
 use crate::client::manifests;
 use crate::serve::store::Kind;
 use crate::serve::time;
@@ -396,23 +395,9 @@ async fn gone(client: &Client, kind: Kind, namespace: &str, name: &str) -> Resul
 /// Writes to standard output.
 ///
 /// # Errors
-/// When nobody reads it.
+/// When it can't be written.
 pub fn say(text: &str) -> Result<(), ClientError> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // `catamaran ps | head` is no failure.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(ClientError::io("standard output")),
-    }
-}
-
-/// A value as a word.
-#[must_use]
-pub fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => printable(text),
-        other => other.to_string(),
-    }
+    catamaran_client::say(text).map_err(ClientError::io("standard output"))
 }
 
 fn age_of(timestamp: &Value) -> String {

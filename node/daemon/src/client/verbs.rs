@@ -4,14 +4,14 @@ use std::io::Write as _;
 use std::path::Path;
 
 use catamaran_client::table::printable;
+use catamaran_client::{Port, forward, segment, text};
 use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::args::{Apply, Dmesg, Down, Logs, Name, Output, PortForward, Screenshot, Start, Stop};
-use crate::client::forward::{self, Port};
-use crate::client::http::{Client, ClientError, segment};
+use crate::client::http::{Client, ClientError};
 use crate::client::manifests;
-use crate::client::objects::{find, say, text};
+use crate::client::objects::{find, say};
 use crate::serve::store::Kind;
 
 /// `apply`.
@@ -180,7 +180,10 @@ pub async fn port_forward(client: &Client, args: &PortForward) -> Result<(), Cli
             segment(&name),
             port.target
         );
-        running.spawn(forward::pass_on(listener, client.clone(), path));
+        let client = client.clone();
+        running.spawn(forward::pass_on(listener, move || {
+            client.clone().stream_to(path.clone())
+        }));
     }
     while let Some(ended) = running.join_next().await {
         ended.map_err(|error| ClientError::Usage(error.to_string()))??;
