@@ -243,7 +243,7 @@ fn status_of_a_machine_is_written_in_one_file() {
 #[test]
 fn command_lines_share_a_client_crate_that_depends_on_no_server() {
     let all = dependencies();
-    for package in ["catamaran-client", "kubectl-catamaran"] {
+    for package in ["catamaran-client", "catamaran-cli"] {
         let servers = [
             "catamaran-node",
             "catamaran-network",
