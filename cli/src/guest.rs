@@ -4,6 +4,7 @@ use std::path::Path;
 
 use catamaran_client::{Format, Table, say, say_bytes, text};
 use hyper::Method;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::args::{Dmesg, Globals, Guest, GuestInfo, Question, Screenshot};
@@ -82,8 +83,11 @@ fn tables(all: &Value) -> String {
     }
     let mut users = Table::new(&["USER", "DOMAIN", "SINCE"]);
     for user in all["users"].as_array().into_iter().flatten() {
-        let fields = ["userName", "domain", "loginTime"];
-        users.row(fields.map(|field| text(&user[field])));
+        users.row([
+            text(&user["userName"]),
+            text(&user["domain"]),
+            time(&user["loginTime"]),
+        ]);
     }
     let mut disks = Table::new(&["MOUNT", "DISK", "TYPE", "USED", "TOTAL"]);
     for disk in all["fileSystems"].as_array().into_iter().flatten() {
@@ -99,6 +103,17 @@ fn tables(all: &Value) -> String {
         }
     }
     said
+}
+
+/// Seconds since 1970, which the agent gives with a fraction.
+fn time(value: &Value) -> String {
+    let whole = text(value);
+    let whole = whole
+        .split('.')
+        .next()
+        .and_then(|seconds| seconds.parse().ok());
+    let time = whole.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map_or_else(String::new, |time| time.to_string())
 }
 
 /// Bytes in the largest unit that leaves something before the point.
@@ -146,7 +161,7 @@ mod tests {
         let said = tables(&json!({
             "guestOSInfo": {"guestAgentVersion": "9.0", "hostname": "demo",
                 "os": {"prettyName": "Debian 13", "kernelRelease": "6.12"}},
-            "users": [{"userName": "root", "loginTime": 1.5}],
+            "users": [{"userName": "root", "loginTime": 1_767_225_600.25}],
             "fileSystems": [{"mountPoint": "/", "diskName": "vda1", "fileSystemType": "ext4",
                 "usedBytes": 1_288_490_188_u64, "totalBytes": 21_474_836_480_u64}],
         }));
