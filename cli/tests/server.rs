@@ -1,0 +1,402 @@
+//! The program against a stand-in for the API server: what is really sent, and what is made of the answers.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{Message, WebSocket};
+
+/// A request as it arrived.
+#[derive(Debug)]
+struct Request {
+    line: String,
+    headers: String,
+    body: String,
+}
+
+impl Request {
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.headers.lines();
+        lines.find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// What is answered.
+enum Answer {
+    /// Code, further header lines, body.
+    Plain(u16, &'static str, String),
+    /// A websocket that says this, and hears until it is left.
+    Stream(&'static str),
+}
+
+fn json(value: &Value) -> Answer {
+    Answer::Plain(200, "", value.to_string())
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Answer {
+    let status = json!({"kind": "Status", "code": code, "reason": reason, "message": message});
+    Answer::Plain(code, "", status.to_string())
+}
+
+/// A server, and the user's files.
+struct World {
+    folder: TempDir,
+    requests: Receiver<Request>,
+}
+
+impl World {
+    fn new(answer: impl Fn(&str) -> Answer + Send + Sync + Clone + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, requests) = channel();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (seen, answer) = (seen.clone(), answer.clone());
+                thread::spawn(move || serve(stream.unwrap(), &answer, &seen));
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+            "clusters": [{"name": "lab", "cluster": {"server": format!("http://{address}")}}],
+            "users": [{"name": "me", "user": {"token": "t0ken"}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "me", "namespace": "shop"}}],
+        });
+        std::fs::write(folder.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
+        Self { folder, requests }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-catamaran"));
+        command.args(words).stdin(Stdio::null());
+        command.env("KUBECONFIG", self.folder.path().join("kubeconfig"));
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    answer: &impl Fn(&str) -> Answer,
+    seen: &std::sync::mpsc::Sender<Request>,
+) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut stream = stream;
+    loop {
+        let Some(request) = read(&mut reader) else {
+            return;
+        };
+        let path = request.line.split(' ').nth(1).unwrap().to_owned();
+        let key = request.header("sec-websocket-key").map(str::to_owned);
+        let protocol = request.header("sec-websocket-protocol") == Some("plain.kubevirt.io");
+        let _ = seen.send(request);
+        match answer(&path) {
+            Answer::Plain(code, headers, body) => {
+                let length = body.len();
+                write!(
+                    stream,
+                    "HTTP/1.1 {code} Whatever\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+                )
+                .unwrap();
+            }
+            Answer::Stream(words) => {
+                assert!(protocol, "the subprotocol is missing");
+                let accept = derive_accept_key(key.unwrap().as_bytes());
+                write!(
+                    stream,
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: plain.kubevirt.io\r\n\r\n"
+                )
+                .unwrap();
+                let mut socket = WebSocket::from_raw_socket(stream, Role::Server, None);
+                socket.send(Message::Binary(words.into())).unwrap();
+                // What is typed comes back.
+                while let Ok(message) = socket.read() {
+                    if let Message::Binary(bytes) = message {
+                        let _ = socket.send(Message::Binary(bytes));
+                        let _ = socket.close(None);
+                    }
+                }
+                return;
+            }
+        }
+    }
+}
+
+fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+    let mut line = String::new();
+    if reader.read_line(&mut line).ok()? == 0 {
+        return None;
+    }
+    let mut headers = String::new();
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok()?;
+        if header.trim().is_empty() {
+            break;
+        }
+        headers.push_str(&header);
+    }
+    let mut request = Request {
+        line: line.trim().to_owned(),
+        headers,
+        body: String::new(),
+    };
+    let length = request
+        .header("content-length")
+        .and_then(|length| length.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).ok()?;
+    request.body = String::from_utf8(body).unwrap();
+    Some(request)
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn create_posts_the_manifest_and_passes_warnings_on() {
+    let world = World::new(|_| {
+        let warning = "Warning: 299 - \"spec.template.spec.evictionStrategy: has no effect\"\r\n";
+        Answer::Plain(201, warning, json!({"kind": "VirtualMachine"}).to_string())
+    });
+    let output = world.run(&["create", "vm", "demo", "--image", "registry.example/os:1"]);
+    assert_eq!(out(&output), "virtualmachine.kubevirt.io/demo created\n");
+    assert_eq!(
+        err(&output),
+        "Warning: spec.template.spec.evictionStrategy: has no effect\n"
+    );
+    let request = world.requests.recv().unwrap();
+    assert_eq!(
+        request.line,
+        "POST /apis/kubevirt.io/v1/namespaces/shop/virtualmachines?fieldManager=kubectl-catamaran&fieldValidation=Strict HTTP/1.1"
+    );
+    assert_eq!(request.header("authorization"), Some("Bearer t0ken"));
+    let sent: Value = serde_json::from_str(&request.body).unwrap();
+    assert_eq!(sent["metadata"]["name"], "demo");
+}
+
+#[test]
+fn a_dry_run_of_the_client_needs_no_cluster() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-catamaran"));
+    let words = [
+        "create",
+        "demo",
+        "--image",
+        "i",
+        "--dry-run=client",
+        "-o",
+        "name",
+    ];
+    let output = command
+        .args(words)
+        .env("KUBECONFIG", "/nonexistent")
+        .output()
+        .unwrap();
+    assert_eq!(
+        out(&output),
+        "virtualmachine.kubevirt.io/demo\n",
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
+fn verbs_are_sent_as_the_user_that_is_named() {
+    let world = World::new(|_| Answer::Plain(202, "", String::new()));
+    let output = world.run(&[
+        "stop",
+        "demo",
+        "--grace-period",
+        "5",
+        "-n",
+        "other",
+        "--as",
+        "eve",
+    ]);
+    assert_eq!(
+        out(&output),
+        "virtualmachine.kubevirt.io/demo will stop\n",
+        "{}",
+        err(&output)
+    );
+    let request = world.requests.recv().unwrap();
+    assert_eq!(
+        request.line,
+        "PUT /apis/subresources.kubevirt.io/v1/namespaces/other/virtualmachines/demo/stop HTTP/1.1"
+    );
+    assert_eq!(request.body, r#"{"gracePeriod":5}"#);
+    assert_eq!(request.header("impersonate-user"), Some("eve"));
+}
+
+#[test]
+fn refusals_read_like_kubectls_and_end_with_1() {
+    let world = World::new(|_| status(409, "Conflict", "VM is not running"));
+    let output = world.run(&["restart", "demo"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        err(&output),
+        "Error from server (Conflict): VM is not running\n"
+    );
+    let output = world.run(&["restart", "demo", "--no-such-flag"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn nobody_listens() {
+    let world = World::new(|_| status(404, "NotFound", "x"));
+    let file = world.folder.path().join("kubeconfig");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let server = config
+        .split("http://")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    std::fs::write(&file, config.replace(server, "127.0.0.1:1")).unwrap();
+    let output = world.run(&["list"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        err(&output).starts_with("error: the request to http://127.0.0.1:1/ failed: "),
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
+fn a_console_speaks_and_is_left() {
+    let world = World::new(|_| Answer::Stream("login: "));
+    let mut command = world.command(&["console", "demo", "--replay"]);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 7];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut said)
+        .unwrap();
+    assert_eq!(&said, b"login: ");
+    child.stdin.as_mut().unwrap().write_all(b"\x1d").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", err(&output));
+    let request = world.requests.recv().unwrap();
+    assert_eq!(
+        request.line,
+        "GET /apis/subresources.kubevirt.io/v1/namespaces/shop/virtualmachineinstances/demo/console?replay=true&readonly=false HTTP/1.1"
+    );
+}
+
+#[test]
+fn a_stopped_machine_has_no_console_and_says_so() {
+    let world = World::new(|path| {
+        if path.contains("subresources") {
+            status(404, "NotFound", "no instance")
+        } else {
+            json(&json!({"status": {"printableStatus": "Stopped"}}))
+        }
+    });
+    let output = world.run(&["console", "demo"]);
+    assert_eq!(
+        err(&output),
+        "error: demo is stopped; `kubectl catamaran start demo` starts it\n"
+    );
+}
+
+#[test]
+fn standard_input_and_output_join_a_port() {
+    let world = World::new(|_| Answer::Stream("hello\n"));
+    let mut command = world.command(&["port-forward", "--stdio", "vm/demo/other", "22"]);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"echo\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(out(&output), "hello\necho\n");
+    let request = world.requests.recv().unwrap();
+    assert_eq!(
+        request.line,
+        "GET /apis/subresources.kubevirt.io/v1/namespaces/other/virtualmachines/demo/portforward/22 HTTP/1.1"
+    );
+}
+
+#[test]
+fn why_leaves_out_what_may_not_be_read() {
+    let world = World::new(|path| {
+        let vm = json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+            "metadata": {"name": "demo", "namespace": "shop"},
+            "spec": {"runStrategy": "Halted", "template": {"spec": {"domain": {"devices": {}}}}},
+        });
+        if path.ends_with("/virtualmachines/demo") {
+            json(&vm)
+        } else if path.ends_with("/virtualmachineinstances/demo") {
+            status(404, "NotFound", "no instance")
+        } else {
+            status(403, "Forbidden", "you may not")
+        }
+    });
+    let output = world.run(&["why", "demo"]);
+    assert_eq!(
+        out(&output),
+        "demo is stopped because its run strategy is Halted; `kubectl catamaran start demo` starts it.\n",
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
+fn a_bundle_says_what_was_left_out() {
+    let world = World::new(|path| {
+        let machine = json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+            "metadata": {"name": "demo", "namespace": "shop"},
+            "spec": {"runStrategy": "Halted", "template": {"spec": {"domain": {"devices": {}}, "volumes": [
+                {"name": "seed", "cloudInitNoCloud": {"userData": "password: correct-horse"}}]}}},
+        });
+        if path.ends_with("/virtualmachines") {
+            json(
+                &json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineList", "items": [machine]}),
+            )
+        } else if path.ends_with("/virtualmachines/demo") {
+            json(&machine)
+        } else {
+            status(403, "Forbidden", "you may not")
+        }
+    });
+    let file = world.folder.path().join("bundle.tar.gz");
+    let output = world.run(&["bundle", "-f", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", err(&output));
+    let bytes = std::fs::read(&file).unwrap();
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&bytes[..]));
+    let mut all = String::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        all.push_str(&format!("== {}\n", entry.path().unwrap().display()));
+        entry.read_to_string(&mut all).unwrap();
+    }
+    assert!(
+        all.contains("== catamaran-bundle/objects/virtualmachines/demo.yaml"),
+        "{all}"
+    );
+    assert!(all.contains("/api/v1/nodes: may not be read"), "{all}");
+    assert!(!all.contains("correct-horse"), "{all}");
+}
