@@ -5,7 +5,7 @@
 //! left out and listed in `left-out.txt`. Guests' serial output is not taken: it may show anything.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use catamaran_client::{Format, say_bytes, segment};
 use hyper::Method;
@@ -54,7 +54,7 @@ pub(crate) async fn run(connection: &Connection, args: &Bundle) -> Result<(), Er
 }
 
 /// Only the user may read it.
-fn write(file: &PathBuf, bytes: &[u8]) -> std::io::Result<()> {
+fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = std::fs::OpenOptions::new();
     let options = options.write(true).create(true).truncate(true).mode(0o600);

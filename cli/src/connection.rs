@@ -77,7 +77,7 @@ impl Connection {
         let server = config.cluster_url.to_string();
         let request = |source| Error::Request {
             server: server.clone(),
-            source,
+            source: Box::new(source),
         };
         Ok(Self {
             client: kube::Client::try_from(config).map_err(request)?,
@@ -202,11 +202,10 @@ impl Connection {
     }
 
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
-        let server = || self.server.clone();
         let sent = self.client.send(request).await;
         sent.map_err(|source| Error::Request {
-            server: server(),
-            source,
+            server: self.server.clone(),
+            source: Box::new(source),
         })
     }
 }
@@ -234,8 +233,9 @@ async fn config(globals: &Globals) -> Result<Config, Error> {
 
 async fn whole(response: Response<Body>) -> Result<(Parts, Bytes), Error> {
     let (head, body) = response.into_parts();
-    let bytes = body.collect().await.map_err(Error::Body)?.to_bytes();
-    Ok((head, bytes))
+    let collected = body.collect().await;
+    let collected = collected.map_err(|source| Error::Body(Box::new(source)))?;
+    Ok((head, collected.to_bytes()))
 }
 
 /// A refusal as an error.

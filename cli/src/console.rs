@@ -1,7 +1,7 @@
 //! `console` and `vnc`.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use catamaran_client::{ConsoleEnd, forward, say, terminal};
@@ -114,7 +114,7 @@ pub(crate) async fn vnc(connection: &Connection, args: &Vnc) -> Result<(), Error
         Address::DoubleColon => format!("{}::{}", bound.ip(), bound.port()),
     };
     let name = program.display().to_string();
-    let mut child = tokio::process::Command::from(Command::new(&program))
+    let mut child = tokio::process::Command::new(&program)
         .arg(word)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -26,11 +26,11 @@ pub(crate) enum Error {
         /// Its address.
         server: String,
         /// Why.
-        source: kube::Error,
+        source: Box<kube::Error>,
     },
     /// The answer broke off.
     #[error("the answer of the server broke off")]
-    Body(#[source] kube::Error),
+    Body(#[source] Box<kube::Error>),
     /// A request was not made.
     #[error("the request is not understood")]
     Path(#[from] hyper::http::Error),
