@@ -226,7 +226,10 @@ fn a_user_lives_by_kubectl_alone() -> Result<()> {
         let line = list.lines().find(|line| line.starts_with("demo"));
         ensure!(line.is_some_and(|line| line.contains("Running")), "{list}");
         let why = plugin.run(&["why", "demo"])?;
-        ensure!(why == "demo runs on node node1 and is ready.\n", "{why}");
+        ensure!(
+            why.starts_with("demo runs on node node") && why.ends_with(" and is ready.\n"),
+            "{why}"
+        );
 
         // Its console and its ports.
         console_answers_and_is_left(&plugin)?;

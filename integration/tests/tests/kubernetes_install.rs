@@ -84,15 +84,9 @@ fn delete(cluster: &Cluster, manifest: &str) -> Result<()> {
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), manifest)?;
     let path = file.path().display().to_string();
-    cluster
-        .kubectl([
-            "delete",
-            "--ignore-not-found",
-            "--timeout=120s",
-            "-f",
-            &path,
-        ])
-        .map(drop)
+    // In the namespaces that the manifest names.
+    let words = ["kubectl", "delete", "--ignore-not-found", "--timeout=120s"];
+    stdout(cluster.command(words).args(["-f", &path])).map(drop)
 }
 
 /// What an installation has left behind.
@@ -200,7 +194,10 @@ fn a_guest_does_not_notice_an_upgrade() -> Result<()> {
                 "jsonpath={.items[*].spec.containers[*].image}",
             ],
         )?;
-        ensure!(daemon == product.node, "{daemon}");
+        ensure!(
+            daemon.split(' ').all(|image| image == product.node),
+            "{daemon}"
+        );
 
         let (_proxy, mut guest) = console(cluster, "steady")?;
         let from = guest.text().len();
