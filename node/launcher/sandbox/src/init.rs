@@ -83,6 +83,7 @@ pub fn run(places: &Places, launcher: Option<i32>) -> nix::Result<ExitCode> {
     if let Some(pid) = launcher.filter(|pid| files::is_alive(*pid)) {
         state.launcher = Some(Pid::from_raw(pid));
     } else {
+        // The first failure in a row never ends it.
         state.launch(places);
     }
     loop {
@@ -97,7 +98,9 @@ pub fn run(places: &Places, launcher: Option<i32>) -> nix::Result<ExitCode> {
         }
         if state.wait.is_some_and(|until| until <= Instant::now()) {
             state.wait = None;
-            state.launch(places);
+            if let Some(code) = state.launch(places) {
+                return Ok(ExitCode::from(code));
+            }
         }
         let timeout = state.wait.map_or(PollTimeout::NONE, |until| {
             let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -173,20 +176,24 @@ struct State {
 }
 
 impl State {
-    fn launch(&mut self, places: &Places) {
+    /// Starts a launcher. Whether to end instead, and with which code.
+    fn launch(&mut self, places: &Places) -> Option<u8> {
         self.started = Instant::now();
         let mut command = Command::new(&places.launcher);
         if self.ending {
             command.arg("--stop");
         }
         match unblocked(&mut command) {
-            Ok(pid) => self.launcher = Some(pid),
+            Ok(pid) => {
+                self.launcher = Some(pid);
+                None
+            }
             Err(error) => {
                 say(&format!(
                     "{} cannot be run: {error}",
                     places.launcher.display()
                 ));
-                self.failed();
+                self.failed(files::live_qemu(&places.libvirt_root).is_some())
             }
         }
     }
@@ -201,17 +208,24 @@ impl State {
         if self.started.elapsed() >= WELL_AFTER {
             self.failures = 0;
         }
-        self.failed();
+        let end = self.failed(qemu_lives);
+        let next = if end.is_some() {
+            "init gives up"
+        } else {
+            "it is started again"
+        };
         say(&format!(
-            "the launcher ended with {exit}; it is started again (failure {} in a row)",
+            "the launcher ended with {exit}; {next} (failure {} in a row)",
             self.failures
         ));
-        (self.failures > FAILURES_MAX && !qemu_lives).then_some(CODE_NO_LAUNCHER)
+        end
     }
 
-    fn failed(&mut self) {
-        self.failures += 1;
+    /// Counts a failure. Without a living QEMU too many of them are the end, whether the launcher fails or can't even be executed.
+    fn failed(&mut self, qemu_lives: bool) -> Option<u8> {
+        self.failures = self.failures.saturating_add(1);
         self.wait = Some(Instant::now() + pause(self.failures));
+        (self.failures > FAILURES_MAX && !qemu_lives).then_some(CODE_NO_LAUNCHER)
     }
 
     fn end(&mut self) {
@@ -360,6 +374,22 @@ mod tests {
             state.launcher_ended(&exit(Some(1), None), false),
             Some(CODE_NO_LAUNCHER)
         );
+    }
+
+    #[test]
+    fn init_gives_up_on_a_launcher_that_can_not_be_executed() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = Places {
+            launcher: folder.path().join("missing"),
+            init: folder.path().join("missing"),
+            exits: folder.path().join("exits"),
+            libvirt_root: folder.path().to_owned(),
+        };
+        let mut state = state();
+        let mut codes: Vec<_> = (0..=FAILURES_MAX).map(|_| state.launch(&places)).collect();
+        assert_eq!(codes.pop(), Some(Some(CODE_NO_LAUNCHER)));
+        assert!(codes.iter().all(Option::is_none), "{codes:?}");
+        assert!(state.wait.is_some());
     }
 
     #[test]
