@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod check;
+pub mod code;
 pub mod collect;
 pub mod daemon;
 pub mod events;

@@ -1,8 +1,9 @@
-//! Garbage collection of images that no machine has used for a while.
+//! Garbage collection of images that no machine has used for a while, and of programs that none runs.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::serve::code;
 use crate::serve::daemon::Daemon;
 
 /// How often.
@@ -17,6 +18,7 @@ pub async fn supervise(daemon: Arc<Daemon>) {
         let in_use = daemon.used_images().into_iter().collect();
         let collected =
             tokio::task::block_in_place(|| daemon.images.gc(&in_use, SystemTime::now(), KEEP));
+        tokio::task::block_in_place(|| code::collect(&daemon.layout));
         match collected {
             Ok(report) => tracing::debug!(?report, "unused images removed"),
             Err(error) => tracing::warn!(

@@ -64,6 +64,12 @@ impl Layout {
         self.root.join("network")
     }
 
+    /// Versions of the programs that machines run.
+    #[must_use]
+    pub fn code(&self) -> PathBuf {
+        self.root.join("code")
+    }
+
     /// Pods' volumes and logs, and the private container runtime.
     #[must_use]
     pub fn containers(&self) -> PathBuf {

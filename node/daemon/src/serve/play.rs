@@ -1,7 +1,6 @@
 //! `catamaran play`: puts the daemon together and runs it.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use crate::serve::daemon::{Daemon, Parts, Settings, Shutdown};
 use crate::serve::layout::Layout;
 use crate::serve::pods::{self, ContainerSettings};
 use crate::serve::store::Store;
-use crate::serve::{api, collect, host, manifest, metrics, names, watch};
+use crate::serve::{api, code, collect, host, manifest, metrics, names, watch};
 
 /// Runs until it is told to end. SIGINT and SIGTERM end the daemon only: guests and containers go on.
 ///
@@ -191,7 +190,8 @@ async fn build(layout: &Layout, args: &Play) -> Result<Daemon> {
         overlay_limit: args.overlay_limit.as_deref().map(bytes).transpose()?,
         bars: true,
     };
-    let code = install_code(layout, &settings.libexec).context("programs of the machines")?;
+    let code = code::install(layout, &settings.libexec).context("programs of the machines")?;
+    code::collect(layout);
     let config = network_config(layout, args)?;
     let network = HostNetwork::ensure(&config)
         .await
@@ -316,31 +316,4 @@ fn libexec(args: &Play) -> Result<PathBuf> {
         "catamaran-init and catamaran-launcher are not in {}; name their folder with --libexec",
         looked.join(" or ")
     )
-}
-
-/// Copies the programs that machines run into a folder named after their content; `current` is what new launchers run. A running launcher keeps
-/// its own version until init starts it anew.
-fn install_code(layout: &Layout, libexec: &Path) -> Result<PathBuf> {
-    let code = layout.root().join("code");
-    let programs = ["catamaran-init", "catamaran-launcher"];
-    let mut hash = Sha256::new();
-    for program in programs {
-        hash.update(fs::read(libexec.join(program))?);
-    }
-    let version = hex::encode(hash.finalize())[..16].to_owned();
-    let folder = code.join(&version);
-    if !folder.join("complete").exists() {
-        machine::record::ignore_missing(fs::remove_dir_all(&folder))?;
-        fs::create_dir_all(&folder)?;
-        for program in programs {
-            fs::copy(libexec.join(program), folder.join(program))?;
-            fs::set_permissions(folder.join(program), fs::Permissions::from_mode(0o755))?;
-        }
-        fs::write(folder.join("complete"), "")?;
-    }
-    let fresh = code.join("current.new");
-    machine::record::ignore_missing(fs::remove_file(&fresh))?;
-    std::os::unix::fs::symlink(&version, &fresh)?;
-    fs::rename(&fresh, code.join("current"))?;
-    Ok(code)
 }
