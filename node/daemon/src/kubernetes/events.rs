@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::kubernetes::instance::Instance;
 use crate::kubernetes::world::World;
+use crate::serve::events::LEFT_OUT;
 
 /// How long the same words are not repeated.
 const QUIET: Duration = Duration::from_secs(600);
@@ -63,6 +64,13 @@ pub fn tell(
             tracing::debug!(error = %error, "an event was not written");
         }
     });
+}
+
+/// Tells what a plan leaves out of the manifest on this node.
+pub fn left_out(world: &Arc<World>, said: &Said, instance: &Instance, notes: &[String]) {
+    for note in notes {
+        tell(world, said, instance, Kind::Warning, LEFT_OUT, note);
+    }
 }
 
 fn event(node: &str, instance: &Instance, kind: Kind, reason: &str, message: &str) -> Event {

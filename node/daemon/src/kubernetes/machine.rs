@@ -212,6 +212,7 @@ impl Task {
                 )
                 .await?;
                 connection.served = true;
+                events::left_out(&self.world, &self.said, instance, &session.plan.notes);
                 self.session = Some(session);
             }
             Act::Publish => self.publish_running(instance, report).await?,

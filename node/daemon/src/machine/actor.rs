@@ -84,6 +84,19 @@ struct Live {
     plan: Plan,
     connection: Option<Connection>,
     probes: Probes,
+    /// What the launcher has warned of, as far as it was told.
+    warned: Vec<String>,
+}
+
+impl Live {
+    fn new(plan: Plan) -> Box<Self> {
+        Box::new(Self {
+            plan,
+            connection: None,
+            probes: Probes::default(),
+            warned: Vec::new(),
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -257,11 +270,7 @@ impl Actor {
                     "Adopted",
                     "The guest goes on under a new daemon",
                 );
-                self.run = Run::Live(Box::new(Live {
-                    plan: *plan,
-                    connection: None,
-                    probes: Probes::default(),
-                }));
+                self.run = Run::Live(Live::new(*plan));
             }
             Found::Dead { proof, was_started } => {
                 self.run = Run::Dead(proof);

@@ -11,6 +11,11 @@ use crate::serve::time;
 /// Events kept for each object.
 const KEPT: usize = 50;
 
+/// Reason of events about what a host can't do for a machine and therefore leaves out.
+pub const LEFT_OUT: &str = "LeftOut";
+/// Reason of events about users, passwords and keys that a guest did not take.
+pub const GUEST_ACCESS: &str = "GuestAccess";
+
 /// One event; equal ones in a row are counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
@@ -62,6 +67,20 @@ impl Events {
         self.record(key, "Warning", reason, message);
     }
 
+    /// Tells what a plan leaves out of the manifest on this host.
+    pub fn left_out(&self, key: &Key, notes: &[String]) {
+        for note in notes {
+            self.warning(key, LEFT_OUT, note.clone());
+        }
+    }
+
+    /// Tells what a launcher warns of now and did not before: users, passwords and keys that the guest agent did not take.
+    pub fn guest_access(&self, key: &Key, before: &[String], now: &[String]) {
+        for warning in now.iter().filter(|warning| !before.contains(warning)) {
+            self.warning(key, GUEST_ACCESS, warning.clone());
+        }
+    }
+
     /// Events of an object, oldest first.
     #[must_use]
     pub fn of(&self, key: &Key) -> Vec<Event> {
@@ -106,5 +125,54 @@ impl Events {
             first: now.clone(),
             last: now,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::store::Kind;
+
+    fn key() -> Key {
+        Key::new(Kind::VirtualMachineInstance, "default", "a")
+    }
+
+    fn told(events: &Events) -> Vec<(&'static str, String, String)> {
+        let events = events.of(&key()).into_iter();
+        events
+            .map(|event| (event.kind, event.reason, event.message))
+            .collect()
+    }
+
+    #[test]
+    fn what_a_plan_leaves_out_is_told_as_warnings() {
+        let events = Events::default();
+        let note = "Hyper-V enlightenments: left out, needs KVM".to_owned();
+        events.left_out(&key(), &[note.clone(), "another".to_owned()]);
+        assert_eq!(
+            told(&events),
+            [
+                ("Warning", "LeftOut".to_owned(), note),
+                ("Warning", "LeftOut".to_owned(), "another".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn a_warning_of_the_guest_agent_is_told_once_in_a_run() {
+        let events = Events::default();
+        let (one, two) = ("no password".to_owned(), "no key".to_owned());
+        let first = [one.clone()];
+        events.guest_access(&key(), &[], &first);
+        let second = [one.clone(), two.clone()];
+        events.guest_access(&key(), &first, &second);
+        events.guest_access(&key(), &second, &second);
+        assert_eq!(
+            told(&events),
+            [
+                ("Warning", "GuestAccess".to_owned(), one),
+                ("Warning", "GuestAccess".to_owned(), two)
+            ]
+        );
     }
 }

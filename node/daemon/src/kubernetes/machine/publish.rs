@@ -14,6 +14,7 @@ use crate::kubernetes::instance::Instance;
 use crate::kubernetes::status;
 use crate::machine::error::StartError;
 use crate::machine::status::seconds;
+use crate::serve::events::GUEST_ACCESS;
 
 /// Tries of one write; each conflict means that somebody else wrote in between.
 const TRIES: usize = 5;
@@ -45,7 +46,7 @@ impl Task {
             self.tell(instance, Kind::Warning, reason, &message);
         }
         for warning in &report.warnings {
-            self.tell(instance, Kind::Warning, "GuestAccess", warning);
+            self.tell(instance, Kind::Warning, GUEST_ACCESS, warning);
         }
         Ok(())
     }

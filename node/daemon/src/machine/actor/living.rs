@@ -67,6 +67,9 @@ impl Actor {
                 .follow(&self.daemon, &self.machine, &report.state);
             ready = health.ready;
             self.unhealthy = health.failed;
+            let events = &self.daemon.events;
+            events.guest_access(&self.machine, &live.warned, &report.warnings);
+            live.warned.clone_from(&report.warnings);
         }
         let leaving = leaving || self.unhealthy.is_some();
         self.run = Run::Live(live);

@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use super::{Actor, FIRST_RETRY, LONGEST_RETRY, Live, Next, Run, store_error, typed};
 use crate::machine::error::StartError;
-use crate::machine::probes::Probes;
 use crate::machine::start::{self, Start};
 use crate::machine::{record, status};
 use crate::serve::store::{Stored, digest, uid};
@@ -111,11 +110,8 @@ impl Actor {
                 status::synchronized(&self.daemon.store, &self.machine, None)?;
                 status::phase(&self.daemon.store, &self.machine, Phase::Scheduled)?;
                 status::hardware(&self.daemon, &self.machine, &plan)?;
-                self.run = Run::Live(Box::new(Live {
-                    plan,
-                    connection: None,
-                    probes: Probes::default(),
-                }));
+                self.daemon.events.left_out(&self.machine, &plan.notes);
+                self.run = Run::Live(Live::new(plan));
             }
             Err(error) => {
                 let text = catamaran_client::chain(&error);
