@@ -30,6 +30,10 @@ pub struct DiskFile {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Device number of its file system; with `inode` it tells one file from all others.
+    pub device: u64,
+    /// Number in its file system.
+    pub inode: u64,
     handle: OwnedFd,
 }
 
@@ -175,6 +179,8 @@ fn look(folder: &OwnedFd, name: &str, path: &Path) -> Result<Option<DiskFile>> {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
+        device: stat.st_dev,
+        inode: stat.st_ino,
         handle,
     }))
 }

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use catamaran_images::DiskFile;
 use catamaran_plan::{Accelerator, FileSource, Generation, Given, Hardware, Identity, Plan};
-use catamaran_sandbox::{Bind, SandboxSpec};
+use catamaran_sandbox::{Bind, FileId, SandboxSpec};
 use catamaran_spec::MachineSpec;
 use catamaran_wire::Verb;
 use uuid::Uuid;
@@ -64,17 +65,24 @@ pub async fn run(
     };
     save(&layout, &written)?;
 
-    let Prepared { plan, netns, bound } = prepare(daemon, start, &layout, written.counter).await?;
+    let Prepared {
+        plan,
+        netns,
+        bound,
+        files,
+    } = prepare(daemon, start, &layout, written.counter).await?;
 
     written.stage = Stage::Sandboxed;
     save(&layout, &written)?;
     record::save(&layout.plan(), &plan).map_err(StartError::io("the plan"))?;
     let procs = cgroup.create(nobody)?;
     let group = procs.parent().map(Path::to_owned).unwrap_or_default();
-    let sandbox = sandbox(daemon, start, &layout, &plan, netns.clone(), group)?;
+    let sandbox = sandbox(daemon, start, &layout, &plan, &files, netns.clone(), group)?;
     let init = daemon.settings.libexec.join("catamaran-init");
     // The stage answers within some 20 ms; its start is not worth a thread that could not be cancelled anyway.
     tokio::task::block_in_place(|| sandbox.start(&init))?;
+    // Until here the checked files had to stay open: their numbers are theirs alone as long as they are.
+    drop(files);
 
     let (launcher, connection) = dial(&layout).await?;
     let starting = async {
@@ -121,6 +129,7 @@ struct Prepared {
     plan: Plan,
     netns: PathBuf,
     bound: Vec<catamaran_network::BoundNic>,
+    files: Vec<DiskFile>,
 }
 
 async fn prepare(
@@ -177,6 +186,7 @@ async fn prepare(
         plan,
         netns: attachment.netns,
         bound,
+        files: found.files,
     })
 }
 
@@ -203,13 +213,22 @@ fn sandbox(
     start: &Start,
     layout: &MachineLayout,
     plan: &Plan,
+    files: &[DiskFile],
     netns: PathBuf,
     group: PathBuf,
 ) -> Result<SandboxSpec, StartError> {
     let mut binds = Vec::new();
     for view in &plan.views {
+        let mut file = None;
         let host = match &view.source {
-            FileSource::HostFile(path) => path.into(),
+            FileSource::HostFile(path) => {
+                let checked = files.iter().find(|file| file.path == Path::new(path));
+                file = checked.map(|checked| FileId {
+                    device: checked.device,
+                    inode: checked.inode,
+                });
+                path.into()
+            }
             FileSource::Secret(name) => shown(
                 daemon,
                 layout,
@@ -225,6 +244,7 @@ fn sandbox(
             host,
             inside: view.inside.clone().into(),
             writable: view.writable,
+            file,
         });
     }
     let mut devices = vec!["/dev/net/tun".into()];

@@ -27,12 +27,21 @@ pub const CLAIM_FILE: &str = "disk.img";
 pub struct Found {
     /// Disk files by volume.
     pub disks: BTreeMap<String, GivenDisk>,
+    /// The files among them that others may reach by their path, checked and held open.
+    pub files: Vec<DiskFile>,
     /// Optional volumes whose object is missing.
     pub absent: Vec<String>,
     /// Kernel and initial RAM disk.
     pub boot: Option<GivenBoot>,
     /// Names in the image cache that must not be collected while the machine runs.
     pub images: Vec<String>,
+}
+
+impl Found {
+    fn add(&mut self, volume: &str, file: DiskFile) {
+        self.disks.insert(volume.to_owned(), raw(&file));
+        self.files.push(file);
+    }
 }
 
 /// Finds or makes everything; disks that are written to are taken for the machine.
@@ -75,7 +84,7 @@ pub async fn find(daemon: &Daemon, machine: &Key, spec: &MachineSpec) -> Result<
                 if !read_only {
                     daemon.claims.take(&file.path, machine)?;
                 }
-                found.disks.insert(name.clone(), raw(&file));
+                found.add(name, file);
             }
             // The claim itself is only read, below an overlay; nobody may write to it meanwhile.
             VolumeSource::Ephemeral { claim, .. } => {
@@ -91,7 +100,7 @@ pub async fn find(daemon: &Daemon, machine: &Key, spec: &MachineSpec) -> Result<
                     }
                     .into());
                 }
-                found.disks.insert(name.clone(), raw(&file));
+                found.add(name, file);
             }
             VolumeSource::HostDisk {
                 path,
@@ -112,7 +121,7 @@ pub async fn find(daemon: &Daemon, machine: &Key, spec: &MachineSpec) -> Result<
                 if !shared && !readonly {
                     daemon.claims.take(&file.path, machine)?;
                 }
-                found.disks.insert(name.clone(), raw(&file));
+                found.add(name, file);
             }
             VolumeSource::ConfigMap {
                 name: object,
@@ -377,7 +386,12 @@ fn given(path: &Path, format: Format, virtual_size: u64, direct_io: bool) -> Giv
 
 /// A disk that a guest writes is raw, whatever its bytes say.
 fn raw(file: &DiskFile) -> GivenDisk {
-    given(&file.path, Format::Raw, file.size, direct_io(&file.path))
+    given(
+        &file.path,
+        Format::Raw,
+        file.size,
+        direct_io(&file.proc_path()),
+    )
 }
 
 /// Whether the file system takes `O_DIRECT`.

@@ -7,4 +7,6 @@ pub mod pod;
 pub mod records;
 pub mod sandbox;
 
-pub use sandbox::{Answer, Bind, CAPABILITIES_SEED, Limit, Running, SandboxError, SandboxSpec};
+pub use sandbox::{
+    Answer, Bind, CAPABILITIES_SEED, FileId, Limit, Running, SandboxError, SandboxSpec,
+};

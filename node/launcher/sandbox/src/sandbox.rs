@@ -89,6 +89,19 @@ pub struct Bind {
     pub inside: PathBuf,
     /// Whether the sandbox may write.
     pub writable: bool,
+    /// The file that must be found there, for one that was checked and whose folder others may write to.
+    #[serde(default)]
+    pub file: Option<FileId>,
+}
+
+/// Which file of this machine: the same as long as somebody has it open, whatever happens to its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileId {
+    /// Device number of its file system.
+    pub device: u64,
+    /// Number in its file system.
+    pub inode: u64,
 }
 
 /// What the stage answers.

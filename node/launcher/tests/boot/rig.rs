@@ -58,6 +58,7 @@ impl Rig {
             host,
             inside: inside.into(),
             writable: false,
+            file: None,
         };
         let spec = SandboxSpec {
             vm: "default_test".into(),

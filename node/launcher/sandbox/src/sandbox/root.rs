@@ -9,13 +9,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use catamaran_plan::paths;
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
     mount_change, mount_remount, move_mount, open_tree, unmount,
 };
 
-use super::{Bind, CAPABILITIES_SEED, SandboxError, SandboxSpec, Step};
+use super::{Bind, CAPABILITIES_SEED, FileId, SandboxError, SandboxSpec, Step};
 
 /// Device nodes that every sandbox has.
 const DEVICES: [&str; 5] = [
@@ -200,25 +200,48 @@ fn pieces(spec: &SandboxSpec) -> Result<Vec<Piece>, SandboxError> {
         host,
         inside,
         writable: may_write,
+        file,
     } in &spec.binds
     {
-        list.push(piece(
-            host,
-            inside,
-            if *may_write {
-                writable
-            } else {
-                read_only | MountFlags::NOEXEC
-            },
-        )?);
+        let flags = if *may_write {
+            writable
+        } else {
+            read_only | MountFlags::NOEXEC
+        };
+        list.push(checked_piece(host, *file, inside, flags)?);
     }
     Ok(list)
 }
 
 fn piece(host: &Path, inside: &Path, flags: MountFlags) -> Result<Piece, SandboxError> {
-    let folder = std::fs::metadata(host)
-        .step(|| format!("find {}", host.display()))?
-        .is_dir();
+    checked_piece(host, None, inside, flags)
+}
+
+/// What is looked at is what is shown: everything goes through one descriptor.
+fn checked_piece(
+    host: &Path,
+    file: Option<FileId>,
+    inside: &Path,
+    flags: MountFlags,
+) -> Result<Piece, SandboxError> {
+    let what = || format!("find {}", host.display());
+    let mut how = OFlags::PATH | OFlags::CLOEXEC;
+    if file.is_some() {
+        how |= OFlags::NOFOLLOW;
+    }
+    let handle = rustix::fs::open(host, how, Mode::empty()).step(what)?;
+    let stat = rustix::fs::fstat(&handle).step(what)?;
+    let found = FileId {
+        device: stat.st_dev,
+        inode: stat.st_ino,
+    };
+    if file.is_some_and(|checked| checked != found) {
+        return Err(SandboxError::Step {
+            step: what(),
+            source: std::io::Error::other("it was replaced after it had been checked"),
+        });
+    }
+    let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let plain = inside.is_absolute()
         && inside
             .components()
@@ -230,11 +253,12 @@ fn piece(host: &Path, inside: &Path, flags: MountFlags) -> Result<Piece, Sandbox
         });
     }
     let tree = open_tree(
-        CWD,
-        host,
+        &handle,
+        "",
         OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_RECURSIVE,
+            | OpenTreeFlags::AT_RECURSIVE
+            | OpenTreeFlags::AT_EMPTY_PATH,
     )
     .step(|| format!("take {} into the sandbox", host.display()))?;
     Ok(Piece {
@@ -394,4 +418,51 @@ fn attach(piece: &Piece) -> Result<(), SandboxError> {
     .step(|| format!("show {} in the sandbox", inside.display()))?;
     mount_remount(inside, MountFlags::BIND | piece.flags, "")
         .step(|| format!("protect {} in the sandbox", inside.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(path: &Path) -> FileId {
+        let metadata = std::fs::metadata(path).unwrap();
+        FileId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+
+    fn show(path: &Path, file: Option<FileId>) -> Result<Piece, SandboxError> {
+        checked_piece(path, file, Path::new("/disks/a"), MountFlags::NOSUID)
+    }
+
+    #[test]
+    fn a_disk_that_was_replaced_after_its_check_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, foreign) = (folder.path().join("disk"), folder.path().join("foreign"));
+        std::fs::write(&disk, "mine").unwrap();
+        std::fs::write(&foreign, "another machine's").unwrap();
+        let checked = id(&disk);
+        if rustix::process::geteuid().is_root() {
+            show(&disk, Some(checked)).unwrap();
+        }
+        std::fs::rename(&disk, folder.path().join("away")).unwrap();
+        std::os::unix::fs::symlink(&foreign, &disk).unwrap();
+        for trial in ["a link", "another file"] {
+            let Err(error) = show(&disk, Some(checked)) else {
+                unreachable!("{trial} was shown");
+            };
+            let text = error.to_string();
+            assert!(
+                text.contains("replaced after it had been checked"),
+                "{text}"
+            );
+            std::fs::rename(&foreign, &disk).unwrap();
+            std::fs::write(&foreign, "").unwrap();
+        }
+        // A link to the checked file itself is not followed either.
+        std::fs::remove_file(&disk).unwrap();
+        std::os::unix::fs::symlink("away", &disk).unwrap();
+        assert!(show(&disk, Some(checked)).is_err());
+    }
 }
