@@ -21,7 +21,6 @@ pub mod verbs;
 pub mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -111,19 +110,7 @@ fn names(daemon: &Daemon) -> BTreeSet<Key> {
         .map(|(key, _)| key.with_kind(Kind::VirtualMachineInstance))
         .collect();
     // Files of a machine whose objects are gone are its teardown that was cut off.
-    for entry in fs::read_dir(daemon.layout.root().join("vms"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        if let Some((namespace, name)) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.split_once('_'))
-        {
-            names.insert(Key::new(Kind::VirtualMachineInstance, namespace, name));
-        }
-    }
+    names.extend(daemon.layout.machines());
     names
 }
 

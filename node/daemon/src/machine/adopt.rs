@@ -1,12 +1,18 @@
 //! What the last daemon left of a machine.
 
+use std::path::Path;
+
 use catamaran_plan::{FileSource, Plan};
 
 use crate::machine::actor::Actor;
 use crate::machine::cgroup::Dead;
+use crate::machine::claims::{Access, Claims, Hold};
 use crate::machine::error::StartError;
 use crate::machine::network;
 use crate::machine::record::{self, Record, Stage};
+use crate::serve::daemon::Daemon;
+use crate::serve::layout::Layout;
+use crate::serve::store::Key;
 
 /// What was found.
 #[derive(Debug)]
@@ -46,7 +52,6 @@ pub async fn look(actor: &Actor, vmi_uid: Option<&str>) -> Result<Found, StartEr
     }
     match plan {
         Some(plan) if started && wanted => {
-            take_again(actor, &plan)?;
             Ok(Found::Live(Box::new(plan)))
         }
         plan => {
@@ -74,25 +79,86 @@ pub async fn release(actor: &Actor, proof: &Dead, plan: Option<&Plan>) -> Result
     Ok(())
 }
 
-/// A running machine keeps its disks and images over a restart of the daemon.
-fn take_again(actor: &Actor, plan: &Plan) -> Result<(), StartError> {
-    let cache = actor.daemon.layout.images();
-    let mut images = Vec::new();
-    for view in &plan.views {
+/// Every machine of the last daemon keeps its disks and images, until its own task has proved that it is dead. To be called before anybody
+/// starts, deletes or collects anything.
+pub fn take_again(daemon: &Daemon) {
+    for (machine, images) in take_disks(&daemon.layout, &daemon.claims) {
+        daemon.images_in_use(&machine, &images);
+    }
+}
+
+/// Takes the disks of all recorded runs; returns the images that they use.
+fn take_disks(layout: &Layout, claims: &Claims) -> Vec<(Key, Vec<String>)> {
+    let mut used = Vec::new();
+    for machine in layout.machines() {
+        let files = layout.machine(&machine);
+        let told = |error: std::io::Error| tracing::error!(%machine, %error, "the record of the run is not readable");
+        // One of the two is enough to know the disks.
+        let written: Option<Record> = record::load(&files.record())
+            .map_err(told)
+            .unwrap_or_default();
+        let plan = record::plan(&files).map_err(told).unwrap_or_default();
+        let (writable, images) = shown(plan.as_ref(), &layout.images());
+        let recorded = written.and_then(|written| written.disks);
+        for hold in recorded.unwrap_or(writable) {
+            if let Err(error) = claims.take(&hold, &machine) {
+                tracing::error!(%machine, %error, "two runs have one disk");
+            }
+        }
+        used.push((machine, images));
+    }
+    used
+}
+
+/// Writable files of the host that a plan shows, and names of images.
+fn shown(plan: Option<&Plan>, cache: &Path) -> (Vec<Hold>, Vec<String>) {
+    let (mut writable, mut images) = (Vec::new(), Vec::new());
+    for view in plan.iter().flat_map(|plan| &plan.views) {
         let FileSource::HostFile(path) = &view.source else {
             continue;
         };
-        let path = std::path::Path::new(path);
-        if path.starts_with(&cache) {
-            images.extend(
-                path.file_stem()
-                    .and_then(|stem| stem.to_str())
-                    .map(str::to_owned),
-            );
+        let path = Path::new(path);
+        if path.starts_with(cache) {
+            let name = path.file_stem().and_then(|stem| stem.to_str());
+            images.extend(name.map(str::to_owned));
         } else if view.writable {
-            actor.daemon.claims.take(path, &actor.machine)?;
+            writable.extend(Hold::at(path, Access::Write));
         }
     }
-    actor.daemon.images_in_use(&actor.machine, &images);
-    Ok(())
+    (writable, images)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::serve::store::Kind;
+
+    fn written(stage: Stage) -> Record {
+        Record {
+            vmi_uid: Uuid::from_u128(1),
+            counter: 1,
+            stage,
+            disks: None,
+        }
+    }
+
+    #[test]
+    fn disks_of_all_recorded_runs_are_taken_before_any_machine_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path().to_owned());
+        let disk = folder.path().join("disk.img");
+        std::fs::write(&disk, "x").unwrap();
+        let owner = Key::new(Kind::VirtualMachineInstance, "default", "owner");
+        let record = Record {
+            disks: Some(vec![Hold::at(&disk, Access::Write).unwrap()]),
+            ..written(Stage::Started)
+        };
+        record::save(&layout.machine(&owner).record(), &record).unwrap();
+        let claims = Claims::default();
+        let used = take_disks(&layout, &claims);
+        assert_eq!(used, [(owner.clone(), Vec::new())]);
+        assert_eq!(claims.owner(&disk), Some(owner));
+    }
 }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::machine::claims::Hold;
 use crate::serve::layout::{MachineLayout, write_atomically};
 
 /// The record of a run.
@@ -21,6 +22,9 @@ pub struct Record {
     pub counter: u64,
     /// How far it came.
     pub stage: Stage,
+    /// Disks that it has, from [`Stage::Sandboxed`] on. Records of older daemons don't tell: the plan's writable files stand in.
+    #[serde(default)]
+    pub disks: Option<Vec<Hold>>,
 }
 
 /// How far a run came. Written *before* the step that it names, so that the next daemon knows what may be there.

@@ -62,6 +62,7 @@ pub async fn run(
         vmi_uid: start.vmi_uid,
         counter: 1,
         stage: Stage::Preparing,
+        disks: None,
     };
     save(&layout, &written)?;
 
@@ -73,6 +74,7 @@ pub async fn run(
     } = prepare(daemon, start, &layout, written.counter).await?;
 
     written.stage = Stage::Sandboxed;
+    written.disks = Some(daemon.claims.of(&start.machine));
     save(&layout, &written)?;
     record::save(&layout.plan(), &plan).map_err(StartError::io("the plan"))?;
     let procs = cgroup.create(nobody)?;

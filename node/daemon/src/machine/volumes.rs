@@ -13,6 +13,7 @@ use catamaran_spec::{HostDiskKind, MachineSpec, PullPolicy, VolumeSource};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::machine::claims::{Access, Hold};
 use crate::machine::config;
 use crate::machine::error::StartError;
 use crate::machine::progress::Progress;
@@ -44,7 +45,7 @@ impl Found {
     }
 }
 
-/// Finds or makes everything; disks that are written to are taken for the machine.
+/// Finds or makes everything; disks that may change are taken for the machine.
 ///
 /// # Errors
 /// The first volume that can't be had.
@@ -81,25 +82,20 @@ pub async fn find(daemon: &Daemon, machine: &Key, spec: &MachineSpec) -> Result<
             }
             VolumeSource::PersistentVolumeClaim { claim, read_only } => {
                 let file = claimed(daemon, name, &machine.namespace, claim)?;
-                if !read_only {
-                    daemon.claims.take(&file.path, machine)?;
-                }
+                let access = if *read_only {
+                    Access::Read
+                } else {
+                    Access::Write
+                };
+                daemon.claims.take(&Hold::of(&file, access), machine)?;
                 found.add(name, file);
             }
             // The claim itself is only read, below an overlay; nobody may write to it meanwhile.
             VolumeSource::Ephemeral { claim, .. } => {
                 let file = claimed(daemon, name, &machine.namespace, claim)?;
-                if let Some(owner) = daemon
+                daemon
                     .claims
-                    .owner(&file.path)
-                    .filter(|owner| owner != machine)
-                {
-                    return Err(crate::machine::claims::InUse {
-                        path: file.path,
-                        owner,
-                    }
-                    .into());
-                }
+                    .take(&Hold::of(&file, Access::Read), machine)?;
                 found.add(name, file);
             }
             VolumeSource::HostDisk {
@@ -118,9 +114,12 @@ pub async fn find(daemon: &Daemon, machine: &Key, spec: &MachineSpec) -> Result<
                         volume: name.clone(),
                         source,
                     })?;
-                if !shared && !readonly {
-                    daemon.claims.take(&file.path, machine)?;
-                }
+                let access = match (shared, readonly) {
+                    (true, _) => Access::Together,
+                    (false, true) => Access::Read,
+                    (false, false) => Access::Write,
+                };
+                daemon.claims.take(&Hold::of(&file, access), machine)?;
                 found.add(name, file);
             }
             VolumeSource::ConfigMap {

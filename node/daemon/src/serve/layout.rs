@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use catamaran_plan::paths::{GID, UID};
 
-use crate::serve::store::Key;
+use crate::serve::store::{Key, Kind};
 
 /// The state folder. All of Catamaran's files on a machine are below it, apart from network namespaces.
 #[derive(Debug, Clone)]
@@ -91,6 +91,23 @@ impl Layout {
                 .join("vms")
                 .join(format!("{}_{}", key.namespace, key.name)),
         }
+    }
+
+    /// Machines that have files here, as keys of their instances.
+    #[must_use]
+    pub fn machines(&self) -> Vec<Key> {
+        let entries = fs::read_dir(self.root.join("vms"));
+        let key = |entry: fs::DirEntry| {
+            let name = entry.file_name();
+            let (namespace, name) = name.to_str()?.split_once('_')?;
+            Some(Key::new(Kind::VirtualMachineInstance, namespace, name))
+        };
+        entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(key)
+            .collect()
     }
 
     /// Makes the folders that the daemon itself needs.

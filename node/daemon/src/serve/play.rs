@@ -218,6 +218,7 @@ async fn build(layout: &Layout, args: &Play) -> Result<Daemon> {
         code,
         identity,
     });
+    machine::adopt::take_again(&daemon);
     machine::capabilities::ensure(&daemon).await;
     Ok(daemon)
 }
