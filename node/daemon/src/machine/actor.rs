@@ -229,11 +229,8 @@ impl Actor {
             let _ = self.daemon.store.mark_deleted(&self.machine, &time::now());
             vmi = self.daemon.store.get(&self.machine);
         }
-        let uid = vmi
-            .as_ref()
-            .and_then(|stored| stored.object["metadata"]["uid"].as_str());
         if matches!(self.run, Run::Unknown) {
-            return self.look(uid).await;
+            return self.look(vmi.as_ref()).await;
         }
         let mut again = None;
         if let Some(vm) = self.daemon.store.get(&self.vm_key()) {
@@ -246,7 +243,7 @@ impl Actor {
         let Some(vmi) = vmi else {
             // The instance went away under a run that was never asked to end: the run may not outlive it.
             if !matches!(self.run, Run::Dead(_)) {
-                self.kill().await?;
+                self.kill(None).await?;
                 return Ok(Next::Now);
             }
             if self.daemon.store.get(&self.vm_key()).is_none() {
@@ -262,8 +259,8 @@ impl Actor {
     }
 
     /// The state left by the last daemon.
-    async fn look(&mut self, uid: Option<&str>) -> Result<Next, StartError> {
-        match adopt::look(self, uid).await? {
+    async fn look(&mut self, vmi: Option<&Stored>) -> Result<Next, StartError> {
+        match adopt::look(self, vmi).await? {
             Found::Live(plan) => {
                 self.daemon.events.normal(
                     &self.machine,
@@ -272,14 +269,12 @@ impl Actor {
                 );
                 self.run = Run::Live(Live::new(*plan));
             }
-            Found::Dead { proof, was_started } => {
-                self.run = Run::Dead(proof);
-                if was_started {
-                    self.end(
-                        DomainEnd::Vanished,
-                        "The guest ended while no daemon was there to see it",
-                    )?;
+            Found::Dead { proof, plan, ended } => {
+                if let Some(words) = ended {
+                    self.end(DomainEnd::Vanished, words)?;
                 }
+                adopt::release(self, &proof, plan.as_deref()).await?;
+                self.run = Run::Dead(proof);
             }
         }
         Ok(Next::Now)
@@ -303,16 +298,13 @@ impl Actor {
                 self.dead(stored, &view, leaving, down, again).await
             }
             Run::Starting { task } if leaving => {
-                task.abort();
-                let _ = task.await;
-                self.kill().await?;
-                self.end(
-                    DomainEnd::Destroyed {
-                        acpi: false,
-                        grace_seconds: 0,
-                    },
-                    "Deleted before it was started",
-                )?;
+                self.run = Run::Starting { task };
+                let end = DomainEnd::Destroyed {
+                    acpi: false,
+                    grace_seconds: 0,
+                };
+                self.kill(Some((end, "Deleted before it was started")))
+                    .await?;
                 Ok(Next::Now)
             }
             Run::Starting { task } if !task.is_finished() => {

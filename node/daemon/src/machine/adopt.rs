@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use catamaran_lifecycle::Phase;
 use catamaran_plan::{FileSource, Plan};
 
 use crate::machine::actor::Actor;
@@ -10,19 +11,22 @@ use crate::machine::claims::{Access, Claims, Hold};
 use crate::machine::error::StartError;
 use crate::machine::network;
 use crate::machine::record::{self, Record, Stage};
+use crate::machine::status::phase_of;
 use crate::serve::daemon::Daemon;
 use crate::serve::layout::Layout;
-use crate::serve::store::Key;
+use crate::serve::store::{Key, Stored};
 
 /// What was found.
 #[derive(Debug)]
 pub enum Found {
-    /// Nobody is left, and what was there is cleared. `was_started`: a guest ran and nobody saw its end.
+    /// Nobody is left. What was there is to be cleared, after `ended` was told: then a guest ran and nobody saw its end.
     Dead {
         /// The proof.
         proof: Dead,
-        /// A guest ran.
-        was_started: bool,
+        /// The plan of the run.
+        plan: Option<Box<Plan>>,
+        /// What is to be told.
+        ended: Option<&'static str>,
     },
     /// The guest runs, or its launcher waits to tell how it ended.
     Live(Box<Plan>),
@@ -32,40 +36,64 @@ pub enum Found {
 ///
 /// # Errors
 /// When the record is not readable or the group can't be looked at: nothing is started then.
-pub async fn look(actor: &Actor, vmi_uid: Option<&str>) -> Result<Found, StartError> {
+pub async fn look(actor: &Actor, vmi: Option<&Stored>) -> Result<Found, StartError> {
     let layout = &actor.layout;
     let written: Option<Record> = record::load(&layout.record())
         .map_err(StartError::io(layout.record().display().to_string()))?;
     let plan = record::plan(layout).map_err(StartError::io(layout.plan().display().to_string()))?;
-    let started = written
-        .as_ref()
-        .is_some_and(|written| written.stage == Stage::Started);
-    let wanted = written
-        .as_ref()
-        .is_some_and(|written| vmi_uid == Some(written.vmi_uid.to_string().as_str()));
+    let plan = plan.map(Box::new);
+    let instance = vmi.and_then(|stored| {
+        let uid = stored.object["metadata"]["uid"].as_str()?;
+        Some((uid, phase_of(&stored.object)))
+    });
+    let was = was(written.as_ref(), instance);
     if let Some(proof) = actor.cgroup.prove_dead()? {
-        release(actor, &proof, plan.as_ref()).await?;
+        let words = "The guest ended while no daemon was there to see it";
         return Ok(Found::Dead {
             proof,
-            was_started: started && wanted,
+            plan,
+            ended: (was != Was::NeverStarted).then_some(words),
         });
     }
     match plan {
-        Some(plan) if started && wanted => {
-            Ok(Found::Live(Box::new(plan)))
-        }
-        plan => {
-            let proof = actor.cgroup.kill().await?;
-            release(actor, &proof, plan.as_ref()).await?;
-            Ok(Found::Dead {
-                proof,
-                was_started: false,
-            })
-        }
+        Some(plan) if was == Was::Started => Ok(Found::Live(plan)),
+        plan => Ok(Found::Dead {
+            proof: actor.cgroup.kill().await?,
+            plan,
+            ended: (was != Was::NeverStarted)
+                .then_some("The record of the run is lost; what was left of it is killed"),
+        }),
     }
 }
 
-/// Clears a run after its death: network, disks, files. The address is kept.
+/// What is known of an instance's run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Was {
+    /// No guest of it ran.
+    NeverStarted,
+    /// Its guest was started, and its record tells all of it.
+    Started,
+    /// Its guest was started, and its record is gone.
+    Lost,
+}
+
+/// `instance`: UID and phase. The record of a run goes only after its end was told. So an instance that is under way without one, such as
+/// after a crash with a full disk, must not be started a second time: its guest may have ended on purpose.
+fn was(written: Option<&Record>, instance: Option<(&str, Phase)>) -> Was {
+    let Some((uid, phase)) = instance else {
+        return Was::NeverStarted;
+    };
+    let own = written.is_some_and(|written| {
+        written.stage == Stage::Started && written.vmi_uid.to_string() == uid
+    });
+    match phase {
+        _ if own => Was::Started,
+        Phase::Scheduled | Phase::Running => Was::Lost,
+        _ => Was::NeverStarted,
+    }
+}
+
+/// Clears a run after its death, and after its end was told: network, disks, files. The address is kept.
 ///
 /// # Errors
 /// The step that failed; run again when its cause is gone.
@@ -142,6 +170,36 @@ mod tests {
             stage,
             disks: None,
         }
+    }
+
+    #[test]
+    fn a_guest_that_may_have_run_is_not_started_again() {
+        let uid = Uuid::from_u128(1).to_string();
+        for (record, phase, expected) in [
+            (Some(Stage::Started), Phase::Scheduling, Was::Started),
+            (Some(Stage::Started), Phase::Running, Was::Started),
+            (Some(Stage::Sandboxed), Phase::Scheduling, Was::NeverStarted),
+            (None, Phase::Pending, Was::NeverStarted),
+            (None, Phase::Scheduling, Was::NeverStarted),
+            // Killed after the record was cleared and before the end was written.
+            (None, Phase::Scheduled, Was::Lost),
+            (None, Phase::Running, Was::Lost),
+            (None, Phase::Succeeded, Was::NeverStarted),
+        ] {
+            let record = record.map(written);
+            let found = was(record.as_ref(), Some((&uid, phase)));
+            assert_eq!(found, expected, "{record:?} {phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_run_says_nothing_about_this_one() {
+        let (old, uid) = (written(Stage::Started), Uuid::from_u128(2).to_string());
+        assert_eq!(
+            was(Some(&old), Some((&uid, Phase::Pending))),
+            Was::NeverStarted
+        );
+        assert_eq!(was(Some(&old), None), Was::NeverStarted);
     }
 
     #[test]

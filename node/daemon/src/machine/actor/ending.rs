@@ -15,7 +15,7 @@ use crate::machine::{adopt, network, record, status};
 const FINISH: Duration = Duration::from_secs(10);
 
 impl Actor {
-    /// Lets the launcher end, and clears the run.
+    /// Lets the launcher end, and clears the run, whose end was told.
     pub(super) async fn finish(
         &mut self,
         launcher: &Launcher,
@@ -32,40 +32,50 @@ impl Actor {
         Ok(())
     }
 
-    /// Kills everything of the run and clears it.
-    pub(super) async fn kill(&mut self) -> Result<(), StartError> {
-        if let Run::Starting { task } = &self.run {
+    /// Kills everything of the run, tells its end and clears it. Without an end the instance goes on: it is started again, or gone itself.
+    pub(super) async fn kill(&mut self, end: Option<(DomainEnd, &str)>) -> Result<(), StartError> {
+        if let Run::Starting { task } = std::mem::replace(&mut self.run, Run::Unknown) {
             task.abort();
+            // What is cut off ends at its next wait; the sandbox that it may build until then is killed with the rest.
+            let _ = task.await;
         }
         self.daemon.machines.set(&self.machine, None);
         let proof = self.cgroup.kill().await?;
+        if let Some((end, words)) = end {
+            self.end(end, words)?;
+        }
         let plan = record::plan(&self.layout).map_err(StartError::io("the plan"))?;
         adopt::release(self, &proof, plan.as_ref()).await?;
         self.run = Run::Dead(proof);
         Ok(())
     }
 
-    /// The run is over.
+    /// The run is over. Told before anything of it is cleared: a daemon that is killed in between must not find a machine that never ran. What was
+    /// told first stays.
     pub(super) fn end(&mut self, end: DomainEnd, words: &str) -> Result<(), StartError> {
+        let stored = self.daemon.store.get(&self.machine);
+        if stored.is_some_and(|stored| status::phase_of(&stored.object).is_final()) {
+            return Ok(());
+        }
         // However politely it went: a guest that was stopped for its health has failed.
-        let unhealthy = self.unhealthy.take();
-        let (end, words) = match &unhealthy {
-            Some(why) => (DomainEnd::Unhealthy, why.as_str()),
-            None => (end, words),
+        let (end, words) = match self.unhealthy.take() {
+            Some(why) => (DomainEnd::Unhealthy, why),
+            None => (end, words.to_owned()),
         };
         let phase = end.phase();
+        status::ended(&self.daemon.store, &self.machine, phase, &words)?;
         if phase == Phase::Failed {
             self.daemon.events.warning(&self.machine, "Stopped", words);
         } else {
             self.daemon.events.normal(&self.machine, "Stopped", words);
         }
-        status::ended(&self.daemon.store, &self.machine, phase, words)
+        Ok(())
     }
 
     /// Neither machine nor instance are left: nothing of it stays.
     pub(super) async fn finalize(&mut self) -> Result<Next, StartError> {
         if !matches!(self.run, Run::Dead(_)) {
-            self.kill().await?;
+            self.kill(None).await?;
         }
         network::release(&self.daemon, &self.machine).await?;
         record::ignore_missing(std::fs::remove_dir_all(self.layout.root()))

@@ -44,9 +44,9 @@ impl Actor {
             live.connection = None;
             self.daemon.machines.set(&self.machine, None);
             if let Some(proof) = self.cgroup.prove_dead()? {
+                self.end(DomainEnd::Vanished, "QEMU is gone and nobody shut it down")?;
                 adopt::release(self, &proof, Some(&live.plan)).await?;
                 self.run = Run::Dead(proof);
-                self.end(DomainEnd::Vanished, "QEMU is gone and nobody shut it down")?;
                 return Ok(Next::Now);
             }
             live.connection = self.connect(&live.plan).await;
@@ -85,8 +85,13 @@ impl Actor {
                         .message
                         .clone()
                         .unwrap_or_else(|| format!("The guest ended: {reason:?}"));
-                    self.finish(launcher, &plan).await?;
                     self.end(end, &words)?;
+                    self.finish(launcher, &plan).await?;
+                    return Ok(Next::Now);
+                }
+                // What was called over stays so, whatever its launcher says.
+                _ if view.phase.is_final() => {
+                    self.kill(None).await?;
                     return Ok(Next::Now);
                 }
                 // A launcher that came anew before QEMU did does not know its plan.
@@ -137,14 +142,12 @@ impl Actor {
                 "Overdue",
                 "The launcher did not end the guest in time; everything in its sandbox is killed",
             );
-            self.kill().await?;
-            self.end(
-                DomainEnd::Destroyed {
-                    acpi: true,
-                    grace_seconds: grace,
-                },
-                "Killed: the grace period was over",
-            )?;
+            let end = DomainEnd::Destroyed {
+                acpi: true,
+                grace_seconds: grace,
+            };
+            self.kill(Some((end, "Killed: the grace period was over")))
+                .await?;
             return Ok(Next::Now);
         }
         if let Some(launcher) = launcher.filter(|_| !stopping.asked) {

@@ -118,7 +118,7 @@ impl Actor {
                 self.daemon
                     .events
                     .warning(&self.machine, error.reason(), text.clone());
-                self.kill().await?;
+                self.kill(None).await?;
                 let pause = FIRST_RETRY
                     .saturating_mul(1 << self.tries.min(10))
                     .min(LONGEST_RETRY);
