@@ -214,6 +214,38 @@ fn a_manifest_changed_while_its_machine_starts_waits_for_the_next_start() -> Res
 }
 
 #[test]
+fn a_machine_whose_run_ended_is_not_started_again_by_a_daemon_that_finds_no_record_of_it()
+-> Result<()> {
+    run(|bench| {
+        let mut vm = machine("ended");
+        vm["spec"]["runStrategy"] = "Once".into();
+        bench.apply(&[&vm])?;
+        drop(bench.booted("ended")?);
+        bench.kill_daemon()?;
+        for pid in bench.processes("ended", "catamaran-init") {
+            kill_process(Pid::from_raw(pid).context("no pid")?, Signal::KILL)?;
+        }
+        wait_for("the machine is gone", SHORT, || {
+            let left = bench.processes("ended", "qemu-system-x86_64");
+            Ok(Seen::when(left.is_empty(), format!("{left:?}")))
+        })?;
+        // As a daemon leaves it that dies when the record is cleared and the end is not yet on the disk.
+        for file in ["run.json", "plan.json"] {
+            std::fs::remove_file(bench.state().join("vms/default_ended").join(file))?;
+        }
+        bench.start_daemon()?;
+        bench.wait_field("vmi/ended", "/status/phase", "Failed", SHORT)?;
+        ensure!(bench.processes("ended", "qemu-system-x86_64").is_empty());
+        let reason = bench.get("vmi/ended")?["status"]["reason"].clone();
+        ensure!(
+            reason == "The guest ended while no daemon was there to see it",
+            "{reason}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
 fn a_daemon_that_is_told_to_end_leaves_guests_alone() -> Result<()> {
     run(|bench| {
         bench.apply(&[&machine("calm")])?;
