@@ -8,7 +8,6 @@
 //! what somebody needs to see then.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,103 +21,9 @@ use tokio::sync::watch;
 
 use crate::serve::layout::write_atomically;
 
-/// Kinds that can be stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Kind {
-    /// `v1` ConfigMap.
-    ConfigMap,
-    /// `v1` Secret.
-    Secret,
-    /// `v1` PersistentVolumeClaim.
-    PersistentVolumeClaim,
-    /// `v1` Pod.
-    Pod,
-    /// `kubevirt.io/v1` VirtualMachine.
-    VirtualMachine,
-    /// `kubevirt.io/v1` VirtualMachineInstance.
-    VirtualMachineInstance,
-}
+mod key;
 
-impl Kind {
-    /// All kinds, in the order in which they are applied.
-    pub const ALL: [Self; 6] = [
-        Self::ConfigMap,
-        Self::Secret,
-        Self::PersistentVolumeClaim,
-        Self::Pod,
-        Self::VirtualMachine,
-        Self::VirtualMachineInstance,
-    ];
-
-    /// Kubernetes' word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ConfigMap => "ConfigMap",
-            Self::Secret => "Secret",
-            Self::PersistentVolumeClaim => "PersistentVolumeClaim",
-            Self::Pod => "Pod",
-            Self::VirtualMachine => "VirtualMachine",
-            Self::VirtualMachineInstance => "VirtualMachineInstance",
-        }
-    }
-
-    /// What people type: kind, plural or short name, in any case.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Some(match word.to_ascii_lowercase().as_str() {
-            "cm" | "configmap" | "configmaps" => Self::ConfigMap,
-            "secret" | "secrets" => Self::Secret,
-            "pvc" | "persistentvolumeclaim" | "persistentvolumeclaims" => {
-                Self::PersistentVolumeClaim
-            }
-            "po" | "pod" | "pods" => Self::Pod,
-            "vm" | "vms" | "virtualmachine" | "virtualmachines" => Self::VirtualMachine,
-            "vmi" | "vmis" | "virtualmachineinstance" | "virtualmachineinstances" => {
-                Self::VirtualMachineInstance
-            }
-            _ => return None,
-        })
-    }
-}
-
-/// Name of an object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Key {
-    /// Kind.
-    pub kind: Kind,
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
-
-impl Key {
-    /// A key.
-    #[must_use]
-    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
-        Self {
-            kind,
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
-    }
-
-    /// The same name with another kind.
-    #[must_use]
-    pub fn with_kind(&self, kind: Kind) -> Self {
-        Self {
-            kind,
-            ..self.clone()
-        }
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.kind.as_str(), self.namespace, self.name)
-    }
-}
+pub use key::{Key, Kind, uid};
 
 /// An object with what the store knows about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -476,16 +381,6 @@ impl Store {
     }
 }
 
-/// uid of an object under `play`: a function of its name, so that a machine that is built again from its manifests keeps its identity.
-#[must_use]
-pub fn uid(key: &Key) -> uuid::Uuid {
-    const NAMESPACE: uuid::Uuid = uuid::Uuid::from_u128(0x0f1d_7cf5_98cf_4c27_9a6c_6b6c_0c8a_51a2);
-    uuid::Uuid::new_v5(
-        &NAMESPACE,
-        format!("{}/{}/{}", key.kind.as_str(), key.namespace, key.name).as_bytes(),
-    )
-}
-
 /// Digest of a manifest's object, hex. Maps of `serde_json` are sorted, so that the order of keys does not matter.
 #[must_use]
 pub fn digest(object: &Value) -> String {
@@ -542,114 +437,4 @@ fn files_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn object(cpu: u32) -> Value {
-        json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "a", "namespace": "default"}, "spec": {"cpu": cpu}})
-    }
-
-    fn key() -> Key {
-        Key::new(Kind::VirtualMachine, "default", "a")
-    }
-
-    #[test]
-    fn same_content_acts_once_and_verbs_survive_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        assert_eq!(
-            store.apply(&key(), object(1), None, "now").unwrap(),
-            Applied::Created
-        );
-        store
-            .edit(&key(), |o| o["spec"]["runStrategy"] = "Halted".into())
-            .unwrap();
-        assert_eq!(
-            store.apply(&key(), object(1), None, "later").unwrap(),
-            Applied::Unchanged
-        );
-        assert_eq!(
-            store.get(&key()).unwrap().object["spec"]["runStrategy"],
-            "Halted"
-        );
-        assert_eq!(
-            store.apply(&key(), object(2), None, "later").unwrap(),
-            Applied::Configured
-        );
-        let stored = store.get(&key()).unwrap();
-        assert_eq!(stored.object["metadata"]["generation"], 2);
-        assert_eq!(stored.object["metadata"]["creationTimestamp"], "now");
-    }
-
-    #[test]
-    fn objects_are_there_after_a_restart_and_cut_off_writes_are_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        store.apply(&key(), object(1), None, "now").unwrap();
-        fs::write(folder.path().join("VirtualMachine/default/b.json.new"), "{").unwrap();
-        let again = Store::open(folder.path()).unwrap();
-        assert_eq!(
-            again.list(Kind::VirtualMachine),
-            store.list(Kind::VirtualMachine)
-        );
-    }
-
-    #[test]
-    fn status_of_a_manifest_is_not_believed() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let mut with_status = object(1);
-        with_status["status"] = json!({"ready": true});
-        store.apply(&key(), with_status, None, "now").unwrap();
-        assert!(store.get(&key()).unwrap().object.get("status").is_none());
-    }
-
-    /// A file system of its own, full but for what it takes to make a folder. `None` without root.
-    fn full_disk() -> Option<(tempfile::TempDir, PathBuf)> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("disk");
-        fs::create_dir(&path).unwrap();
-        let flags = rustix::mount::MountFlags::empty();
-        rustix::mount::mount("tmpfs", &path, "tmpfs", flags, Some(c"size=64k")).ok()?;
-        Some((folder, path))
-    }
-
-    #[test]
-    fn a_status_is_seen_though_the_disk_is_full_and_written_when_it_no_longer_is() {
-        let Some((_folder, disk)) = full_disk() else {
-            eprintln!("skipped: needs root");
-            return;
-        };
-        let store = Store::open(&disk).unwrap();
-        store.apply(&key(), object(1), None, "now").unwrap();
-        let filler = disk.join("filler");
-        assert!(fs::write(&filler, vec![0; 1 << 20]).is_err());
-
-        let told = store.edit(&key(), |o| o["status"] = json!({"phase": "Running"}));
-        assert!(told.unwrap());
-        let seen = store.get(&key()).unwrap();
-        assert_eq!(seen.object["status"]["phase"], "Running");
-        let asked = store.edit(&key(), |o| o["spec"]["runStrategy"] = "Halted".into());
-        assert!(asked.unwrap_err().is_full());
-        assert_eq!(store.get(&key()).unwrap(), seen);
-
-        fs::remove_file(filler).unwrap();
-        store.write_again();
-        assert_eq!(Store::open(&disk).unwrap().get(&key()).unwrap(), seen);
-        assert!(store.unwritten.borrow().is_empty());
-        rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
-    }
-
-    #[test]
-    fn object_on_its_way_out_is_not_applied() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        store.apply(&key(), object(1), None, "now").unwrap();
-        store.mark_deleted(&key(), "now").unwrap();
-        assert!(matches!(
-            store.apply(&key(), object(2), None, "now"),
-            Err(StoreError::Deleting(_))
-        ));
-    }
-}
+mod tests;
