@@ -157,9 +157,10 @@ impl ImageStore {
     pub fn open(folder: &Path, config: StoreConfig) -> Result<Self> {
         // reqwest takes the process' default provider; a second installation is refused and harmless.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        // Disks are files of mode 0444 that root takes into sandboxes; other users have no way to them.
         for (name, mode) in [
-            ("", 0o755),
-            ("disks", 0o755),
+            ("", 0o711),
+            ("disks", 0o700),
             ("tmp", 0o700),
             ("empty", 0o555),
         ] {

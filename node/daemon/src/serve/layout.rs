@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use catamaran_plan::paths::{GID, UID};
@@ -130,7 +130,8 @@ impl Layout {
                 .mode(0o711)
                 .create(&folder)?;
         }
-        Ok(())
+        // Secrets and user data are for root alone, those too that an older version wrote for everybody.
+        fs::set_permissions(self.objects(), fs::Permissions::from_mode(0o700))
     }
 }
 
@@ -203,17 +204,30 @@ impl MachineLayout {
     }
 }
 
-/// Writes a file so that a reader sees the old or the new content, also after a crash.
+/// Writes a file that root alone can read, so that a reader sees the old or the new content, also after a crash.
 ///
 /// # Errors
 /// When the folder can't be written.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use io::Write as _;
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(folder)?;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
-    let written = fs::File::create(&temporary).and_then(|mut file| {
+    // A rest of an earlier write keeps its mode when it is written over.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary);
+    let written = file.and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -224,4 +238,63 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     written?;
     fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+
+    use super::*;
+    use crate::serve::store::Kind;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    /// A state folder as an older version left it: objects for everybody.
+    fn state() -> (tempfile::TempDir, Layout, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let layout = Layout::new(folder.path().join("state"));
+        fs::create_dir_all(layout.objects()).unwrap();
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(layout.objects(), open).unwrap();
+        layout.create().unwrap();
+        let secret = layout.objects().join("Secret/default/key.json");
+        write_atomically(&secret, b"secret").unwrap();
+        (folder, layout, secret)
+    }
+
+    #[test]
+    fn what_is_stored_is_for_root_alone() {
+        let (_folder, layout, secret) = state();
+        assert_eq!(mode(&layout.objects()), 0o700);
+        assert_eq!(mode(&secret), 0o600);
+        write_atomically(&secret, b"changed").unwrap();
+        assert_eq!(mode(&secret), 0o600);
+        assert_eq!(fs::read(&secret).unwrap(), b"changed");
+    }
+
+    #[test]
+    fn another_user_reads_no_secret_but_passes_to_the_machines() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let (_folder, layout, secret) = state();
+        let key = Key::new(Kind::VirtualMachineInstance, "default", "a");
+        let machine = layout.machine(&key);
+        machine.create().unwrap();
+        let as_other = |program: &str, path: &Path| {
+            let mut command = Command::new(program);
+            command.arg(path).uid(65534).gid(65534);
+            command.output().unwrap().status.success()
+        };
+        assert!(!as_other("cat", &secret));
+        assert!(!as_other("ls", &layout.objects()));
+        let passable = machine.root().join("passable");
+        fs::write(&passable, "").unwrap();
+        assert!(as_other("cat", &passable));
+    }
 }

@@ -1,6 +1,7 @@
 //! `catamaran play`: puts the daemon together and runs it.
 
 use std::fs::{self, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,12 @@ pub async fn run(state: &Path, args: &Play) -> Result<()> {
             "catamaran play must be run by root: it makes network namespaces, mounts and control groups"
         );
     }
-    fs::create_dir_all(state).with_context(|| state.display().to_string())?;
+    // Made for passing through, as the folders below it; one that is there keeps its mode.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(state)
+        .with_context(|| state.display().to_string())?;
     let layout = Layout::new(
         state
             .canonicalize()

@@ -186,6 +186,19 @@ async fn one_store_has_one_process() {
 }
 
 #[tokio::test]
+async fn other_users_have_no_way_to_the_disks() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let disks = folder.path().join("store/disks");
+    // As an older version made it.
+    fs::create_dir_all(&disks).unwrap();
+    fs::set_permissions(&disks, fs::Permissions::from_mode(0o755)).unwrap();
+    store(folder.path());
+    let mode = disks.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[tokio::test]
 async fn holes_in_a_disk_take_no_space() {
     use std::os::unix::fs::MetadataExt;
     let folder = tempfile::tempdir().unwrap();
