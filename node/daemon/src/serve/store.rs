@@ -191,7 +191,8 @@ impl Store {
             .collect()
     }
 
-    /// Applies a manifest's object: new content replaces the old one, status and identity stay.
+    /// Applies a manifest's object: new content replaces the old one, status and identity stay. The same content from another watched file changes the
+    /// file only that the object belongs to; without a file it stays with the one that it has.
     ///
     /// # Errors
     /// When the object is being deleted or can't be written.
@@ -204,19 +205,25 @@ impl Store {
     ) -> Result<Applied, StoreError> {
         let digest = digest(&object);
         let mut objects = self.lock();
+        let mut home = source.map(Path::to_owned);
         let outcome = match objects.get(key) {
             Some(old) if old.deleting() => return Err(StoreError::Deleting(key.clone())),
-            Some(old)
-                if old.applied.as_deref() == Some(&digest) && old.source.as_deref() == source =>
-            {
+            Some(old) if old.applied.as_deref() == Some(&digest) => {
+                if source.is_none() || old.source.as_deref() == source {
+                    return Ok(Applied::Unchanged);
+                }
+                // What verbs did to it holds; another file is its home from now on.
+                let moved = Stored {
+                    source: source.map(Path::to_owned),
+                    ..old.clone()
+                };
+                self.write(key, &moved)?;
+                objects.insert(key.clone(), moved);
                 return Ok(Applied::Unchanged);
             }
-            Some(old) if old.applied.as_deref() == Some(&digest) => {
-                carry_over(&old.object, &mut object, 0);
-                Applied::Unchanged
-            }
             Some(old) => {
-                carry_over(&old.object, &mut object, 1);
+                carry_over(&old.object, &mut object);
+                home = home.or_else(|| old.source.clone());
                 Applied::Configured
             }
             None => {
@@ -233,7 +240,7 @@ impl Store {
         let stored = Stored {
             object,
             applied: Some(digest),
-            source: source.map(Path::to_owned),
+            source: home,
         };
         self.write(key, &stored)?;
         objects.insert(key.clone(), stored);
@@ -388,12 +395,12 @@ pub fn digest(object: &Value) -> String {
 }
 
 /// What a newly applied object keeps of the stored one.
-fn carry_over(old: &Value, new: &mut Value, generations: u64) {
+fn carry_over(old: &Value, new: &mut Value) {
     for field in ["uid", "creationTimestamp"] {
         new["metadata"][field] = old["metadata"][field].clone();
     }
     new["metadata"]["generation"] =
-        (old["metadata"]["generation"].as_u64().unwrap_or(0) + generations).into();
+        (old["metadata"]["generation"].as_u64().unwrap_or(0) + 1).into();
     if let Some(map) = new.as_object_mut() {
         match old.get("status") {
             Some(status) => map.insert("status".to_owned(), status.clone()),

@@ -44,6 +44,31 @@ fn same_content_acts_once_and_verbs_survive_it() {
 }
 
 #[test]
+fn the_same_content_from_another_place_undoes_no_verb_and_files_stay_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let (one, two) = (Path::new("/m/one.yaml"), Path::new("/m/two.yaml"));
+    store.apply(&key(), object(1), Some(one), "now").unwrap();
+    store
+        .edit(&key(), |o| o["spec"]["runStrategy"] = "Halted".into())
+        .unwrap();
+    let stopped = store.get(&key()).unwrap().object;
+    for (source, home) in [(None, one), (Some(two), two), (None, two)] {
+        let applied = store.apply(&key(), object(1), source, "later").unwrap();
+        assert_eq!(applied, Applied::Unchanged);
+        for store in [&store, &Store::open(folder.path()).unwrap()] {
+            let stored = store.get(&key()).unwrap();
+            assert_eq!(stored.object, stopped, "applied from {source:?}");
+            assert_eq!(stored.source.as_deref(), Some(home));
+        }
+    }
+    store.apply(&key(), object(2), None, "later").unwrap();
+    let stored = store.get(&key()).unwrap();
+    assert_eq!(stored.source.as_deref(), Some(two));
+    assert!(stored.object["spec"].get("runStrategy").is_none());
+}
+
+#[test]
 fn objects_are_there_after_a_restart_and_cut_off_writes_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
