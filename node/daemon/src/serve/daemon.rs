@@ -186,7 +186,7 @@ impl Daemon {
         documents.iter().map(apply).collect()
     }
 
-    /// Asks for the deletion of an object. Objects that nobody runs go at once.
+    /// Asks for the deletion of an object, as [`Daemon::take_down`], unless its file would bring it back.
     ///
     /// # Errors
     /// When there is none, or its file is still watched.
@@ -201,6 +201,14 @@ impl Daemon {
                 file,
             });
         }
+        self.take_down(key, volumes)
+    }
+
+    /// Asks for the deletion of an object whether or not a file has it. Objects that nobody runs go at once.
+    ///
+    /// # Errors
+    /// When there is none, it is in use, or its file can't be removed.
+    pub fn take_down(&self, key: &Key, volumes: bool) -> Result<(), StoreError> {
         match key.kind {
             Kind::VirtualMachine | Kind::VirtualMachineInstance | Kind::Pod => {
                 self.store.mark_deleted(key, &time::now())

@@ -23,6 +23,7 @@ use crate::serve::daemon::{Daemon, Parts, Settings, Shutdown};
 use crate::serve::layout::Layout;
 use crate::serve::pods::{self, ContainerSettings};
 use crate::serve::store::Store;
+use crate::serve::watch::{Target, Watch};
 use crate::serve::{api, code, collect, host, manifest, metrics, names, watch};
 
 /// Runs until it is told to end. SIGINT and SIGTERM end the daemon only: guests and containers go on.
@@ -51,15 +52,24 @@ pub async fn run(state: &Path, args: &Play) -> Result<()> {
         .with_context(|| layout.root().display().to_string())?;
     let _lock = lock(&layout)?;
     // Wrong manifests are told before anything is started.
-    let documents = documents(&args.files)?;
+    let mut documents = documents(&args.files)?;
+    documents.retain(|document| document.path.is_none());
     let daemon = Arc::new(build(&layout, args).await?);
     let listener =
         api::bind(&layout.socket()).with_context(|| layout.socket().display().to_string())?;
     apply(&daemon, &documents);
-    serve(daemon, listener, args).await
+    let mut watch = Watch::new(
+        args.files
+            .iter()
+            .filter(|file| *file != Path::new("-"))
+            .cloned()
+            .collect(),
+    );
+    watch.look(&*daemon);
+    serve(daemon, listener, args, watch).await
 }
 
-/// Objects of all files and of standard input.
+/// Objects of files and of standard input.
 fn documents(files: &[PathBuf]) -> Result<Vec<manifest::Document>> {
     let texts = manifests::read(files)?;
     let inputs: Vec<_> = texts
@@ -76,22 +86,17 @@ fn apply(daemon: &Daemon, documents: &[manifest::Document]) {
     for warning in documents.iter().flat_map(|document| &document.warnings) {
         eprintln!("Warning: {warning}");
     }
-    match daemon.apply(documents) {
-        Ok(results) => {
-            for result in results {
-                tracing::info!(
-                    "{} {} {}",
-                    result["kind"].as_str().unwrap_or_default(),
-                    result["name"].as_str().unwrap_or_default(),
-                    result["outcome"].as_str().unwrap_or_default()
-                );
-            }
-        }
-        Err(error) => tracing::error!(error = catamaran_client::chain(&error), "not applied"),
+    if let Err(error) = Target::apply(daemon, documents) {
+        tracing::error!(error = catamaran_client::chain(&error), "not applied");
     }
 }
 
-async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &Play) -> Result<()> {
+async fn serve(
+    daemon: Arc<Daemon>,
+    listener: tokio::net::UnixListener,
+    args: &Play,
+    watch: Watch,
+) -> Result<()> {
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(api::serve(daemon.clone(), listener, cancel.clone()));
@@ -99,14 +104,7 @@ async fn serve(daemon: Arc<Daemon>, listener: tokio::net::UnixListener, args: &P
         daemon.clone(),
         metrics::bind(args.metrics).await?,
     ));
-    tasks.spawn(watch::supervise(
-        daemon.clone(),
-        args.files
-            .iter()
-            .filter(|file| *file != Path::new("-"))
-            .cloned()
-            .collect(),
-    ));
+    tasks.spawn(watch::supervise(daemon.clone(), watch));
     tasks.spawn(collect::supervise(daemon.clone()));
     let store = daemon.store.clone();
     tasks.spawn(async move { store.write_when_possible().await });

@@ -157,6 +157,11 @@ impl Store {
                         path: path.clone(),
                         source,
                     })?;
+                if stored.deleting() && !kind.runs() {
+                    // Nobody else finishes its deletion, which a full disk or an older version left undone.
+                    let _ = fs::remove_file(&path);
+                    continue;
+                }
                 if let Some(key) = key_of(&stored.object, kind) {
                     objects.insert(key, stored);
                 }

@@ -45,6 +45,15 @@ impl Kind {
         }
     }
 
+    /// Whether it has processes, whose end somebody waits for when it is deleted. Other objects go at once.
+    #[must_use]
+    pub fn runs(self) -> bool {
+        match self {
+            Self::Pod | Self::VirtualMachine | Self::VirtualMachineInstance => true,
+            Self::ConfigMap | Self::Secret | Self::PersistentVolumeClaim => false,
+        }
+    }
+
     /// What people type: kind, plural or short name, in any case.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {

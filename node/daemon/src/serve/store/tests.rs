@@ -138,3 +138,19 @@ fn object_on_its_way_out_is_not_applied() {
         Err(StoreError::Deleting(_))
     ));
 }
+
+#[test]
+fn deletion_that_nobody_finishes_is_finished_by_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let config = Key::new(Kind::ConfigMap, "default", "c");
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}});
+    store.apply(&config, map.clone(), None, "now").unwrap();
+    store.mark_deleted(&config, "now").unwrap();
+    store.apply(&key(), object(1), None, "now").unwrap();
+    store.mark_deleted(&key(), "now").unwrap();
+    let again = Store::open(folder.path()).unwrap();
+    assert!(again.get(&key()).unwrap().deleting());
+    let applied = again.apply(&config, map, None, "later").unwrap();
+    assert_eq!(applied, Applied::Created);
+}
