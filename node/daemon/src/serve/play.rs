@@ -51,8 +51,14 @@ pub async fn run(state: &Path, args: &Play) -> Result<()> {
         .create()
         .with_context(|| layout.root().display().to_string())?;
     let _lock = lock(&layout)?;
-    // Wrong manifests are told before anything is started.
-    let mut documents = documents(&args.files)?;
+    // Mistakes in the files of the command line are told before anything is started. One bad file in a folder holds up neither the others nor the daemon.
+    let strict: Vec<PathBuf> = args
+        .files
+        .iter()
+        .filter(|file| !file.is_dir())
+        .cloned()
+        .collect();
+    let mut documents = documents(&strict)?;
     documents.retain(|document| document.path.is_none());
     let daemon = Arc::new(build(&layout, args).await?);
     let listener =
