@@ -66,6 +66,31 @@ fn boots(bench: &Bench, name: &str) -> usize {
 }
 
 #[test]
+fn a_claim_grows_at_the_next_start_and_never_shrinks() -> Result<()> {
+    run(|bench| {
+        let (mut vm, mut claim) = keeper("grower", "16Mi");
+        vm["spec"]["runStrategy"] = "Manual".into();
+        let disk = bench.state().join("volumes/default/cargo/disk.img");
+        for (size, bytes) in [("16Mi", 16 << 20), ("24Mi", 24 << 20)] {
+            claim["spec"]["resources"]["requests"]["storage"] = size.into();
+            bench.apply(&[&claim, &vm])?;
+            bench.catamaran(["start", "grower"])?;
+            bench.wait_field("vmi/grower", "/status/phase", "Running", BOOT)?;
+            let has = fs::metadata(&disk)?.len();
+            ensure!(has == bytes, "{size}: {has}");
+            bench.catamaran(["stop", "grower"])?;
+            bench.wait_gone("vmi/grower", SHORT)?;
+        }
+        claim["spec"]["resources"]["requests"]["storage"] = "8Mi".into();
+        let path = bench.manifest(&[&claim])?;
+        let words = ["apply".as_ref(), "-f".as_ref(), path.as_os_str()];
+        let said = bench.refused(words)?;
+        ensure!(said.contains("spec.resources.requests.storage"), "{said}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_claim_keeps_its_data_and_what_belongs_to_a_run_goes_with_it() -> Result<()> {
     run(|bench| {
         let (vm, claim) = keeper("keeper", "16Mi");

@@ -57,6 +57,27 @@ impl DiskFile {
         File::open(self.proc_path()).map_err(ImageError::io("open", &self.path))
     }
 
+    /// The disk with at least `size` bytes, rounded up as by [`create_raw`]: what is missing is added as a hole; it never shrinks.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`] when this process may not write it or the file system has no such files.
+    pub fn grown(mut self, size: u64) -> Result<Self> {
+        let wanted = size.checked_next_multiple_of(4096).unwrap_or(size);
+        if wanted > self.size {
+            let grow = || {
+                let file = File::options().write(true).open(self.proc_path())?;
+                // Somebody may have been faster.
+                if file.metadata()?.len() < wanted {
+                    file.set_len(wanted)?;
+                    file.sync_all()?;
+                }
+                file.metadata()
+            };
+            self.size = grow().map_err(ImageError::io("grow", &self.path))?.len();
+        }
+        Ok(self)
+    }
+
     /// Checks that QEMU's user can use the file.
     ///
     /// # Errors

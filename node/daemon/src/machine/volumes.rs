@@ -12,6 +12,7 @@ use catamaran_plan::{Format, GivenBoot, GivenDisk};
 use catamaran_spec::{HostDiskKind, MachineSpec, PullPolicy, VolumeSource};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use serde::Deserialize as _;
 
 use crate::machine::claims::{Access, Hold};
 use crate::machine::config;
@@ -297,7 +298,7 @@ fn auth(daemon: &Daemon, namespace: &str, secret: Option<&str>) -> Result<PullAu
         .map_err(|why| config::ConfigError::Shape { key, why }.into())
 }
 
-/// The disk of a claim, made at its first use with the size that the claim asks for.
+/// The disk of a claim, made at its first use with the size that the claim asks for, and grown when it asks for more.
 fn claimed(
     daemon: &Daemon,
     volume: &str,
@@ -323,10 +324,22 @@ fn claimed(
         .mode(0o711)
         .create(&folder)
         .map_err(StartError::io(folder.display().to_string()))?;
-    ensure_raw(&folder, CLAIM_FILE, size, (UID, GID)).map_err(|source| StartError::Disk {
-        volume: volume.to_owned(),
-        source,
-    })
+    ensure_raw(&folder, CLAIM_FILE, size, (UID, GID))
+        .and_then(|file| file.grown(size))
+        .map_err(|source| StartError::Disk {
+            volume: volume.to_owned(),
+            source,
+        })
+}
+
+/// Bytes that a claim's object asks for and that its disk in `folder` has, where it asks for less: a disk does not shrink.
+#[must_use]
+pub fn shrinks(claim: &serde_json::Value, folder: &Path) -> Option<(u64, u64)> {
+    let claim = PersistentVolumeClaim::deserialize(claim).ok()?;
+    let asked = requested(&claim)?;
+    let has = folder.join(CLAIM_FILE).symlink_metadata().ok()?.len();
+    // Disks are made in blocks of 4 KiB.
+    (asked.checked_next_multiple_of(4096)? < has).then_some((asked, has))
 }
 
 /// Bytes that a claim asks for.
@@ -398,4 +411,26 @@ fn direct_io(path: &Path) -> bool {
     let flags =
         rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::CLOEXEC;
     rustix::fs::open(path, flags, rustix::fs::Mode::empty()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_asks_for_less_than_its_disk_only_when_there_is_a_larger_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let claim =
+            |storage: &str| json!({"spec": {"resources": {"requests": {"storage": storage}}}});
+        assert_eq!(shrinks(&claim("1Mi"), folder.path()), None);
+        ensure_raw(folder.path(), CLAIM_FILE, 1_000_000, (UID, GID)).unwrap();
+        assert_eq!(shrinks(&claim("1M"), folder.path()), None);
+        assert_eq!(shrinks(&claim("1Mi"), folder.path()), None);
+        assert_eq!(
+            shrinks(&claim("64Ki"), folder.path()),
+            Some((65536, 1_003_520))
+        );
+    }
 }

@@ -161,7 +161,7 @@ impl Daemon {
     /// Applies checked objects.
     ///
     /// # Errors
-    /// When one is being deleted or can't be written; those before it are applied.
+    /// When one is being deleted or asks for less than its disk has: nothing is applied then. When one can't be written: those before it are applied.
     pub fn apply(&self, documents: &[Document]) -> Result<Vec<Value>, StoreError> {
         let now = time::now();
         let apply = |document: &Document| {
@@ -182,6 +182,18 @@ impl Daemon {
                 .is_some_and(|stored| stored.deleting())
         }) {
             return Err(StoreError::Deleting(gone.key.clone()));
+        }
+        for Document { key, object, .. } in documents {
+            let folder = self.layout.claim(&key.namespace, &key.name);
+            if key.kind == Kind::PersistentVolumeClaim
+                && let Some((asked, has)) = crate::machine::volumes::shrinks(object, &folder)
+            {
+                return Err(StoreError::Smaller {
+                    key: key.clone(),
+                    asked,
+                    has,
+                });
+            }
         }
         documents.iter().map(apply).collect()
     }

@@ -99,6 +99,18 @@ pub enum StoreError {
         /// The file.
         file: PathBuf,
     },
+    /// A claim asks for less than its disk has.
+    #[error(
+        "{key}: spec.resources.requests.storage: Forbidden: {asked} bytes are less than the {has} that its disk has; it can grow, not shrink"
+    )]
+    Smaller {
+        /// Which.
+        key: Key,
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes of the disk.
+        has: u64,
+    },
     /// Somebody runs on it.
     #[error("{key} is in use by {owner}; stop that first")]
     InUse {

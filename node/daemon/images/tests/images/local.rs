@@ -114,6 +114,26 @@ fn a_disk_that_qemu_cannot_read_is_named_with_its_mode() {
 }
 
 #[test]
+fn a_disk_grows_by_a_hole_keeps_its_content_and_never_shrinks() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("disk.img"), vec![7; 8192]).unwrap();
+    let size = |disk: &catamaran_images::DiskFile| (disk.size, disk.open().unwrap().metadata());
+    for (asked, wanted) in [
+        (1, 8192),
+        (8192, 8192),
+        (1_000_000, 1_003_520),
+        (4096, 1_003_520),
+    ] {
+        let disk = open_disk(folder.path(), "disk.img").unwrap();
+        let (told, is) = size(&disk.grown(asked).unwrap());
+        assert_eq!((told, is.unwrap().len()), (wanted, wanted), "{asked}");
+    }
+    let content = fs::read(folder.path().join("disk.img")).unwrap();
+    assert!(content[..8192].iter().all(|byte| *byte == 7));
+    assert!(content[8192..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
 fn a_file_that_is_swapped_for_a_link_after_the_check_is_still_the_same_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk.img");

@@ -90,6 +90,11 @@ impl From<StoreError> for Refusal {
             StoreError::Deleting(_) | StoreError::Watched { .. } | StoreError::InUse { .. } => {
                 Self::conflict(error.to_string())
             }
+            StoreError::Smaller { .. } => Self {
+                code: StatusCode::UNPROCESSABLE_ENTITY,
+                reason: "Invalid",
+                message: error.to_string(),
+            },
             _ => Self::failed(catamaran_client::chain(&error)),
         }
     }
