@@ -411,7 +411,7 @@ pub struct Delete {
     /// Delete the disk of a claim too
     #[arg(long)]
     pub volumes: bool,
-    /// Do not wait until it is gone
+    /// Do not wait until it is gone; a claim under a machine that still stops is refused then
     #[arg(long)]
     pub no_wait: bool,
 }

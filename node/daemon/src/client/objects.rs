@@ -353,29 +353,40 @@ pub async fn delete(client: &Client, args: &Delete) -> Result<(), ClientError> {
         }
     }
     let query = if args.volumes { "?volumes=true" } else { "" };
-    for (kind, namespace, name) in &wanted {
-        match client
-            .json::<Value>(
-                Method::DELETE,
-                &format!("{}{query}", path(*kind, namespace, name)),
-                None,
-            )
-            .await
-        {
-            Ok(_) => say(&format!(
-                "{}/{name} deleted\n",
-                kind.as_str().to_lowercase()
-            ))?,
-            Err(ClientError::Refused { code: 404, .. }) if !args.files.is_empty() => {}
-            Err(error) => return Err(error),
+    for group in in_order(wanted) {
+        for (kind, namespace, name) in &group {
+            match client
+                .json::<Value>(
+                    Method::DELETE,
+                    &format!("{}{query}", path(*kind, namespace, name)),
+                    None,
+                )
+                .await
+            {
+                Ok(_) => say(&format!(
+                    "{}/{name} deleted\n",
+                    kind.as_str().to_lowercase()
+                ))?,
+                Err(ClientError::Refused { code: 404, .. }) if !args.files.is_empty() => {}
+                Err(error) => return Err(error),
+            }
         }
-    }
-    if !args.no_wait {
-        for (kind, namespace, name) in &wanted {
-            gone(client, *kind, namespace, name).await?;
+        if !args.no_wait {
+            for (kind, namespace, name) in &group {
+                gone(client, *kind, namespace, name).await?;
+            }
         }
     }
     Ok(())
+}
+
+/// An object to delete: kind, namespace, name.
+type Wanted = (Kind, String, String);
+
+/// What runs, and what is deleted when that is gone: a claim under a machine is refused.
+fn in_order(wanted: Vec<Wanted>) -> [Vec<Wanted>; 2] {
+    let (runs, rests) = wanted.into_iter().partition(|(kind, ..)| kind.runs());
+    [runs, rests]
 }
 
 /// Waits until an object is gone.
@@ -408,5 +419,23 @@ fn age_of(timestamp: &Value) -> String {
     match timestamp.as_str().and_then(time::parse) {
         Some(then) => age(now.saturating_sub(then)),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_is_deleted_before_what_it_runs_on() {
+        let wanted = |kind: Kind| (kind, "default".to_owned(), "a".to_owned());
+        let mut all = Kind::ALL.map(wanted);
+        for _ in 0..2 {
+            let [runs, rests] = in_order(all.to_vec());
+            assert!(runs.contains(&wanted(Kind::VirtualMachine)));
+            assert!(rests.contains(&wanted(Kind::PersistentVolumeClaim)));
+            assert_eq!(runs.len() + rests.len(), all.len());
+            all.reverse();
+        }
     }
 }
