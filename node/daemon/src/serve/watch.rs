@@ -20,10 +20,14 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Looks that must agree before something is deleted.
 const AGREED: u32 = 2;
 
-/// Looks again for ever.
+/// Looks again until everything is to stop.
 pub async fn supervise(daemon: Arc<Daemon>, mut watch: Watch) {
     loop {
         tokio::time::sleep(LOOK).await;
+        // What was refused so far must not come up while all else goes down.
+        if daemon.stopping().borrow().is_some() {
+            return;
+        }
         watch.look(&*daemon);
     }
 }
