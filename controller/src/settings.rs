@@ -18,6 +18,10 @@ pub struct Settings {
     pub emulation: bool,
     /// Virtual processors for each processor that is requested.
     pub cpu_allocation_ratio: u64,
+    /// Machines that do not say have their serial output in their pod's logs.
+    pub serial_console_log: bool,
+    /// Storage class of the claims with what firmware and TPMs remember; the cluster's default when none.
+    pub state_storage_class: Option<String>,
 }
 
 impl Settings {
@@ -30,6 +34,8 @@ impl Settings {
             pull_secrets: Vec::new(),
             emulation: false,
             cpu_allocation_ratio: CPU_ALLOCATION_RATIO,
+            serial_console_log: true,
+            state_storage_class: None,
         }
     }
 
@@ -52,6 +58,11 @@ impl Settings {
         if let Some(policy) = pull_policy.filter(|policy| !policy.is_empty()) {
             settings.pull_policy = policy;
         }
+        settings.state_storage_class = configuration
+            .vm_state_storage_class
+            .filter(|class| !class.is_empty());
+        let options = configuration.virtual_machine_options.unwrap_or_default();
+        settings.serial_console_log = options.disable_serial_console_log.is_none();
         let developer = configuration.developer_configuration.unwrap_or_default();
         settings.emulation = developer.use_emulation.unwrap_or(false);
         if let Some(ratio) = developer
@@ -76,11 +87,12 @@ mod tests {
         assert_eq!(defaults.with(None), defaults);
         let installation = serde_json::from_value(json!({
             "apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": {"name": "kubevirt"},
-            "spec": {"configuration": {"imagePullPolicy": "Always", "developerConfiguration": {"useEmulation": true, "cpuAllocationRatio": 4}}},
+            "spec": {"configuration": {"imagePullPolicy": "Always", "developerConfiguration": {"useEmulation": true, "cpuAllocationRatio": 4}, "vmStateStorageClass": "fast", "virtualMachineOptions": {"disableSerialConsoleLog": {}}}},
         }))
         .unwrap();
         let settings = defaults.with(Some(&installation));
-        assert!(settings.emulation);
+        assert_eq!(settings.state_storage_class.as_deref(), Some("fast"));
+        assert!(settings.emulation && !settings.serial_console_log);
         assert_eq!(
             (settings.cpu_allocation_ratio, settings.pull_policy.as_str()),
             (4, "Always")

@@ -1,5 +1,6 @@
 //! The launcher pod of an instance. Pure: the same instance, claims and settings give the same pod.
 
+mod console_log;
 mod probes;
 mod resources;
 mod volumes;
@@ -13,7 +14,7 @@ use catamaran_plan::{overhead, paths};
 use catamaran_spec::{MachineSpec, Protocol};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, LocalObjectReference, Pod, PodReadinessGate,
-    PodSecurityContext, PodSpec, SeccompProfile, SecurityContext,
+    PodSecurityContext, PodSpec, SeccompProfile, SecurityContext, VolumeDevice, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use sha2::{Digest, Sha256};
@@ -161,28 +162,7 @@ fn spec(input: &Input<'_>, overhead: u64) -> PodSpec {
     PodSpec {
         affinity: asked.affinity.clone(),
         automount_service_account_token: Some(false),
-        containers: vec![Container {
-            name: CONTAINER.to_owned(),
-            image: Some(settings.image.clone()),
-            image_pull_policy: Some(settings.pull_policy.clone()),
-            command: Some(COMMAND.map(str::to_owned).into()),
-            liveness_probe: machine.liveness_probe.as_ref().and_then(probes::probe),
-            readiness_probe: machine.readiness_probe.as_ref().and_then(probes::probe),
-            ports: some(ports(machine)),
-            resources: Some(resources::requirements(machine, settings, overhead)),
-            security_context: Some(SecurityContext {
-                allow_privilege_escalation: Some(false),
-                capabilities: Some(Capabilities {
-                    add: None,
-                    drop: Some(vec!["ALL".to_owned()]),
-                }),
-                read_only_root_filesystem: Some(true),
-                ..SecurityContext::default()
-            }),
-            volume_devices: some(volumes.devices),
-            volume_mounts: some(volumes.mounts),
-            ..Container::default()
-        }],
+        containers: containers(input, overhead, volumes.mounts, volumes.devices),
         dns_config: asked.dns_config.clone(),
         dns_policy: asked.dns_policy.clone(),
         enable_service_links: Some(false),
@@ -222,6 +202,45 @@ fn spec(input: &Input<'_>, overhead: u64) -> PodSpec {
         volumes: Some(volumes.volumes),
         ..PodSpec::default()
     }
+}
+
+/// The launcher's container, and the one with the guest's serial output.
+fn containers(
+    input: &Input<'_>,
+    overhead: u64,
+    mounts: Vec<VolumeMount>,
+    devices: Vec<VolumeDevice>,
+) -> Vec<Container> {
+    let Input {
+        vmi,
+        machine,
+        settings,
+        ..
+    } = input;
+    let compute = Container {
+        name: CONTAINER.to_owned(),
+        image: Some(settings.image.clone()),
+        image_pull_policy: Some(settings.pull_policy.clone()),
+        command: Some(COMMAND.map(str::to_owned).into()),
+        liveness_probe: machine.liveness_probe.as_ref().and_then(probes::probe),
+        readiness_probe: machine.readiness_probe.as_ref().and_then(probes::probe),
+        ports: some(ports(machine)),
+        resources: Some(resources::requirements(machine, settings, overhead)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities {
+                add: None,
+                drop: Some(vec!["ALL".to_owned()]),
+            }),
+            read_only_root_filesystem: Some(true),
+            ..SecurityContext::default()
+        }),
+        volume_devices: some(devices),
+        volume_mounts: some(mounts),
+        ..Container::default()
+    };
+    let log = console_log::wanted(vmi, machine, settings).then(|| console_log::container(&compute));
+    [compute].into_iter().chain(log).collect()
 }
 
 /// Ports with a name, so that Services can mean them by it.

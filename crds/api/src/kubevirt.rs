@@ -47,8 +47,23 @@ spec! {
             eviction_strategy: Option<String>,
             /// Pull policy of the launcher's image.
             image_pull_policy: Option<String>,
+            /// What machines have that do not say.
+            virtual_machine_options: Option<VirtualMachineOptions>,
+            /// Storage class of the claims that hold what a machine's firmware and TPM remember.
+            vm_state_storage_class: Option<String>,
         }
     }
+
+    /// What machines have that do not say.
+    pub struct VirtualMachineOptions {
+        optional {
+            /// There: no `guest-console-log` container.
+            disable_serial_console_log: Option<DisableSerialConsoleLog>,
+        }
+    }
+
+    /// Being there is all it says.
+    pub struct DisableSerialConsoleLog {}
 
     /// Settings for development and for nested clusters.
     pub struct DeveloperConfiguration {

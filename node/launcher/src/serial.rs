@@ -12,11 +12,11 @@
 //! every byte once.
 
 use std::collections::VecDeque;
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use catamaran_sandbox::console_log::{give_up_before, kept_before};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -26,8 +26,8 @@ use tokio::sync::{Notify, mpsc};
 const RING: usize = 256 << 10;
 /// Bytes of history a viewer gets at most.
 const HISTORY: u64 = 256 << 10;
-/// Size at which the log is put aside and begun anew. One older part is kept.
-const LOG_MAX: u64 = 1 << 20;
+/// Bytes of the log that are kept; twice as many are there at most.
+const LOG_KEPT: u64 = 1 << 20;
 /// Pieces of input that wait for the guest.
 const INPUT: usize = 64;
 
@@ -212,6 +212,7 @@ async fn closed(input: &mut mpsc::Receiver<Vec<u8>>) {
 
 async fn drain(mut reader: OwnedReadHalf, shared: &Mutex<Shared>, log: &Path) {
     let mut buffer = vec![0; 4096];
+    let mut due = lock(shared).position + LOG_KEPT;
     loop {
         let count = match reader.read(&mut buffer).await {
             Ok(0) | Err(_) => return,
@@ -222,55 +223,37 @@ async fn drain(mut reader: OwnedReadHalf, shared: &Mutex<Shared>, log: &Path) {
         for viewer in &shared.viewers {
             viewer.give(&buffer[..count]);
         }
-        if shared.position > LOG_MAX && cut(log).is_ok() {
-            shared.position = 0;
+        if shared.position >= due {
+            if let Err(error) = cut(log, &mut shared.position) {
+                tracing::warn!(error = %error, "the serial log is not cut");
+            }
+            due = shared.position + LOG_KEPT;
         }
     }
 }
 
-/// Puts the log's end aside and empties the log; QEMU appends, so it goes on at the new end.
-fn cut(log: &Path) -> std::io::Result<()> {
-    let mut file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(log)?;
-    let tail = read_tail(&mut file, HISTORY)?;
-    std::fs::File::create(older(log))?.write_all(&tail)?;
-    file.set_len(0)
+/// Gives up the log's oldest part. Its end stays where it is, so that whoever reads along misses nothing.
+fn cut(log: &Path, position: &mut u64) -> std::io::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(log)?;
+    if give_up_before(&file, position.saturating_sub(LOG_KEPT)).is_err() {
+        // A file system without holes: QEMU appends, so it goes on at the new end.
+        file.set_len(0)?;
+        *position = 0;
+    }
+    Ok(())
 }
 
-/// At most [`HISTORY`] bytes before `position` of the log, with the part put aside.
+/// At most [`HISTORY`] bytes before `position` of the log.
 fn history(log: &Path, position: u64) -> Vec<u8> {
-    let mut bytes = std::fs::read(older(log)).unwrap_or_default();
-    let read = || -> std::io::Result<Vec<u8>> {
-        let file = std::fs::File::open(log)?;
-        let length = file.metadata()?.len();
-        let mut limited = file.take(position);
-        let skip = length.min(position).saturating_sub(HISTORY);
-        std::io::copy(&mut limited.by_ref().take(skip), &mut std::io::sink())?;
-        let mut bytes = Vec::new();
-        limited.read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    bytes.extend(read().unwrap_or_default());
-    let keep = usize::try_from(HISTORY).unwrap_or(usize::MAX);
-    bytes.split_off(bytes.len().saturating_sub(keep))
-}
-
-fn read_tail(file: &mut std::fs::File, max: u64) -> std::io::Result<Vec<u8>> {
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(max)))?;
-    let mut bytes = Vec::new();
-    file.take(max).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn older(log: &Path) -> PathBuf {
-    log.with_extension("log.1")
+    let read = std::fs::File::open(log).and_then(|file| kept_before(&file, position, HISTORY));
+    read.unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
     use tokio::net::UnixListener;
 
@@ -395,10 +378,13 @@ mod tests {
     fn a_large_log_is_cut_and_its_end_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("serial.log");
-        std::fs::write(&log, [vec![b'a'; 2 << 20], b"end".to_vec()].concat()).unwrap();
-        cut(&log).unwrap();
-        assert_eq!(std::fs::metadata(&log).unwrap().len(), 0);
-        let history = history(&log, 0);
+        std::fs::write(&log, [vec![b'a'; 3 << 20], b"end".to_vec()].concat()).unwrap();
+        let mut position = (3 << 20) + 3;
+        cut(&log, &mut position).unwrap();
+        let metadata = std::fs::metadata(&log).unwrap();
+        assert_eq!((position, metadata.len()), ((3 << 20) + 3, position));
+        assert!(metadata.blocks() * 512 < 2 << 20);
+        let history = history(&log, position);
         assert!(history.ends_with(b"end") && history.len() as u64 == HISTORY);
     }
 }

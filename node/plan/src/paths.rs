@@ -20,6 +20,8 @@ pub const LAUNCHER_SOCKET: &str = "/vm/launcher.sock";
 pub const SERIAL_SOCKET: &str = "/vm/serial.sock";
 /// Everything the serial port said, written by QEMU itself, so that it outlives a launcher.
 pub const SERIAL_LOG: &str = "/vm/serial.log";
+/// Locked by init for as long as it lives.
+pub const ALIVE: &str = "/vm/alive";
 /// The guest's screen, served by QEMU.
 pub const VNC_SOCKET: &str = "/vm/vnc.sock";
 /// The guest agent's channel, served by QEMU.

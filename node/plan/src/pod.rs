@@ -16,6 +16,10 @@ pub const CONTAINER: &str = "compute";
 pub const LIBEXEC: &str = "/usr/libexec/catamaran";
 /// Command of the container: PID 1 of the pod.
 pub const COMMAND: [&str; 2] = ["/usr/libexec/catamaran/catamaran-init", "pod"];
+/// Name of the container that shows the guest's serial output.
+pub const CONSOLE_LOG_CONTAINER: &str = "guest-console-log";
+/// Command of that container.
+pub const CONSOLE_LOG_COMMAND: [&str; 2] = ["/usr/libexec/catamaran/catamaran-init", "console-log"];
 /// Pod volume of the run folder ([`paths::RUN`]).
 pub const RUN_VOLUME: &str = "run";
 /// Pod volume of the folder that outlives runs ([`paths::STATE`]).

@@ -17,7 +17,10 @@ const TAIL: u64 = 1 << 20;
 /// # Errors
 /// When it is not there or no file.
 pub fn open(run: &Path) -> io::Result<tokio::fs::File> {
-    beneath::read(run, "serial.log").map(tokio::fs::File::from_std)
+    let file = beneath::read(run, "serial.log")?;
+    // The place of what is not kept any more is a hole. An empty log has no data at all.
+    let _ = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(0));
+    Ok(tokio::fs::File::from_std(file))
 }
 
 /// The last lines (or all), then what is said later.

@@ -13,6 +13,7 @@ use std::process::Command;
 
 use catamaran_plan::{paths, pod};
 
+use crate::console_log;
 use crate::sandbox::{SandboxError, Step, root, seccomp, stage};
 
 /// Prepares `/vm` and becomes init; returns only when that fails.
@@ -36,6 +37,12 @@ pub fn run() -> Result<Infallible, SandboxError> {
     configuration(Path::new(stage::CONFIG_HOME))?;
     rustix::thread::set_no_new_privs(true).step(|| "forbid new privileges".into())?;
     seccomp::install()?;
+    let alive =
+        console_log::hold(Path::new(paths::ALIVE)).step(|| format!("lock {}", paths::ALIVE))?;
+    // Held by what this process becomes, to its end.
+    rustix::io::fcntl_setfd(&alive, rustix::io::FdFlags::empty())
+        .map_err(io::Error::from)
+        .step(|| format!("hold the lock of {}", paths::ALIVE))?;
     let init = format!("{}/current/catamaran-init", paths::CODE);
     let error = Command::new(&init)
         .arg("run")

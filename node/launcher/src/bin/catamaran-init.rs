@@ -1,8 +1,9 @@
-//! `catamaran-init`: the stage that makes a machine's sandbox, and PID 1 in it.
+//! `catamaran-init`: the stage that makes a machine's sandbox, and PID 1 in it;
+//! in a pod also the container that shows the serial log.
 
 use std::process::ExitCode;
 
-use catamaran_sandbox::{init, pod, sandbox::stage};
+use catamaran_sandbox::{console_log, init, pod, sandbox::stage};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         ["sandbox"] => told(stage::sandbox()),
         ["enter"] => stage::enter(),
         ["pod"] => told(pod::run().map(|never| match never {})),
+        ["console-log"] => told(console_log::run()),
         ["run"] => told(init::run(&init::Places::default(), None)),
         ["run", launcher] => told(init::run(&init::Places::default(), launcher.parse().ok())),
         ["task", ..] => told(init::task(&arguments[1..])),
@@ -26,7 +28,7 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS),
         ),
         _ => told::<&str>(Err(
-            "usage: catamaran-init sandbox < SPEC | enter | pod | run [LAUNCHER-PID] | task PROGRAM ARGUMENT…",
+            "usage: catamaran-init sandbox < SPEC | enter | pod | console-log | run [LAUNCHER-PID] | task PROGRAM ARGUMENT…",
         )),
     }
 }
