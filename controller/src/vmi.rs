@@ -14,6 +14,7 @@ pub(crate) mod decide;
 mod fate;
 mod fetch;
 mod pod_view;
+mod state;
 
 use std::time::Duration;
 

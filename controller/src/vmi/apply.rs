@@ -16,6 +16,7 @@ use crate::vmi::build::{self, Input};
 use crate::vmi::decide::{Decision, PodAction};
 use crate::vmi::fetch;
 use crate::vmi::pod_view::GATE;
+use crate::vmi::state;
 use crate::world::World;
 
 /// Label of an instance: the node whose daemon drives it.
@@ -77,11 +78,13 @@ pub(super) async fn create_pod(
             problem: Some(("FailedPvcNotFound".to_owned(), words)),
         });
     }
+    let settings = world.settings();
+    state::ensure(world, vmi, machine, &settings).await?;
     let pod = build::pod(&Input {
         vmi,
         machine,
         claims: &claims.modes,
-        settings: &world.settings(),
+        settings: &settings,
     });
     let name = pod.name_any();
     let api: Api<Pod> = Api::namespaced(world.client.clone(), &key.namespace);

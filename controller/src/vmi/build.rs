@@ -8,7 +8,7 @@ mod volumes;
 use std::collections::BTreeMap;
 
 use catamaran_api::VirtualMachineInstance;
-use catamaran_lifecycle::{GENERATION_ANNOTATION, TEMPLATE_ANNOTATION};
+use catamaran_lifecycle::{GENERATION_ANNOTATION, HARDWARE_ANNOTATION, TEMPLATE_ANNOTATION};
 use catamaran_plan::pod::{COMMAND, CONTAINER};
 use catamaran_plan::{overhead, paths};
 use catamaran_spec::{MachineSpec, Protocol};
@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::settings::Settings;
 use crate::vmi::NAME_LABEL;
 use crate::vmi::pod_view::GATE;
+use crate::vmi::state;
 
 /// Seconds that a pod has longer than its guest.
 const AFTER_GRACE: i64 = 15;
@@ -30,9 +31,10 @@ const NAME_LENGTH: usize = 63;
 /// Digits of the names' last part: neither vowels nor what looks alike.
 const DIGITS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Annotations of an instance that are nobody's business in a pod.
-const PRIVATE: [&str; 3] = [
+const PRIVATE: [&str; 4] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     GENERATION_ANNOTATION,
+    HARDWARE_ANNOTATION,
     TEMPLATE_ANNOTATION,
 ];
 
@@ -149,7 +151,12 @@ fn spec(input: &Input<'_>, overhead: u64) -> PodSpec {
         settings,
     } = input;
     let asked = &vmi.spec;
-    let volumes = volumes::volumes(machine, claims);
+    let state = vmi
+        .metadata
+        .name
+        .as_deref()
+        .and_then(|name| state::claim_name(machine, name));
+    let volumes = volumes::volumes(machine, claims, state);
     let mut node_selector = asked.node_selector.clone();
     node_selector.insert("kubevirt.io/schedulable".to_owned(), "true".to_owned());
     node_selector.insert("kubernetes.io/arch".to_owned(), "amd64".to_owned());

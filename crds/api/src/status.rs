@@ -30,6 +30,8 @@ status! {
             printable_status: Option<String>,
             /// The instance is Ready.
             ready: Option<bool>,
+            /// Hardware of the last run, kept until the spec changes; for node daemons, as JSON.
+            resolved_hardware: Option<String>,
             /// Run strategy when the last instance was made.
             run_strategy: Option<String>,
             /// Failed runs in a row.
@@ -153,6 +155,8 @@ status! {
             qos_class: Option<String>,
             /// Why it is in this phase.
             reason: Option<String>,
+            /// Hardware that the guest sees, kept for the next run of its machine; for node daemons, as JSON.
+            resolved_hardware: Option<String>,
             /// User id of the hypervisor process.
             runtime_user: Option<i64>,
             /// SELinux context of the hypervisor process.

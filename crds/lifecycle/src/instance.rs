@@ -11,6 +11,8 @@ pub const GENERATION_ANNOTATION: &str = "kubevirt.io/vm-generation";
 /// Annotation of an instance: digest of the template's spec that it was made from. Admission fills defaults into an instance, so that the specs
 /// themselves can't be compared.
 pub const TEMPLATE_ANNOTATION: &str = "catamaran.dev/template";
+/// Annotation of an instance: hardware of the machine's last run, as its `status.resolvedHardware`.
+pub const HARDWARE_ANNOTATION: &str = "catamaran.dev/hardware";
 /// Digits of a digest that are kept in an annotation.
 const SHORT: usize = 16;
 
@@ -25,6 +27,10 @@ pub fn instance(vm: &VirtualMachine, paused: bool) -> VirtualMachineInstance {
         vm.metadata.generation.unwrap_or_default().to_string(),
     );
     annotations.insert(TEMPLATE_ANNOTATION.to_owned(), spec_digest(vm));
+    let status = vm.status.as_ref();
+    if let Some(hardware) = status.and_then(|status| status.resolved_hardware.clone()) {
+        annotations.insert(HARDWARE_ANNOTATION.to_owned(), hardware);
+    }
     let mut spec = template.spec.unwrap_or_default();
     if paused {
         spec.start_strategy = Some("Paused".to_owned());
@@ -48,6 +54,15 @@ pub fn instance(vm: &VirtualMachine, paused: bool) -> VirtualMachineInstance {
         spec,
         status: None,
     }
+}
+
+/// UID by which a guest is known: its machine's, or that of an instance without one.
+#[must_use]
+pub fn machine_uid(vmi: &VirtualMachineInstance) -> Option<&str> {
+    let mut owners = vmi.metadata.owner_references.iter().flatten();
+    let machine = owners.find(|owner| owner.kind == "VirtualMachine");
+    let uid = machine.map(|machine| &machine.uid);
+    uid.or(vmi.metadata.uid.as_ref()).map(String::as_str)
 }
 
 /// Generation of the machine that an instance was made from.

@@ -33,8 +33,8 @@ pub use conditions::{
 };
 pub use decide::{Action, Decision, Facts, decide};
 pub use instance::{
-    GENERATION_ANNOTATION, TEMPLATE_ANNOTATION, instance, instance_generation, outdated,
-    template_digest,
+    GENERATION_ANNOTATION, HARDWARE_ANNOTATION, TEMPLATE_ANNOTATION, instance, instance_generation,
+    machine_uid, outdated, template_digest,
 };
 pub use phase::{DomainEnd, Phase};
 pub use printable::{PrintableFacts, PrintableStatus, VolumeProblem, printable_status};

@@ -66,6 +66,10 @@ pub fn machine_status(input: &StatusInput<'_>, now: Seconds) -> VirtualMachineSt
                 .to_owned(),
         ),
         ready: ready.then_some(true),
+        resolved_hardware: input
+            .vmi
+            .and_then(|vmi| vmi.status.as_ref()?.resolved_hardware.clone())
+            .or(previous.resolved_hardware),
         run_strategy: input
             .decision
             .observed_run_strategy

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use catamaran_plan::pod::{Mount, Source, WRITABLE, mounts};
+use catamaran_plan::pod::{Mount, STATE_VOLUME, Source, WRITABLE, mounts};
 use catamaran_spec::{MachineSpec, PullPolicy};
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, EmptyDirVolumeSource, HostPathVolumeSource, ImageVolumeSource,
@@ -25,12 +25,24 @@ pub(super) struct Volumes {
 }
 
 /// All volumes of a machine's pod.
-pub(super) fn volumes(machine: &MachineSpec, claims: &BTreeMap<String, ClaimMode>) -> Volumes {
+///
+/// `state`: the claim that takes the place of the folder that outlives runs.
+pub(super) fn volumes(
+    machine: &MachineSpec,
+    claims: &BTreeMap<String, ClaimMode>,
+    state: Option<String>,
+) -> Volumes {
     let mut out = Volumes::default();
     for (name, path) in WRITABLE {
+        let claim = state.clone().filter(|_| name == STATE_VOLUME);
+        let empty = claim.is_none();
         out.volumes.push(Volume {
             name: name.to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource::default()),
+            empty_dir: empty.then(EmptyDirVolumeSource::default),
+            persistent_volume_claim: claim.map(|claim_name| PersistentVolumeClaimVolumeSource {
+                claim_name,
+                read_only: None,
+            }),
             ..Volume::default()
         });
         out.mounts.push(VolumeMount {

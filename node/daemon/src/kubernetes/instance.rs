@@ -1,8 +1,8 @@
 //! A `VirtualMachineInstance` as the API server has it, reduced to what its node needs.
 
 use catamaran_api::{VirtualMachineInstance, VirtualMachineInstanceStatus};
-use catamaran_lifecycle::{Phase, VmiView};
-use catamaran_plan::Identity;
+use catamaran_lifecycle::{HARDWARE_ANNOTATION, Phase, VmiView, machine_uid};
+use catamaran_plan::{Hardware, Identity};
 use kube::api::DynamicObject;
 use serde_json::Value;
 use uuid::Uuid;
@@ -80,19 +80,25 @@ impl Instance {
         self.object.status.clone().unwrap_or_default()
     }
 
-    /// Digest of its spec.
+    /// Digest of its spec, without what no hardware depends on: whether this run begins paused.
     #[must_use]
     pub fn spec_digest(&self) -> String {
-        digest(&serde_json::to_value(&self.object.spec).unwrap_or(Value::Null))
+        let mut spec = self.object.spec.clone();
+        spec.start_strategy = None;
+        digest(&serde_json::to_value(spec).unwrap_or(Value::Null))
+    }
+
+    /// Hardware of an earlier run, wherever that was.
+    #[must_use]
+    pub fn hardware(&self) -> Option<Hardware> {
+        let annotations = self.object.metadata.annotations.as_ref()?;
+        serde_json::from_str(annotations.get(HARDWARE_ANNOTATION)?).ok()
     }
 
     /// Who the guest is: a function of the machine's uid, so that each run shows the same hardware.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        let owners = self.object.metadata.owner_references.iter().flatten();
-        let machine = owners
-            .filter(|owner| owner.kind == "VirtualMachine")
-            .find_map(|owner| owner.uid.parse().ok());
+        let machine = machine_uid(&self.object).and_then(|uid| uid.parse().ok());
         Identity::of_uid(machine.unwrap_or(self.uid))
     }
 
@@ -162,6 +168,22 @@ pub(crate) mod tests {
         let run = instance("Running", json!({}));
         let next = json!({"metadata": {"uid": "33333333-3333-3333-3333-333333333333"}});
         assert_eq!(run.identity(), instance("Running", next).identity());
+    }
+
+    #[test]
+    fn hardware_of_an_earlier_run_comes_with_the_object() {
+        assert_eq!(instance("Scheduled", json!({})).hardware(), None);
+        let hardware = r#"{"spec_digest":"d","machine":"pc-q35-8.2","cpu_model":"Skylake-Client","addresses":{}}"#;
+        let known = json!({"metadata": {"annotations": {"catamaran.dev/hardware": hardware}}});
+        let found = instance("Scheduled", known).hardware().unwrap();
+        assert_eq!(found.machine, "pc-q35-8.2");
+    }
+
+    #[test]
+    fn a_paused_start_is_no_other_hardware() {
+        let plain = instance("Scheduled", json!({}));
+        let paused = instance("Scheduled", json!({"spec": {"startStrategy": "Paused"}}));
+        assert_eq!(plain.spec_digest(), paused.spec_digest());
     }
 
     #[test]

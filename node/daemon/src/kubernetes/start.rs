@@ -10,7 +10,9 @@ use std::path::Path;
 use catamaran_api::{PersistentVolumeClaimInfo, VolumeStatus};
 use catamaran_network::Attachment;
 use catamaran_plan::pod::Look;
-use catamaran_plan::{Generation, Given, GivenBoot, GivenDisk, HostFacts, Plan, PlanError, pod};
+use catamaran_plan::{
+    Generation, Given, GivenBoot, GivenDisk, Hardware, HostFacts, Plan, PlanError, pod,
+};
 use catamaran_spec::{Context, MachineSpec, VolumeSource};
 use catamaran_wire::{Inspected, Verb};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -242,13 +244,25 @@ fn plan(
         absent,
         boot: boot(spec, inspected),
         config_keys,
-        hardware: inspected.hardware.clone(),
+        hardware: hardware(instance, inspected),
         overlay_limit: None,
     };
     catamaran_plan::plan(spec, facts, &given).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(PlanError::to_string).collect();
         StartError::Plan(texts.join("; "))
     })
+}
+
+/// Hardware of the last run: this pod's, when the daemon was killed in the middle of a start, else what came with the object.
+fn hardware(instance: &Instance, inspected: &Inspected) -> Option<Hardware> {
+    let digest = instance.spec_digest();
+    let mut known = [inspected.hardware.clone(), instance.hardware()]
+        .into_iter()
+        .flatten();
+    known
+        .clone()
+        .find(|hardware| hardware.spec_digest == digest)
+        .or_else(|| known.next())
 }
 
 /// Keys of each Secret and ConfigMap, and the optional volumes whose object is missing.

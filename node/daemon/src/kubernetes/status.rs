@@ -103,6 +103,7 @@ fn hardware(status: &mut VirtualMachineInstanceStatus, session: &Session) {
         type_: Some(plan.hardware.machine.clone()),
         ..Default::default()
     });
+    status.resolved_hardware = serde_json::to_string(&plan.hardware).ok();
     status.memory = Some(MemoryStatus {
         guest_at_boot: bytes(plan.guest_memory),
         guest_current: bytes(plan.guest_memory),

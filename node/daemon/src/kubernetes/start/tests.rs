@@ -91,6 +91,27 @@ fn a_disk_that_cant_be_used_is_named() {
 }
 
 #[test]
+fn hardware_of_the_last_run_is_used_whatever_node_it_was_on() {
+    let mut machine = machine();
+    let digest = machine.spec_digest();
+    let known = format!(
+        r#"{{"spec_digest":"{digest}","machine":"pc-q35-8.0","cpu_model":null,"addresses":{{}}}}"#
+    );
+    let annotations = [("catamaran.dev/hardware".to_owned(), known)];
+    machine.object.metadata.annotations = Some(annotations.into());
+    let (mut inspected, mut other) = (found(), hardware(&machine, &found()).unwrap());
+    assert_eq!(other.machine, "pc-q35-8.0");
+    // What a pod remembers of another spec counts less.
+    other.spec_digest = "another".to_owned();
+    other.machine = "pc-q35-7.0".to_owned();
+    inspected.hardware = Some(other);
+    assert_eq!(
+        hardware(&machine, &inspected).unwrap().machine,
+        "pc-q35-8.0"
+    );
+}
+
+#[test]
 fn a_file_system_keeps_some_room_for_itself() {
     let bytes = without_overhead(1 << 30);
     assert!(bytes < (1 << 30) && bytes > (1 << 30) / 10 * 9 && bytes.is_multiple_of(1 << 20));

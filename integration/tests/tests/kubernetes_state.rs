@@ -1,0 +1,241 @@
+//! What a machine keeps from one pod to the next.
+
+use anyhow::{Context as _, Result, ensure};
+use catamaran_tests::cluster::{self, Cluster, MINIMAL};
+use catamaran_tests::{BOOT, manifest, wait::Seen, wait_for};
+use serde_json::{Value, json};
+
+fn machine(name: &str) -> Value {
+    let mut machine = manifest::machine(name);
+    machine["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
+    machine
+}
+
+/// Ends the run of a machine, and waits for the next one.
+fn run_again(cluster: &Cluster, name: &str) -> Result<Value> {
+    let instance = format!("vmi/{name}");
+    let before = cluster.get(&instance)?;
+    cluster.kubectl(["delete", &instance, "--wait=false"])?;
+    wait_for("another instance runs", BOOT, || {
+        let found = cluster.get(&instance).unwrap_or_default();
+        let next = found["metadata"]["uid"] != before["metadata"]["uid"]
+            && found["status"]["phase"] == "Running";
+        Ok(Seen::when(next, found["status"].to_string()))
+    })?;
+    cluster.get(&instance)
+}
+
+#[test]
+fn a_machine_keeps_its_hardware_when_the_emulator_has_learned_another() -> Result<()> {
+    cluster::run(2, |cluster| {
+        cluster.apply(&[&machine("veteran")])?;
+        let first = cluster.wait_field("vmi/veteran", "/status/phase", "Running", BOOT)?;
+        cluster.wait_field("vm/veteran", "/status/printableStatus", "Running", BOOT)?;
+        let newest = first["status"]["machine"]["type"].clone();
+        let stored = cluster.get("vm/veteran")?["status"]["resolvedHardware"]
+            .as_str()
+            .context("the machine has no resolved hardware")?
+            .to_owned();
+        ensure!(
+            stored.contains(newest.as_str().unwrap_or_default()),
+            "{stored}"
+        );
+
+        // As if it had been started by an older one. The other node plans the next run.
+        cluster.kubectl([
+            "patch",
+            "vm/veteran",
+            "--type=merge",
+            "--patch",
+            r#"{"spec":{"runStrategy":"Halted"}}"#,
+        ])?;
+        cluster.wait_gone("vmi/veteran", BOOT)?;
+        let mut hardware: Value = serde_json::from_str(&stored)?;
+        hardware["machine"] = "pc-q35-8.0".into();
+        let patch = json!({"status": {"resolvedHardware": hardware.to_string()}}).to_string();
+        cluster.kubectl([
+            "patch",
+            "vm/veteran",
+            "--subresource=status",
+            "--type=merge",
+            "--patch",
+            &patch,
+        ])?;
+        let node = first["status"]["nodeName"].as_str().unwrap_or_default();
+        cluster.kubectl(["cordon", node])?;
+        let started = cluster
+            .kubectl([
+                "patch",
+                "vm/veteran",
+                "--type=merge",
+                "--patch",
+                r#"{"spec":{"runStrategy":"Always"}}"#,
+            ])
+            .and_then(|_| cluster.wait_field("vmi/veteran", "/status/phase", "Running", BOOT));
+        cluster.kubectl(["uncordon", node])?;
+        let second = started?;
+        ensure!(second["status"]["nodeName"] != node, "{}", second["status"]);
+        ensure!(
+            second["status"]["machine"]["type"] == "pc-q35-8.0",
+            "{}",
+            second["status"]["machine"]
+        );
+
+        // Another spec is another machine.
+        cluster.kubectl([
+            "patch",
+            "vm/veteran",
+            "--type=merge",
+            "--patch",
+            r#"{"spec":{"template":{"spec":{"domain":{"cpu":{"cores":2}}}}}}"#,
+        ])?;
+        let third = run_again(cluster, "veteran")?;
+        ensure!(
+            third["status"]["machine"]["type"] == newest,
+            "{}",
+            third["status"]["machine"]
+        );
+        Ok(())
+    })
+}
+
+fn with_tpm(name: &str) -> Value {
+    let mut machine = machine(name);
+    machine["spec"]["template"]["spec"]["domain"]["devices"]["tpm"] = json!({"persistent": true});
+    machine
+}
+
+/// A storage class without a provisioner, with one volume that uid 107 may write to.
+fn storage(cluster: &Cluster) -> [Value; 2] {
+    let name = format!("{}-state", cluster.namespace());
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {"name": name}, "provisioner": "kubernetes.io/no-provisioner",
+    });
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "64Mi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": name,
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": format!("/tmp/catamaran-{name}"), "type": "Directory"},
+        },
+    });
+    [class, volume]
+}
+
+fn set_class(cluster: &Cluster, class: &Value) -> Result<()> {
+    let patch = json!({"spec": {"configuration": {"vmStateStorageClass": class}}}).to_string();
+    let system = "--namespace=catamaran-system";
+    cluster.kubectl([
+        system,
+        "patch",
+        "kubevirt/kubevirt",
+        "--type=merge",
+        "--patch",
+        &patch,
+    ])?;
+    Ok(())
+}
+
+#[test]
+fn the_state_of_a_tpm_is_there_in_the_next_pod_and_goes_with_the_machine() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let [class, volume] = storage(cluster);
+        let name = class["metadata"]["name"].as_str().unwrap_or_default();
+        let folder = volume["spec"]["hostPath"]["path"]
+            .as_str()
+            .unwrap_or_default();
+        cluster.on_node(1, &["install", "-d", "-m", "777", folder])?;
+        cluster.apply(&[&class, &volume])?;
+        set_class(cluster, &json!(name))?;
+        let result = kept(cluster);
+        set_class(cluster, &Value::Null)?;
+        result?;
+        cluster.kubectl([
+            "delete",
+            &format!("pv/{name}"),
+            &format!("storageclass/{name}"),
+        ])?;
+        cluster.on_node(1, &["rm", "-r", folder])?;
+        Ok(())
+    })
+}
+
+fn kept(cluster: &Cluster) -> Result<()> {
+    cluster.apply(&[&with_tpm("sealed")])?;
+    cluster.wait_field("vmi/sealed", "/status/phase", "Running", BOOT)?;
+    let claim = cluster.get("pvc/persistent-state-for-sealed")?;
+    ensure!(
+        claim["metadata"]["ownerReferences"][0]["kind"] == "VirtualMachine",
+        "{}",
+        claim["metadata"]
+    );
+    let list = |cluster: &Cluster| -> Result<String> {
+        let pod = cluster.launcher_pod("sealed")?;
+        let pod = pod["metadata"]["name"].as_str().unwrap_or_default();
+        cluster.in_pod(
+            pod,
+            &[
+                "sh",
+                "-c",
+                "find /state/tpm -type f -name '*.permall' | xargs ls -i",
+            ],
+        )
+    };
+    let first = list(cluster)?;
+    ensure!(first.contains("permall"), "{first:?}");
+    run_again(cluster, "sealed")?;
+    let second = list(cluster)?;
+    ensure!(first == second, "{first:?} became {second:?}");
+    cluster.kubectl(["delete", "vm/sealed"])?;
+    cluster.wait_gone("pvc/persistent-state-for-sealed", BOOT)
+}
+
+#[test]
+fn state_without_a_storage_class_is_refused_by_the_field_that_needs_it() -> Result<()> {
+    cluster::run(1, |cluster| {
+        cluster.apply(&[&with_tpm("homeless")])?;
+        let found = cluster.wait_condition("vmi/homeless", "Synchronized", "False", BOOT)?;
+        let conditions = found["status"]["conditions"].to_string();
+        ensure!(
+            conditions.contains("spec.domain.devices.tpm.persistent")
+                && conditions.contains("vmStateStorageClass"),
+            "{conditions}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn the_guests_serial_output_is_a_log_of_its_pod_and_ends_with_the_guest() -> Result<()> {
+    cluster::run(1, |cluster| {
+        cluster.apply(&[&machine("talker")])?;
+        cluster.wait_field("vmi/talker", "/status/phase", "Running", BOOT)?;
+        let pod = cluster.launcher_pod("talker")?;
+        let pod = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let mut follow = cluster
+            .kubectl_command(["logs", pod, "--container=guest-console-log", "--follow"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()?;
+        wait_for("the guest has booted", BOOT, || {
+            let said = cluster.kubectl(["logs", pod, "--container=guest-console-log"])?;
+            Ok(Seen::when(said.contains(":/root#"), said))
+        })?;
+        cluster.kubectl([
+            "patch",
+            "vm/talker",
+            "--type=merge",
+            "--patch",
+            r#"{"spec":{"runStrategy":"Halted"}}"#,
+        ])?;
+        let mut said = String::new();
+        let mut output = follow.stdout.take().context("no pipe")?;
+        std::io::Read::read_to_string(&mut output, &mut said)?;
+        ensure!(follow.wait()?.success());
+        ensure!(
+            said.contains("Linux version") && said.contains("Power down"),
+            "{said}"
+        );
+        cluster.wait_gone(&format!("pod/{pod}"), BOOT)
+    })
+}
