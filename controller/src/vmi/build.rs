@@ -8,9 +8,11 @@ mod volumes;
 use std::collections::BTreeMap;
 
 use catamaran_api::VirtualMachineInstance;
-use catamaran_lifecycle::{GENERATION_ANNOTATION, HARDWARE_ANNOTATION, TEMPLATE_ANNOTATION};
+use catamaran_lifecycle::{
+    GENERATION_ANNOTATION, HARDWARE_ANNOTATION, TEMPLATE_ANNOTATION, machine_uid,
+};
 use catamaran_plan::pod::{COMMAND, CONTAINER};
-use catamaran_plan::{overhead, paths};
+use catamaran_plan::{Identity, networks, overhead, paths};
 use catamaran_spec::{MachineSpec, Protocol};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, LocalObjectReference, Pod, PodReadinessGate,
@@ -93,7 +95,7 @@ pub fn pod(input: &Input<'_>) -> Pod {
             name: Some(pod_name(&name, &uid)),
             namespace: vmi.metadata.namespace.clone(),
             labels: Some(labels(vmi, &name, &uid)),
-            annotations: Some(annotations(vmi, &name, overhead)),
+            annotations: Some(annotations(vmi, machine, &name, overhead)),
             owner_references: Some(vec![OwnerReference {
                 api_version: catamaran_api::API_VERSION.to_owned(),
                 block_owner_deletion: Some(true),
@@ -123,6 +125,7 @@ fn labels(vmi: &VirtualMachineInstance, name: &str, uid: &str) -> BTreeMap<Strin
 
 fn annotations(
     vmi: &VirtualMachineInstance,
+    machine: &MachineSpec,
     name: &str,
     overhead: u64,
 ) -> BTreeMap<String, String> {
@@ -139,6 +142,12 @@ fn annotations(
         ("kubevirt.io/memory-overhead-bytes", overhead.to_string()),
     ] {
         annotations.insert(key.to_owned(), value);
+    }
+    if networks::is_wanted(machine) {
+        let uid = machine_uid(vmi).and_then(|uid| uid.parse().ok());
+        let selections = networks::selections(machine, &Identity::of_uid(uid.unwrap_or_default()));
+        let json = serde_json::to_string(&selections).expect("names are strings");
+        annotations.insert(networks::NETWORKS.to_owned(), json);
     }
     annotations
 }

@@ -70,8 +70,22 @@ spec! {
             name: String,
         }
         optional {
+            /// A NetworkAttachmentDefinition.
+            multus: Option<MultusNetwork>,
             /// The pod's network.
             pod: Option<PodNetwork>,
+        }
+    }
+
+    /// A network that a meta plugin such as Multus adds to the pod.
+    pub struct MultusNetwork {
+        required {
+            /// Name of the NetworkAttachmentDefinition, `NAME` or `NAMESPACE/NAME`.
+            network_name: String,
+        }
+        optional {
+            /// It takes the place of the pod's own network.
+            default: Option<bool>,
         }
     }
 

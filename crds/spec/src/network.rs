@@ -2,12 +2,14 @@
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-/// A network interface of the guest. Only the pod network is supported on one machine.
+/// A network interface of the guest. On one machine without Kubernetes all of them join the same network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// Name; also the name of its network.
     pub name: String,
-    /// How it is joined to the pod's network.
+    /// What it joins.
+    pub network: Joined,
+    /// How it is joined.
     pub binding: Binding,
     /// Device model.
     pub model: NicModel,
@@ -25,7 +27,21 @@ pub struct Interface {
     pub state: LinkState,
 }
 
-/// How an interface is joined to the pod's network.
+/// What an interface joins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Joined {
+    /// The pod's network.
+    Pod,
+    /// What a NetworkAttachmentDefinition describes.
+    Definition {
+        /// Its namespace; the machine's own when none.
+        namespace: Option<String>,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// How an interface is joined to its network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Binding {
     /// The guest has private addresses behind NAT.
@@ -35,7 +51,7 @@ pub enum Binding {
         /// Guest network, `fd10:0:2::/120` by default.
         v6: Ipv6Net,
     },
-    /// The guest has the pod's own address.
+    /// The guest has the pod's own address; in another network than the pod's, it is a member like any other.
     Bridge,
 }
 

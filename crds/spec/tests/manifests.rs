@@ -311,7 +311,7 @@ fn each_mistake_has_one_precise_message() {
         ),
         (
             json!({ "networks": [{ "name": "a", "multus": { "networkName": "x" } }], "domain": { "devices": { "interfaces": [{ "name": "a", "bridge": {} }] } } }),
-            "networks[0].multus: Forbidden: not supported: secondary networks are not available",
+            "networks[0].multus.networkName: Forbidden: not supported: one machine without Kubernetes has one network",
         ),
         (
             json!({ "networks": [{ "name": "a", "pod": { "vmNetworkCIDR": "10.0.2.0/31" } }], "domain": { "devices": { "interfaces": [{ "name": "a", "masquerade": {} }] } } }),

@@ -177,3 +177,24 @@ on_node() {
     shift
     nsenter -t "$(first_process "$pid")" -m -n -u -i -p -C -- "$@"
 }
+
+# networks on|off: a chain of plugins that comes before the nodes' own by its name
+networks() {
+    local n name folder
+    cp "$HERE/networks" "$PROGRAMS/cni/lab-networks"
+    for n in $(seq $MAX_NODES); do
+        name=$(node_name "$n") folder=$STATE/nodes/$(node_name "$n")/disk/etc/cni/net.d
+        pid_of "$name" >/dev/null || continue
+        case ${1:-} in
+        on)
+            sed '$ s|]}$|,|' "$folder/10-lab.conflist" >"$folder/.05-networks"
+            cat >>"$folder/.05-networks" <<END
+  {"type": "lab-networks", "kubectl": "$PROGRAMS/kubectl", "kubeconfig": "$KUBECONFIG", "server": "https://$NET.1:$PORT_API"}]}
+END
+            mv "$folder/.05-networks" "$folder/05-networks.conflist"
+            ;;
+        off) rm -f "$folder/05-networks.conflist" ;;
+        *) usage ;;
+        esac
+    done
+}

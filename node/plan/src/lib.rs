@@ -20,6 +20,7 @@ mod hyperv;
 mod identity;
 mod io_threads;
 mod memory;
+pub mod networks;
 mod nics;
 mod offline;
 pub mod overhead;

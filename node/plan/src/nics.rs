@@ -1,6 +1,6 @@
 //! Network interfaces: `<interface>` on a tap that someone else makes, and what that someone is told.
 
-use catamaran_spec::{Binding, Interface, LinkState, NicModel, Protocol};
+use catamaran_spec::{Binding, Interface, Joined, LinkState, NicModel, Protocol};
 
 use crate::addresses::{Addresses, Need, Seat};
 use crate::alias;
@@ -84,7 +84,10 @@ pub(crate) fn plan(draft: &Draft<'_>, nic: &Interface, given: &GivenNic) -> NicP
                 v6: v6.to_string(),
                 ports: ports.collect(),
             },
-            Binding::Bridge => NicBinding::Bridge,
+            Binding::Bridge => match nic.network {
+                Joined::Pod => NicBinding::Bridge,
+                Joined::Definition { .. } => NicBinding::Segment,
+            },
         },
         multi_queue: queues(draft, nic).is_some(),
     }

@@ -219,6 +219,8 @@ pub enum NicBinding {
     },
     /// The pod's address moves into the guest.
     Bridge,
+    /// The guest is a member of another network than the pod's; whatever gives addresses there gives one to it.
+    Segment,
 }
 
 /// What must not change while the spec does not: resolved once, stored, given back.

@@ -6,7 +6,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use crate::defaults;
 use crate::field::{Fault, Faults, FieldPath};
 use crate::names;
-use crate::network::{Binding, Interface, LinkState, NicModel, Port, PortRange, Protocol};
+use crate::network::{Binding, Interface, Joined, LinkState, NicModel, Port, PortRange, Protocol};
 
 const MODELS: [(&str, NicModel); 6] = [
     ("virtio", NicModel::Virtio),
@@ -70,6 +70,7 @@ pub(super) fn interfaces(
 pub(super) fn default_interface() -> Interface {
     Interface {
         name: defaults::NETWORK_NAME.to_owned(),
+        network: Joined::Pod,
         binding: Binding::Bridge,
         model: NicModel::Virtio,
         mac: None,
@@ -110,8 +111,14 @@ fn networks(spec: &VirtualMachineInstanceSpec, root: &FieldPath, faults: &mut Fa
         }
         seen.push(name);
         // Other sources have been refused by name already.
-        if network.pod.is_none() && network.unknown.is_empty() {
+        if network.pod.is_none() && network.multus.is_none() && network.unknown.is_empty() {
             faults.required(&path, "should have a network type");
+        }
+        if network.pod.is_some() && network.multus.is_some() {
+            faults.push(
+                &path.child("multus"),
+                Fault::Forbidden("only one network type can be given".to_owned()),
+            );
         }
         pods += usize::from(network.pod.is_some());
         if network.pod.is_some() && pods > 1 {
@@ -131,6 +138,7 @@ fn one(
     path: &FieldPath,
     faults: &mut Faults,
 ) -> Option<Interface> {
+    let joined = joined(network.as_ref(), faults);
     let binding = binding(interface, network, path, faults);
     let model = faults
         .word(
@@ -169,6 +177,7 @@ fn one(
     );
     Some(Interface {
         name: interface.name.clone(),
+        network: joined?,
         binding: binding?,
         model,
         mac,
@@ -180,18 +189,57 @@ fn one(
     })
 }
 
+/// What the network is; `None` for a name that is none.
+fn joined(network: Option<&(&Network, FieldPath)>, faults: &mut Faults) -> Option<Joined> {
+    let Some((multus, at)) =
+        network.and_then(|(network, at)| Some((network.multus.as_ref()?, at.child("multus"))))
+    else {
+        return Some(Joined::Pod);
+    };
+    let full = multus.network_name.as_str();
+    let (namespace, name) = match full.split_once('/') {
+        Some((namespace, name)) => (Some(namespace), name),
+        None => (None, full),
+    };
+    let is_namespace = namespace.is_none_or(names::is_label);
+    if !is_namespace || !names::is_subdomain(name) {
+        faults.invalid(
+            &at.child("networkName"),
+            full,
+            "must be the name of a NetworkAttachmentDefinition, NAME or NAMESPACE/NAME",
+        );
+        return None;
+    }
+    Some(Joined::Definition {
+        namespace: namespace.map(str::to_owned),
+        name: name.to_owned(),
+    })
+}
+
 fn binding(
     interface: &catamaran_api::Interface,
     network: Option<(&Network, FieldPath)>,
     path: &FieldPath,
     faults: &mut Faults,
 ) -> Option<Binding> {
+    let secondary = network
+        .as_ref()
+        .is_some_and(|(network, _)| network.multus.is_some());
     let pod = network.and_then(|(network, at)| Some((network.pod.as_ref()?, at.child("pod"))));
     match (&interface.masquerade, &interface.bridge) {
         (Some(_), Some(_)) => {
             faults.push(
                 &path.child("bridge"),
                 Fault::Forbidden("only one binding can be given".to_owned()),
+            );
+            None
+        }
+        (Some(_), None) if secondary => {
+            faults.push(
+                &path.child("masquerade"),
+                Fault::Forbidden(
+                    "Masquerade interface only implemented with pod network".to_owned(),
+                ),
             );
             None
         }

@@ -1,11 +1,12 @@
 //! Binding: tap, bridge and nftables inside a network namespace, for one guest NIC.
 //!
 //! Takes any namespace that has an interface with addresses: one of [`crate::HostNetwork::attach`], or a pod's on
-//! Kubernetes. Two ways:
+//! Kubernetes. Three ways:
 //!
 //! - [`Binding::Masquerade`]: the guest has a private address; NAT between the pod's interface and the tap.
 //! - [`Binding::Bridge`]: the guest gets the pod's own MAC address and addresses; the pod's interface becomes a port of a
 //!   bridge.
+//! - [`Binding::Segment`]: the same for an interface of another network, which gives the guest its addresses itself.
 //!
 //! What the interface had is written to disk before anything is touched, so that a second call, or [`unbind`], knows it.
 
@@ -30,7 +31,7 @@ use crate::netlink::{Link, Netlink};
 use crate::{netns, nft, sysctl};
 use record::Record;
 
-pub use examine::examine;
+pub use examine::{examine, interface_mtu};
 
 /// A port of the guest that a masquerade binding lets in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,9 @@ pub enum Binding {
     },
     /// The guest takes over the pod's addresses.
     Bridge,
+    /// The guest is a member of the network behind the interface, with a MAC address of its own. It has no addresses from us, and the interface
+    /// loses those that it has.
+    Segment,
 }
 
 impl Binding {
@@ -84,8 +88,8 @@ pub struct BindRequest {
     pub owner_uid: u32,
     /// MTU in bytes; the interface's when none.
     pub mtu: Option<u32>,
-    /// The guest's MAC address, for a masquerade binding; derived from the interface's when none. With a bridge binding
-    /// the guest always has the interface's.
+    /// The guest's MAC address, for a masquerade or segment binding; derived from the interface's, or that itself, when none. With a bridge
+    /// binding the guest always has the interface's.
     pub guest_mac: Option<MacAddr>,
     /// Whether the tap may have several queues.
     pub multi_queue: bool,
@@ -132,7 +136,7 @@ pub async fn bind(request: &BindRequest) -> Result<BoundNic, Error> {
             Binding::Masquerade { ports, v4, v6 } => {
                 masquerade::bind(netlink, &request, &record, ports, (*v4, *v6)).await
             }
-            Binding::Bridge => bridge::bind(netlink, &request, &record).await,
+            Binding::Bridge | Binding::Segment => bridge::bind(netlink, &request, &record).await,
         }
     })
     .await

@@ -43,7 +43,7 @@ mod snapshot;
 mod sysctl;
 
 pub use attach::Attachment;
-pub use bind::{BindRequest, Binding, BoundNic, GuestPort, bind, examine, unbind};
+pub use bind::{BindRequest, Binding, BoundNic, GuestPort, bind, examine, interface_mtu, unbind};
 pub use config::NetworkConfig;
 pub use dhcp::{DhcpConfig, DhcpSockets, DhcpV4, DhcpV6, open_dhcp_sockets};
 pub use error::Error;

@@ -1,13 +1,20 @@
 //! Binding of a guest's interfaces in the network namespace of its pod.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
 use catamaran_network::{Attachment, BindRequest, BoundNic, bind, examine};
-use catamaran_plan::NicPlan;
 use catamaran_plan::paths::UID;
+use catamaran_plan::{NicPlan, networks};
+use catamaran_spec::MachineSpec;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
 
 use crate::kubernetes::inside::Inside;
+use crate::kubernetes::instance::Instance;
+use crate::kubernetes::world::World;
 use crate::machine::error::StartError;
 use crate::machine::network::binding;
 
@@ -40,13 +47,49 @@ pub async fn bind_all(
     records: &Path,
     hostname: &str,
     resolver: &Resolver,
+    interfaces: &BTreeMap<String, String>,
     nics: &[NicPlan],
 ) -> Result<Vec<BoundNic>, StartError> {
     let mut bound = Vec::new();
     for nic in nics {
-        bound.push(bind(&request(attachment, records, hostname, resolver, nic)?).await?);
+        let mut request = request(attachment, records, hostname, resolver, nic)?;
+        if let Some(interface) = interfaces.get(&nic.name) {
+            request.interface.clone_from(interface);
+        }
+        bound.push(bind(&request).await?);
     }
     Ok(bound)
+}
+
+/// The interfaces of the pod in other networks, by interface of the machine, from what the cluster's meta plugin says of the pod.
+///
+/// # Errors
+/// The pod can't be read, or is not in a network that the machine names.
+pub async fn interfaces(
+    world: &World,
+    instance: &Instance,
+    spec: &MachineSpec,
+    pod_uid: &str,
+) -> Result<BTreeMap<String, String>, StartError> {
+    if !networks::is_wanted(spec) {
+        return Ok(BTreeMap::new());
+    }
+    let api: Api<Pod> = Api::namespaced(world.client.0.clone(), &instance.key.namespace);
+    let of_run = format!("kubevirt.io/created-by={}", instance.uid);
+    let pods = api.list(&ListParams::default().labels(&of_run)).await;
+    let pods = pods.map_err(|error| StartError::Io {
+        what: "the pod's networks".to_owned(),
+        source: std::io::Error::other(error),
+    })?;
+    let pod = pods
+        .into_iter()
+        .find(|pod| pod.metadata.uid.as_deref() == Some(pod_uid));
+    let annotations = pod.and_then(|pod| pod.metadata.annotations);
+    let status = annotations
+        .as_ref()
+        .and_then(|all| all.get(networks::STATUS));
+    networks::found(spec, &instance.identity(), status.map(String::as_str))
+        .map_err(StartError::Plan)
 }
 
 fn request(

@@ -27,6 +27,9 @@ pub struct Session {
     /// Link-local address of the pod's IPv6 gateway.
     #[serde(default)]
     pub router: Option<Ipv6Addr>,
+    /// Interface of the pod for each interface of the machine that is in another network than the pod's.
+    #[serde(default)]
+    pub interfaces: BTreeMap<String, String>,
     /// What guests are told of names.
     pub resolver: Resolver,
     /// Volumes as they were found.

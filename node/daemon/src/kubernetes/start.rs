@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use catamaran_api::{PersistentVolumeClaimInfo, VolumeStatus};
-use catamaran_network::Attachment;
+use catamaran_network::{Attachment, interface_mtu};
 use catamaran_plan::pod::Look;
 use catamaran_plan::{
-    Generation, Given, GivenBoot, GivenDisk, Hardware, HostFacts, Plan, PlanError, pod,
+    Generation, Given, GivenBoot, GivenDisk, GivenNic, Hardware, HostFacts, Plan, PlanError, pod,
 };
 use catamaran_spec::{Context, MachineSpec, VolumeSource};
 use catamaran_wire::{Inspected, Verb};
@@ -54,7 +54,9 @@ pub async fn run(
     } else {
         &world.emulated
     };
-    let plan = plan(instance, &spec, facts, &attachment, &inspected)?;
+    let interfaces = network::interfaces(world, instance, &spec, pod_uid).await?;
+    let nics = nics(instance, &spec, &attachment, &interfaces, inside).await?;
+    let plan = plan(instance, &spec, facts, nics, &inspected)?;
     let resolver = Resolver {
         nameservers: inspected.nameservers.clone(),
         search: inspected.search.clone(),
@@ -67,6 +69,7 @@ pub async fn run(
             .map(ipnet::IpNet::addr)
             .collect(),
         router: attachment.gateway_link_local.or(router),
+        interfaces,
         resolver,
         volumes: volumes(&spec, &plan, &claims, &inspected),
         sizes: Sizes {
@@ -106,6 +109,7 @@ pub async fn connect(
         &records,
         &plan.hostname,
         &session.resolver,
+        &session.interfaces,
         &plan.nics,
     )
     .await?;
@@ -205,14 +209,31 @@ async fn inspect(
         .map_err(|error| StartError::Plan(format!("the launcher's answer: {error}")))
 }
 
+/// What a plan must know of the interfaces.
+async fn nics(
+    instance: &Instance,
+    spec: &MachineSpec,
+    attachment: &Attachment,
+    interfaces: &BTreeMap<String, String>,
+    inside: &Inside,
+) -> Result<BTreeMap<String, GivenNic>, StartError> {
+    let mut nics = given(spec, &instance.identity(), attachment);
+    for (name, interface) in interfaces {
+        if let Some(nic) = nics.get_mut(name) {
+            nic.mtu = interface_mtu(&inside.netns(), interface).await?;
+            nic.addresses.clear();
+        }
+    }
+    Ok(nics)
+}
+
 fn plan(
     instance: &Instance,
     spec: &MachineSpec,
     facts: &HostFacts,
-    attachment: &Attachment,
+    nics: BTreeMap<String, GivenNic>,
     inspected: &Inspected,
 ) -> Result<Plan, StartError> {
-    let identity = instance.identity();
     let mut disks = BTreeMap::new();
     for disk in &inspected.disks {
         let found = disk.found.as_ref().ok_or_else(|| StartError::Volume {
@@ -238,8 +259,8 @@ fn plan(
             counter: 1,
             spec_digest: instance.spec_digest(),
         },
-        nics: given(spec, &identity, attachment),
-        identity,
+        nics,
+        identity: instance.identity(),
         disks,
         absent,
         boot: boot(spec, inspected),

@@ -141,12 +141,30 @@ fn interfaces(
     let mut list: Vec<_> = nics
         .iter()
         .map(|nic| {
-            let mut known = interface(&nic.name, &nic.mac, &addresses, "domain");
+            let other = session.interfaces.get(&nic.name);
+            let addresses = if other.is_some() {
+                &[]
+            } else {
+                addresses.as_slice()
+            };
+            let mut known = interface(&nic.name, &nic.mac, addresses, "domain");
+            if let Some(other) = other {
+                known.pod_interface_name = Some(other.clone());
+                known.info_source = Some("domain, multus-status".to_owned());
+            }
             known.link_state = Some("up".to_owned());
             known.queue_count = Some(queues(&session.plan, nic.multi_queue));
             if let Some(guest) = seen.iter().find(|guest| guest.mac == nic.mac) {
                 known.interface_name = Some(guest.name.clone());
-                known.info_source = Some("domain, guest-agent".to_owned());
+                let source = known.info_source.unwrap_or_default();
+                known.info_source = Some(source.replacen("domain", "domain, guest-agent", 1));
+                if other.is_some() {
+                    // Nobody but the guest knows its addresses there.
+                    let addresses: Vec<_> =
+                        guest.addresses.iter().map(ToString::to_string).collect();
+                    known.ip_address = addresses.first().cloned();
+                    known.ip_addresses = addresses;
+                }
             }
             known
         })
@@ -154,6 +172,11 @@ fn interfaces(
     let foreign = seen
         .iter()
         .filter(|guest| !guest.mac.is_empty() && nics.iter().all(|nic| nic.mac != guest.mac));
+    // Whoever looks for the address of an instance takes the first.
+    list.sort_by_key(|one| {
+        let name = one.name.as_ref();
+        name.is_some_and(|name| session.interfaces.contains_key(name))
+    });
     list.extend(foreign.take(FOREIGN_INTERFACES).map(of_guest));
     status.interfaces = list;
 }

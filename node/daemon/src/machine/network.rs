@@ -11,7 +11,7 @@ use catamaran_network::{
 };
 use catamaran_plan::paths::UID;
 use catamaran_plan::{GivenNic, Identity, NicBinding, NicPlan};
-use catamaran_spec::MachineSpec;
+use catamaran_spec::{Joined, MachineSpec};
 use catamaran_wire::{DhcpServe, Verb};
 
 use crate::machine::error::StartError;
@@ -45,10 +45,10 @@ pub fn given(
         .iter()
         .enumerate()
         .map(|(index, interface)| {
-            let mac = match interface.binding {
+            let mac = match (&interface.binding, &interface.network) {
                 // The guest takes over the pod's address, and the pod's MAC address with it.
-                catamaran_spec::Binding::Bridge => attachment.mac.bytes(),
-                catamaran_spec::Binding::Masquerade { .. } => interface
+                (catamaran_spec::Binding::Bridge, Joined::Pod) => attachment.mac.bytes(),
+                _ => interface
                     .mac
                     .unwrap_or_else(|| identity.mac(&interface.name)),
             };
@@ -114,6 +114,10 @@ pub async fn serve(
     let (mut serve, mut fds): (Vec<DhcpServe>, Vec<OwnedFd>) = (Vec::new(), Vec::new());
     for nic in bound {
         let config = &nic.dhcp;
+        if config.v4.is_none() && config.v6.is_none() {
+            // A network that gives its own addresses.
+            continue;
+        }
         let sockets = open_dhcp_sockets(netns, config).await?;
         let mut kinds = vec!["dhcp4".to_owned()];
         fds.push(sockets.v4);
@@ -214,6 +218,7 @@ pub(crate) fn binding(nic: &NicPlan) -> Result<Binding, StartError> {
     };
     Ok(match &nic.binding {
         NicBinding::Bridge => Binding::Bridge,
+        NicBinding::Segment => Binding::Segment,
         NicBinding::Masquerade { v4, v6, ports } => {
             let protocol = |word: &str| {
                 if word.eq_ignore_ascii_case("udp") {

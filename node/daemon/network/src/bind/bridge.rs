@@ -1,4 +1,5 @@
-//! Bridge binding: the guest takes over the MAC address and the addresses of the pod's interface.
+//! Bridge binding: the guest takes over the MAC address and the addresses of the pod's interface. Segment binding: a bridge likewise, and the
+//! guest has a MAC address of its own and its addresses from the network.
 //!
 //! ```text
 //!   eth0 (another MAC, no addresses) ── br-tap0 ── tap0 ── guest (the pod's MAC, the pod's addresses by DHCP)
@@ -27,11 +28,13 @@ pub(super) async fn bind(
 ) -> Result<BoundNic, Error> {
     let name = bridge_name(&request.tap);
     let mtu = request.mtu.unwrap_or(record.mtu).min(record.mtu);
+    let wished = request.guest_mac.filter(|_| record.segment);
+    let guest_mac = wished.unwrap_or(record.mac);
     no_bridge_netfilter()?;
     nft::replace_table(
         "bridge",
         &table_name(&request.tap),
-        &render(&request.tap, &record.mac.to_string()),
+        &render(&request.tap, &guest_mac.to_string(), record.segment),
     )?;
 
     let bridge = netlink
@@ -53,9 +56,13 @@ pub(super) async fn bind(
             },
         )
         .await?;
-    netlink
-        .add_address(&bridge, IpNet::V4(Ipv4Net::new_assert(SERVER, 32)))
-        .await?;
+    if record.segment {
+        sysctl::set_if_present(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+    } else {
+        netlink
+            .add_address(&bridge, IpNet::V4(Ipv4Net::new_assert(SERVER, 32)))
+            .await?;
+    }
 
     let interface = netlink.expect_link(&request.interface).await?;
     // Takes its IPv6 addresses away, the link-local one too, and keeps it silent.
@@ -93,7 +100,15 @@ pub(super) async fn bind(
         )
         .await?;
 
-    let mut dhcp = dhcp_base(request, name, record.mac, mtu);
+    let mut dhcp = dhcp_base(request, name, guest_mac, mtu);
+    if record.segment {
+        return Ok(BoundNic {
+            tap: request.tap.clone(),
+            mac: guest_mac,
+            mtu,
+            dhcp,
+        });
+    }
     dhcp.v4 = record.v4().map(|address| DhcpV4 {
         address,
         server: SERVER,
@@ -161,14 +176,20 @@ fn v4_routes(record: &Record) -> impl Iterator<Item = (Ipv4Net, Option<Ipv4Addr>
         })
 }
 
-/// The guest speaks with its own MAC address only, and asks nobody but us for addresses.
-fn render(tap: &str, mac: &str) -> String {
-    format!(
+/// The guest speaks with its own MAC address only; in the pod's network it asks nobody but us for addresses.
+fn render(tap: &str, mac: &str, segment: bool) -> String {
+    let own_address = format!(
         "  chain prerouting {{
     type filter hook prerouting priority -200; policy accept;
     iifname \"{tap}\" ether saddr != {mac} drop
   }}
-  chain forward {{
+"
+    );
+    if segment {
+        return own_address;
+    }
+    format!(
+        "{own_address}  chain forward {{
     type filter hook forward priority -200; policy accept;
     iifname \"{tap}\" meta protocol ip udp dport 67 drop
     oifname \"{tap}\" meta protocol ip udp sport 67 drop

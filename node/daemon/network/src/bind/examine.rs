@@ -76,6 +76,27 @@ pub async fn examine(
     .await
 }
 
+/// MTU of an interface in a namespace, bound or not, in bytes.
+///
+/// # Errors
+/// There is no such interface, or the kernel's refusal.
+pub async fn interface_mtu(netns: &Path, interface: &str) -> Result<u32, Error> {
+    let (path, name) = (netns.to_owned(), interface.to_owned());
+    netns::inside(
+        Some(netns),
+        "look at a pod's interface",
+        async move |netlink| {
+            let link = netlink.link(&name).await?;
+            let link = link.ok_or_else(|| Error::NoInterface {
+                netns: path.clone(),
+                interface: name.clone(),
+            })?;
+            Ok(link.mtu)
+        },
+    )
+    .await
+}
+
 /// The link-local address of a gateway that is known by another one: made of its MAC address, as the kernel makes it. `None` when it does not
 /// answer.
 async fn link_local(interface: &str, gateway: Ipv6Addr) -> Option<Ipv6Addr> {

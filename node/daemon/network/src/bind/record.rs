@@ -28,6 +28,9 @@ pub(super) struct Record {
     pub(super) identity: Identity,
     pub(super) interface: String,
     pub(super) bridge: bool,
+    /// A bridge into another network than the pod's.
+    #[serde(default)]
+    pub(super) segment: bool,
     pub(super) owner_uid: u32,
     pub(super) multi_queue: bool,
     pub(super) mac: MacAddr,
@@ -80,11 +83,13 @@ pub(super) async fn ensure(
 ) -> Result<Record, Error> {
     let path = path(&request.records, &request.tap);
     let known: Option<Record> = files::read_record(&path)?;
-    let bridge = request.binding == Binding::Bridge;
+    let segment = request.binding == Binding::Segment;
+    let bridge = segment || request.binding == Binding::Bridge;
     if let Some(known) = known.filter(|known| known.identity == identity) {
         let same_tap =
             known.owner_uid == request.owner_uid && known.multi_queue == request.multi_queue;
-        if same_tap && known.bridge == bridge && known.interface == request.interface {
+        let same_kind = (known.bridge, known.segment) == (bridge, segment);
+        if same_tap && same_kind && known.interface == request.interface {
             return Ok(known);
         }
         netlink.delete_link(&request.tap).await?;
@@ -109,13 +114,14 @@ pub(super) async fn ensure(
         netns: request.netns.clone(),
         interface: request.interface.clone(),
     };
-    if addresses.is_empty() {
+    if addresses.is_empty() && !segment {
         return Err(no_address());
     }
     let record = Record {
         identity,
         interface: request.interface.clone(),
         bridge,
+        segment,
         owner_uid: request.owner_uid,
         multi_queue: request.multi_queue,
         mac: link.mac.ok_or_else(missing)?,

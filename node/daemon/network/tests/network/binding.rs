@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use catamaran_network::{
-    Attachment, BindRequest, Binding, BoundNic, GuestPort, HostNetwork, Protocol, bind,
-    open_dhcp_sockets, unbind,
+    Attachment, BindRequest, Binding, BoundNic, DhcpV4, GuestPort, HostNetwork, MacAddr, Protocol,
+    bind, interface_mtu, open_dhcp_sockets, unbind,
 };
 use rustix::net::RecvFlags;
 
@@ -264,6 +264,62 @@ fn bridge_gives_the_guest_the_pods_addresses_and_unbind_gives_them_back() {
         assert_eq!(after, before);
         assert!(pings(&a.netns, &addresses(&b)[0]));
         unbind(&a.netns, "tap0", &request.records).await.unwrap();
+    });
+}
+
+#[test]
+fn a_guest_is_a_member_of_another_network_with_a_mac_address_of_its_own() {
+    on_a_host(async |host| {
+        let (_network, a, _b) = two(host).await;
+        let outside = host.outside();
+        run_in(
+            &a.netns,
+            &format!(
+                "ip link add seg0 mtu 1400 type veth peer name seg1 mtu 1400 netns {};
+                 ip addr add 10.9.0.2/24 dev seg0; ip link set seg0 up",
+                outside.display()
+            ),
+        );
+        run_in(
+            &outside,
+            "ip addr add 10.9.0.1/24 dev seg1; ip link set seg1 up",
+        );
+        let mac: MacAddr = "02:00:00:00:09:0a".parse().unwrap();
+        let request = BindRequest {
+            interface: "seg0".to_owned(),
+            tap: "tap1".to_owned(),
+            guest_mac: Some(mac),
+            ..request(host, &a, Binding::Segment)
+        };
+        let nic = bind(&request).await.unwrap();
+        assert_eq!((nic.mac, nic.mtu), (mac, 1400));
+        assert!(nic.dhcp.v4.is_none() && nic.dhcp.v6.is_none());
+        assert_eq!(interface_mtu(&a.netns, "seg0").await.unwrap(), 1400);
+        // The pod has no part in that network any more.
+        assert_eq!(run_in(&a.netns, "ip -o addr show dev seg0"), "");
+
+        let mut told = nic.clone();
+        told.dhcp.v4 = Some(DhcpV4 {
+            address: "10.9.0.3/24".parse().unwrap(),
+            server: Ipv4Addr::LOCALHOST,
+            gateway: Some("10.9.0.1".parse().unwrap()),
+            routes: Vec::new(),
+        });
+        let guest = boot(host, &a.netns, &told, "a");
+        eventually("the guest pings its network", || {
+            pings(&guest.netns, "10.9.0.1")
+        });
+        let seen = run_in(&outside, "ip neigh show 10.9.0.3");
+        assert!(seen.contains(&mac.to_string()), "{seen}");
+        assert_eq!(bind(&request).await.unwrap(), nic);
+        assert!(pings(&guest.netns, "10.9.0.1"));
+        run_in(&guest.netns, "ip link set eth0 address 02:00:00:00:09:0b");
+        assert!(!pings(&guest.netns, "10.9.0.1"), "as somebody else");
+
+        drop(guest);
+        unbind(&a.netns, "tap1", &request.records).await.unwrap();
+        let back = run_in(&a.netns, "ip -o -4 addr show dev seg0");
+        assert!(back.contains("10.9.0.2/24"), "{back}");
     });
 }
 

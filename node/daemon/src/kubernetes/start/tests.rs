@@ -65,7 +65,8 @@ fn a_pods_disks_are_planned_where_they_are() {
     let machine = machine();
     let spec = validated(&machine).unwrap();
     let facts = HostFacts::offline();
-    let plan = plan(&machine, &spec, &facts, &attachment(), &found()).unwrap();
+    let nics = given(&spec, &machine.identity(), &attachment());
+    let plan = plan(&machine, &spec, &facts, nics, &found()).unwrap();
     assert!(plan.views.is_empty(), "{:?}", plan.views);
     assert!(plan.domain_xml.contains("/disks/root/disk/guest.qcow2"));
     // The Secret is missing and optional.
@@ -86,7 +87,8 @@ fn a_disk_that_cant_be_used_is_named() {
     inspected.disks[0].found = None;
     inspected.disks[0].error = Some("it is vmdk".into());
     let facts = HostFacts::offline();
-    let error = plan(&machine, &spec, &facts, &attachment(), &inspected).unwrap_err();
+    let nics = given(&spec, &machine.identity(), &attachment());
+    let error = plan(&machine, &spec, &facts, nics, &inspected).unwrap_err();
     assert_eq!(error.to_string(), "volume root: it is vmdk");
 }
 

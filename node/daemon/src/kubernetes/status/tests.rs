@@ -29,6 +29,7 @@ fn session() -> Session {
         plan: plan(&spec, &facts, &offline_given(&spec)).unwrap(),
         addresses: vec!["10.244.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
         router: None,
+        interfaces: std::collections::BTreeMap::new(),
         resolver: Default::default(),
         volumes: Vec::new(),
         sizes: Sizes {
@@ -158,6 +159,43 @@ fn the_agents_interfaces_join_those_of_the_manifest() {
         Some("docker0")
     );
     assert_eq!(status.guest_os_info.unwrap().id.as_deref(), Some("debian"));
+}
+
+#[test]
+fn an_interface_in_another_network_has_the_addresses_that_the_guest_says() {
+    let mut session = session();
+    let mac = "02:00:00:00:00:0a".to_owned();
+    let mut other = session.plan.nics[0].clone();
+    (other.name, other.mac) = ("blue".to_owned(), mac.clone());
+    session.plan.nics.insert(0, other);
+    session.interfaces = [("blue".to_owned(), "pod0a".to_owned())].into();
+    let mut said = report(VmState::Running);
+    let silent = running(&scheduled(), &session, &said, false, 5);
+    // The address of an instance is that of its first interface.
+    assert!(silent.interfaces[0].ip_address.is_some());
+    let blue = &silent.interfaces[1];
+    assert_eq!(
+        (
+            blue.pod_interface_name.as_deref(),
+            blue.ip_address.as_deref()
+        ),
+        (Some("pod0a"), None)
+    );
+    said.agent = Some(AgentInfo {
+        interfaces: vec![GuestInterface {
+            name: "eth1".into(),
+            mac,
+            addresses: vec!["192.168.9.4".parse().unwrap()],
+        }],
+        ..Default::default()
+    });
+    let told = running(&scheduled(), &session, &said, false, 5);
+    let blue = &told.interfaces[1];
+    assert_eq!(blue.ip_address.as_deref(), Some("192.168.9.4"));
+    assert_eq!(
+        blue.info_source.as_deref(),
+        Some("domain, guest-agent, multus-status")
+    );
 }
 
 #[test]
