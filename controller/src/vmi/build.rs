@@ -165,7 +165,7 @@ fn spec(input: &Input<'_>, overhead: u64) -> PodSpec {
         .name
         .as_deref()
         .and_then(|name| state::claim_name(machine, name));
-    let volumes = volumes::volumes(machine, claims, state);
+    let volumes = volumes::volumes(machine, claims, state.as_deref());
     let mut node_selector = asked.node_selector.clone();
     node_selector.insert("kubevirt.io/schedulable".to_owned(), "true".to_owned());
     node_selector.insert("kubernetes.io/arch".to_owned(), "amd64".to_owned());

@@ -30,11 +30,11 @@ pub(super) struct Volumes {
 pub(super) fn volumes(
     machine: &MachineSpec,
     claims: &BTreeMap<String, ClaimMode>,
-    state: Option<String>,
+    state: Option<&str>,
 ) -> Volumes {
     let mut out = Volumes::default();
     for (name, path) in WRITABLE {
-        let claim = state.clone().filter(|_| name == STATE_VOLUME);
+        let claim = state.filter(|_| name == STATE_VOLUME).map(str::to_owned);
         let empty = claim.is_none();
         out.volumes.push(Volume {
             name: name.to_owned(),
