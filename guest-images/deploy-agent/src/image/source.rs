@@ -1,0 +1,296 @@
+//! Fetches an image: from its beginning to its end with connections that may break, and parts of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use catamaran_deploy_wire::Image;
+use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
+use reqwest::{Client, Response, StatusCode};
+
+use crate::text::chain;
+use crate::tls::{self, TlsError};
+
+/// The image can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No connections at all.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The server does not want to.
+    #[error("{url}: the server answers {status}")]
+    Status {
+        /// Where.
+        url: String,
+        /// Status code.
+        status: u16,
+    },
+    /// The connection broke too often.
+    #[error("{url}: {said}")]
+    Transport {
+        /// Where.
+        url: String,
+        /// Why, with causes.
+        said: String,
+    },
+    /// The server does not know ranges.
+    #[error(
+        "{0}: the server does not answer ranges, which a qcow2 image needs: use another server, or format raw"
+    )]
+    NoRanges(String),
+    /// It does not say how long the image is.
+    #[error("{0}: the server does not tell the image's size")]
+    NoSize(String),
+    /// The image is another one now.
+    #[error("{0}: the image was changed while it was read")]
+    Changed(String),
+}
+
+/// Breaks in a row without a byte between them, until it is given up.
+const BREAKS: u32 = 8;
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// An image on a server.
+pub struct Source {
+    client: Client,
+    url: String,
+    /// Bytes of the file.
+    size: u64,
+    /// What tells versions of the file apart.
+    validator: Option<String>,
+    /// The next byte that is given out.
+    offset: u64,
+    /// The connection under way.
+    answer: Option<Response>,
+    breaks: u32,
+    /// The last break, until it is asked for.
+    trouble: Option<String>,
+}
+
+impl Source {
+    /// Asks for an image's size; trusts the controller's CA and the image's own.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    pub async fn open(image: &Image, controller_ca: &str) -> Result<Self, SourceError> {
+        let cas: Vec<&str> = std::iter::once(controller_ca)
+            .chain(image.ca.as_deref())
+            .collect();
+        let mut source = Self {
+            client: tls::client(&cas, true)?,
+            url: image.url.clone(),
+            size: 0,
+            validator: None,
+            offset: 0,
+            answer: None,
+            breaks: 0,
+            trouble: None,
+        };
+        loop {
+            match source.connect(0).await {
+                Ok(answer) => {
+                    source.size = whole_size(&answer)
+                        .ok_or_else(|| SourceError::NoSize(source.url.clone()))?;
+                    source.validator = validator(answer.headers());
+                    source.answer = Some(answer);
+                    return Ok(source);
+                }
+                Err(error) => source.broken(error).await?,
+            }
+        }
+    }
+
+    /// Bytes of the file.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What went wrong since this was last asked.
+    pub fn trouble(&mut self) -> Option<String> {
+        self.trouble.take()
+    }
+
+    /// The next bytes; none at the end.
+    ///
+    /// # Errors
+    /// Too many breaks in a row, or another image.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        loop {
+            if self.offset == self.size {
+                return Ok(None);
+            }
+            match self.piece().await {
+                Ok(bytes) => {
+                    self.breaks = 0;
+                    return Ok(Some(bytes));
+                }
+                Err(error) => self.broken(error).await?,
+            }
+        }
+    }
+
+    /// Some bytes, without moving.
+    ///
+    /// # Errors
+    /// The server does not know ranges, or see [`SourceError`].
+    pub async fn part(&mut self, from: u64, length: u64) -> Result<Vec<u8>, SourceError> {
+        // Nobody reads the connection under way meanwhile.
+        self.answer = None;
+        loop {
+            match self.range(from, length).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => self.broken(error).await?,
+            }
+        }
+    }
+
+    async fn range(&self, from: u64, length: u64) -> Result<Vec<u8>, SourceError> {
+        let last = (from + length).min(self.size).saturating_sub(1);
+        let answer = self
+            .client
+            .get(&self.url)
+            .header(RANGE, format!("bytes={from}-{last}"))
+            .send()
+            .await
+            .map_err(|error| self.transport(&error))?;
+        match answer.status() {
+            StatusCode::PARTIAL_CONTENT => {}
+            StatusCode::OK | StatusCode::RANGE_NOT_SATISFIABLE => {
+                return Err(SourceError::NoRanges(self.url.clone()));
+            }
+            status => return Err(self.status(status)),
+        }
+        if validator(answer.headers()) != self.validator {
+            return Err(SourceError::Changed(self.url.clone()));
+        }
+        let bytes = answer
+            .bytes()
+            .await
+            .map_err(|error| self.transport(&error))?;
+        Ok(bytes.into())
+    }
+
+    /// The next bytes of the connection under way, or of a new one.
+    async fn piece(&mut self) -> Result<Bytes, SourceError> {
+        let (mut answer, left) = match self.answer.take() {
+            Some(answer) => (answer, None),
+            None => self.resume().await?,
+        };
+        let bytes = match left {
+            Some(bytes) => Some(bytes),
+            None => answer
+                .chunk()
+                .await
+                .map_err(|error| self.transport(&error))?,
+        };
+        let Some(bytes) = bytes else {
+            return Err(SourceError::Transport {
+                url: self.url.clone(),
+                said: format!(
+                    "the connection ended at byte {} of {}",
+                    self.offset, self.size
+                ),
+            });
+        };
+        self.offset += bytes.len() as u64;
+        if self.offset > self.size {
+            return Err(SourceError::Changed(self.url.clone()));
+        }
+        self.answer = Some(answer);
+        Ok(bytes)
+    }
+
+    /// Goes on where it was; a server that does not know ranges is listened to from the beginning again.
+    /// What of its first pieces is new comes with it.
+    async fn resume(&self) -> Result<(Response, Option<Bytes>), SourceError> {
+        let mut answer = self.connect(self.offset).await?;
+        let changed = || SourceError::Changed(self.url.clone());
+        if whole_size(&answer) != Some(self.size) || validator(answer.headers()) != self.validator {
+            return Err(changed());
+        }
+        if answer.status() == StatusCode::PARTIAL_CONTENT {
+            return Ok((answer, None));
+        }
+        let mut passed = 0;
+        while passed < self.offset {
+            let mut bytes = answer
+                .chunk()
+                .await
+                .map_err(|error| self.transport(&error))?
+                .ok_or_else(changed)?;
+            passed += bytes.len() as u64;
+            if passed > self.offset {
+                let new = usize::try_from(passed - self.offset).unwrap_or(0);
+                return Ok((answer, Some(bytes.split_off(bytes.len() - new))));
+            }
+        }
+        Ok((answer, None))
+    }
+
+    async fn connect(&self, from: u64) -> Result<Response, SourceError> {
+        let mut request = self.client.get(&self.url);
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+            // A weak one is not allowed there.
+            if let Some(validator) = self.validator.as_ref().filter(|v| !v.starts_with("W/")) {
+                request = request.header(IF_RANGE, validator);
+            }
+        }
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| self.transport(&error))?;
+        match answer.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(answer),
+            status => Err(self.status(status)),
+        }
+    }
+
+    /// Waits after a break, or gives up.
+    async fn broken(&mut self, error: SourceError) -> Result<(), SourceError> {
+        self.answer = None;
+        let again = match &error {
+            SourceError::Transport { .. } => true,
+            SourceError::Status { status, .. } => {
+                *status >= 500 || [408, 425, 429].contains(status)
+            }
+            _ => false,
+        };
+        self.breaks += 1;
+        if !again || self.breaks >= BREAKS {
+            return Err(error);
+        }
+        let pause = PAUSE_MAX.min(Duration::from_millis(500 << self.breaks.min(10)));
+        tracing::warn!("{error}; again in {} s", pause.as_secs());
+        self.trouble = Some(format!("{error}; tried again from byte {}", self.offset));
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    fn status(&self, status: StatusCode) -> SourceError {
+        SourceError::Status {
+            url: self.url.clone(),
+            status: status.as_u16(),
+        }
+    }
+
+    fn transport(&self, error: &reqwest::Error) -> SourceError {
+        SourceError::Transport {
+            url: self.url.clone(),
+            said: chain(error),
+        }
+    }
+}
+
+/// Bytes of the whole file, of an answer with all or the rest of it.
+fn whole_size(answer: &Response) -> Option<u64> {
+    match answer.headers().get(CONTENT_RANGE) {
+        Some(range) => range.to_str().ok()?.rsplit_once('/')?.1.parse().ok(),
+        None => answer.content_length(),
+    }
+}
+
+fn validator(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(ETAG).or_else(|| headers.get(LAST_MODIFIED))?;
+    value.to_str().ok().map(str::to_owned)
+}
