@@ -61,6 +61,16 @@ def busybox_links(busybox):
     return [name for name in names if name != "busybox" and "/" not in name]
 
 
+def libraries(cpio, files, names):
+    """Adds shared libraries, wherever their packages have them."""
+    for library in names:
+        source = files / library
+        for folder in ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"):
+            if not source.is_file():
+                source = files / folder / library
+        cpio.file(library if "/" in library else f"lib/{library}", source.resolve(), 0o755)
+
+
 def write_initrd(name, files, kernel_tree, tool, path):
     """The whole user space of the guest."""
     cpio = Cpio()
@@ -75,12 +85,7 @@ def write_initrd(name, files, kernel_tree, tool, path):
         cpio.link(f"{'sbin' if applet in ('init', 'reboot', 'poweroff', 'halt') else 'bin'}/{applet}", target)
     cpio.file("usr/bin/catamaran-guest-tool", tool, 0o755)
     cpio.file("usr/sbin/dropbear", files / "usr/sbin/dropbear", 0o755)
-    for library in LIBRARIES:
-        source = files / library
-        for folder in ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"):
-            if not source.is_file():
-                source = files / folder / library
-        cpio.file(library if "/" in library else f"lib/{library}", source.resolve(), 0o755)
+    libraries(cpio, files, LIBRARIES)
     _, _, early, late = KERNELS[name]
     done = []
     for stage, wanted in (("early", EARLY + early), ("late", LATE + late)):

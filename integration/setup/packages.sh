@@ -22,7 +22,7 @@ newer_build=(libvirt-dev)
 runtime=(ovmf seabios ipxe-qemu swtpm swtpm-tools xorriso dosfstools nftables iproute2 kmod containerd runc
     containernetworking-plugins iptables ca-certificates procps curl)
 build=(gcc libc6-dev make pkg-config protobuf-compiler git)
-test=(python3 mmdebstrap debian-archive-keyring busybox-static mtools syslinux dosfstools e2fsprogs fdisk zstd cpio xz-utils
+test=(python3 mmdebstrap debian-archive-keyring busybox-static mtools syslinux xorriso kmod dosfstools e2fsprogs fdisk zstd cpio xz-utils
     skopeo umoci docker-registry isc-dhcp-client udhcpc socat tmux strace jq openssh-client iputils-ping libxml2-utils openssl
     systemd tcpdump fence-agents python3-venv)
 cluster=(gcc libc6-dev binutils libseccomp-dev pkg-config openssl curl iproute2 iptables nftables conntrack ethtool kmod mount
