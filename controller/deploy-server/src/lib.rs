@@ -10,7 +10,7 @@
 //! hosts cost a thousand tokens and no disk.
 //!
 //! [`DeployServer`] is a handle for whoever drives hosts; all its clones share one state. [`DeployServer::router`] is what is served, and
-//! [`serve`] serves it over HTTPS. What has to outlive the controller's process (who has which token and session) is written to a
+//! [`serve()`] serves it over HTTPS. What has to outlive the controller's process (who has which token and session) is written to a
 //! [`Ledger`]; everything else is told again by the agents. Nothing here knows Kubernetes.
 
 mod config_drive;
