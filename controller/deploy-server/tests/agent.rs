@@ -1,5 +1,11 @@
 //! The deploy agent's own code against this server, over HTTPS on loopback, with files that stand for disks.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! An agent's requests, against the router.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

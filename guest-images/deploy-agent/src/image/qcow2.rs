@@ -396,7 +396,8 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
-        let cases: [(fn(&mut Vec<u8>), &str); 8] = [
+        type Case = (fn(&mut Vec<u8>), &'static str);
+        let cases: [Case; 8] = [
             (
                 |b| b[0] = 0,
                 "the image is no qcow2: it begins with 004649fb",

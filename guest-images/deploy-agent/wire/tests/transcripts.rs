@@ -1,5 +1,7 @@
 //! Conversations of each version of the protocol are still understood, and still written in the same way.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use catamaran_deploy_wire::{
     Action, Command, Directive, Failure, Hello, Inventory, Outcome, Progress, Reason, Result,
     Welcome,
