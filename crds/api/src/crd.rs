@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube_core::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
+use crate::metal3;
 use crate::others::{self, Other};
 use crate::yaml;
 
@@ -36,6 +37,12 @@ pub fn all() -> Vec<Value> {
             "VirtualMachineClusterPreference",
             &["vmcp", "vmcps"],
         ),
+        definition(&metal3::BareMetalHost::crd()),
+        definition(&metal3::HardwareData::crd()),
+        definition(&metal3::HostFirmwareSettings::crd()),
+        definition(&metal3::FirmwareSchema::crd()),
+        definition(&metal3::DataImage::crd()),
+        definition(&metal3::PreprovisioningImage::crd()),
     ]
 }
 
@@ -110,6 +117,12 @@ pub fn schema(kind: &str) -> Option<Value> {
         "VirtualMachineInstance" => instance(),
         "VirtualMachineInstancetype" | "VirtualMachineClusterInstancetype" => instancetype(),
         "VirtualMachinePreference" | "VirtualMachineClusterPreference" => preference(),
+        "BareMetalHost" => definition(&metal3::BareMetalHost::crd()),
+        "HardwareData" => definition(&metal3::HardwareData::crd()),
+        "HostFirmwareSettings" => definition(&metal3::HostFirmwareSettings::crd()),
+        "FirmwareSchema" => definition(&metal3::FirmwareSchema::crd()),
+        "DataImage" => definition(&metal3::DataImage::crd()),
+        "PreprovisioningImage" => definition(&metal3::PreprovisioningImage::crd()),
         _ => return None,
     };
     crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema")
@@ -124,6 +137,8 @@ fn definition(crd: &CustomResourceDefinition) -> Value {
 }
 
 fn finish(crd: &mut Value) {
+    // Bare metal has no admission of ours that could name unknown fields: the API server does.
+    let keep = crd.pointer("/spec/group").and_then(Value::as_str) != Some(metal3::METAL3_GROUP);
     let Some(root) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") else {
         return;
     };
@@ -134,7 +149,7 @@ fn finish(crd: &mut Value) {
         return;
     };
     if let Some(spec) = properties.get_mut("spec") {
-        node(spec, true);
+        node(spec, keep);
     }
     if let Some(status) = properties.get_mut("status") {
         node(status, false);

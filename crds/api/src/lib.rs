@@ -1,4 +1,4 @@
-//! Wire types of kubevirt.io and instancetype.kubevirt.io, and the generated CustomResourceDefinitions.
+//! Wire types of kubevirt.io, instancetype.kubevirt.io and metal3.io, and the generated CustomResourceDefinitions.
 //!
 //! Names and types are the peer's (`kubevirt.io/v1`); behaviour lives elsewhere: what an object *means* in `catamaran-spec`, what is to be
 //! done about it in `catamaran-lifecycle`. Enumerations stay strings here, so that a wrong word is reported with its path beside every other
@@ -23,6 +23,7 @@ pub mod features;
 pub mod firmware;
 pub mod instancetype;
 pub mod kubevirt;
+pub mod metal3;
 pub mod network;
 pub mod options;
 pub mod others;

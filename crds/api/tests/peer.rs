@@ -11,7 +11,11 @@ use catamaran_api::crd;
 use serde_json::Value;
 
 /// Fields that are ours alone.
-const OURS: [&str; 1] = [".status.startFailure.specDigest"];
+const OURS: [&str; 3] = [
+    ".status.startFailure.specDigest",
+    ".spec.bmc.certificateFingerprint",
+    ".status.provisioning.stateSince",
+];
 
 struct Peer(Value);
 
@@ -121,4 +125,68 @@ fn names_and_types_agree_with_the_peer() {
             "only {compared} nodes of {kind} were compared"
         );
     }
+}
+
+#[test]
+fn names_and_types_of_bare_metal_agree_with_the_peer() {
+    let Some(folder) = std::env::var_os("CATAMARAN_PEER_API") else {
+        let _ = writeln!(
+            std::io::stderr(),
+            "test names_and_types_of_bare_metal_agree_with_the_peer: *skipped*: CATAMARAN_PEER_API names no folder with metal3-crds.json"
+        );
+        return;
+    };
+    let text = std::fs::read_to_string(Path::new(&folder).join("metal3-crds.json")).unwrap();
+    let theirs: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let mut all = 0;
+    for ours in crd::all() {
+        let names = &ours["spec"]["names"];
+        if ours["spec"]["group"] != "metal3.io" {
+            continue;
+        }
+        let theirs = theirs
+            .iter()
+            .find(|crd| crd["spec"]["names"]["kind"] == names["kind"])
+            .unwrap();
+        for name in ["plural", "singular"] {
+            assert_eq!(names[name], theirs["spec"]["names"][name]);
+        }
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        assert_eq!(
+            list(&names["shortNames"]),
+            list(&theirs["spec"]["names"]["shortNames"])
+        );
+        let (ours, theirs) = (&ours["spec"]["versions"][0], &theirs["spec"]["versions"][0]);
+        let columns = |version: &Value| {
+            list(&version["additionalPrinterColumns"])
+                .iter()
+                .map(|column| (column["name"].clone(), column["jsonPath"].clone()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(columns(ours), columns(theirs));
+        assert_eq!(
+            ours["subresources"]["status"].is_object(),
+            theirs["subresources"]["status"].is_object()
+        );
+        let peer = Peer(Value::Null);
+        let mut problems = Vec::new();
+        let (ours, theirs) = (
+            &ours["schema"]["openAPIV3Schema"],
+            &theirs["schema"]["openAPIV3Schema"],
+        );
+        for part in ["spec", "status"] {
+            if ours["properties"][part].is_object() {
+                let path = format!(".{part}");
+                let (ours, theirs) = (&ours["properties"][part], &theirs["properties"][part]);
+                all += peer.compare(&path, ours, theirs, &mut problems);
+            }
+        }
+        assert!(
+            problems.is_empty(),
+            "{}:\n{}",
+            names["kind"],
+            problems.join("\n")
+        );
+    }
+    assert!(all > 250, "only {all} nodes were compared");
 }

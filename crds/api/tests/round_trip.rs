@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
+use catamaran_api::metal3::BareMetalHost;
 use catamaran_api::{Quantity, VirtualMachine, VirtualMachineInstance};
 use serde_json::{Value, json};
 
@@ -71,6 +72,35 @@ fn unknown_fields_are_kept_at_every_depth() {
         "colour": "red",
         "domain": { "devices": { "disks": [{ "name": "d", "disk": { "bus": "virtio", "shape": [1, { "a": null }] } }] }, "cpu": { "corse": 2 } },
     }));
+}
+
+#[test]
+fn a_server_is_written_as_it_was_read() {
+    let manifest = json!({
+        "apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost", "metadata": { "name": "a" },
+        "spec": {
+            "online": true,
+            "bmc": {
+                "address": "redfish-virtualmedia://192.0.2.7/redfish/v1/Systems/1", "credentialsName": "a-bmc",
+                "disableCertificateVerification": true
+            },
+            "bootMACAddress": "52:54:00:00:00:01", "bootMode": "UEFISecureBoot", "automatedCleaningMode": "metadata",
+            "image": { "url": "http://a/b.qcow2", "checksum": "c", "checksumType": "sha256", "format": "qcow2" },
+            "rootDeviceHints": { "minSizeGigabytes": 8, "wwnVendorExtension": "x" },
+            "raid": { "hardwareRAIDVolumes": [], "softwareRAIDVolumes": [{ "level": "1", "physicalDisks": [{ "hctl": "0:0:0:0" }] }] },
+            "consumerRef": { "kind": "Metal3Machine", "name": "m", "namespace": "n" },
+            "userData": { "name": "u", "namespace": "n" },
+            "customDeploy": { "method": "m" }, "taints": [{ "key": "k", "effect": "NoExecute" }],
+            "networkInterfaces": [{ "name": "e", "switchPort": { "portID": "1", "switchID": "52:54:00:00:00:02" } }],
+        },
+        "status": {
+            "operationalStatus": "OK", "errorCount": 0, "errorMessage": "", "poweredOn": true, "provisioningFailCount": 0,
+            "provisioning": { "state": "available", "ID": "x" },
+            "hardware": { "nics": [{ "mac": "52:54:00:00:00:01", "speedGbps": 10, "lldp": { "switchID": "s" } }], "ramMebibytes": 1024 },
+        },
+    });
+    let typed: BareMetalHost = serde_json::from_value(manifest.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&typed).unwrap(), manifest);
 }
 
 #[test]
