@@ -39,7 +39,7 @@ status! {
             /// Architecture of its processors, such as `x86_64`.
             architecture: Option<String>,
             /// What is wiped between two uses: `metadata` (partition tables) or `disabled`.
-            #[schemars(extend("enum" = ["metadata", "disabled"], "default" = "metadata"))]
+            #[schemars(extend("enum" = ["metadata", "disabled"]))]
             automated_cleaning_mode: Option<String>,
             /// Its BMC. A server without one is not managed.
             bmc: Option<BmcDetails>,

@@ -12,7 +12,6 @@ status! {
     pub struct BareMetalHostStatus {
         required {
             /// Failures in a row.
-            #[schemars(extend("default" = 0))]
             error_count: i64,
             /// What went wrong last; empty when nothing is wrong.
             error_message: String,
@@ -24,7 +23,6 @@ status! {
             /// How far it is.
             provisioning: ProvisionStatus,
             /// Provisionings that failed.
-            #[schemars(extend("default" = 0))]
             provisioning_fail_count: i64,
         }
         optional {

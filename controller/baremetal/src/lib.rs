@@ -1,0 +1,69 @@
+//! Servers as `BareMetalHost` resources: which state one is in, what is to be done next, its power, and fencing.
+//!
+//! ```text
+//!              no BMC                  BMC given
+//!   (new) ───────────▶ unmanaged ───────────────┐
+//!     └─────────────────────────────────────────▼
+//!                                          registering ───────────────▶ externally provisioned
+//!                         inspection disabled │  │                        ▲          │ flag cleared
+//!                              ┌──────────────┘  ▼                        │          ▼
+//!                              │            inspecting ◀── annotation ─┐  │      provisioned
+//!                              ▼                 │                     │  │       ▲     │ image gone or another
+//!                          preparing ◀───────────┘                     │  │       │     ▼
+//!                              │    └◀──── boot mode changed ─────── available    │  deprovisioning
+//!                              └─────────────────────────────────────▶ │  ▲       │     │
+//!                                                       image, online  ▼  └───────┼─────┘
+//!                                                                 provisioning ───┘
+//!   deleted:  new, unmanaged, registering, detached ───────────────────────────────────────▶ deleting
+//!             provisioning, provisioned ──▶ deprovisioning ──▶ powering off before delete ──▶ deleting
+//!             all others ─────────────────────────────────────▶ powering off before delete ──▶ deleting
+//! ```
+//!
+//! Errors never change a state: they are counted, shown, and the same step is tried again, later each time. The one exception is a host that
+//! is being deleted: what fails there four times in a row is given up, so that a dead BMC can't hold an object for ever.
+//!
+//! ```text
+//!   shell: object, Secret, BMC ──▶ Facts ──▶ decide (pure) ──▶ Step { actions, outcome } ──▶ shell: carried out ──▶ status (pure) ──▶ written
+//! ```
+//!
+//! - [`decide`] and one module for each state decide; they have no clock, no I/O and no randomness.
+//! - [`Shell`] reads, carries out and writes. It knows the cluster by the [`Store`] trait only.
+//! - [`Bmcs`] keeps one connection, and so one session, for each host's BMC.
+//! - [`fence`](Shell::fence) proves that a host is off, or says that it is not proved.
+//! - [`Deploy`] is what writes images to disks.
+
+mod annotations;
+mod back_off;
+mod bmcs;
+mod conditions;
+mod decide;
+mod deploy;
+mod endpoint;
+mod facts;
+mod fence;
+mod inventory;
+mod link;
+mod metrics;
+mod outcome;
+mod power;
+mod shell;
+mod state;
+mod states;
+mod status;
+mod store;
+
+pub use annotations::{
+    CONFIRMED_OFF, DETACHED, FENCE_HOLD, FENCED, FINALIZER, FORCE_DELETE, INSPECT, PAUSED, REBOOT,
+    STATUS,
+};
+pub use bmcs::Bmcs;
+pub use decide::{Gate, decide, gate};
+pub use deploy::{Deploy, NoDeploy, Progress};
+pub use facts::{Contact, Facts, Login, Seconds, Seen, Trouble};
+pub use fence::{NotFenced, Proof};
+pub use link::{Link, NodeIdentity, Unlinked, link};
+pub use metrics::HostMetrics;
+pub use outcome::{Action, ErrorType, Failure, Off, Outcome, Step};
+pub use shell::{Again, Shell};
+pub use state::State;
+pub use store::{HostName, Note, Store, StoreError};

@@ -1,0 +1,159 @@
+//! Single actions, carried out.
+
+use std::time::Duration;
+
+use catamaran_api::metal3::{BareMetalHost, HardwareDetails};
+use catamaran_redfish::{Bmc, BootDevice, Error as BmcError, Kind, PowerOff, PowerState};
+use serde_json::{Value, json};
+
+use super::Shell;
+use crate::annotations::FINALIZER;
+use crate::deploy::Deploy;
+use crate::facts::Contact;
+use crate::inventory;
+use crate::outcome::{Action, Off};
+use crate::store::{HostName, Store, StoreError};
+
+/// How long a system that was asked to shut down may take; after that it is cut off.
+const SOFT: Duration = Duration::from_secs(120);
+
+/// What became known on the way.
+pub(super) struct Done {
+    pub(super) power: Option<PowerState>,
+    pub(super) hardware: Option<HardwareDetails>,
+}
+
+impl Done {
+    pub(super) fn new(contact: &Contact) -> Self {
+        let power = match contact {
+            Contact::Answers(seen) => Some(seen.power.clone()),
+            Contact::NotAsked | Contact::Failed(_) => None,
+        };
+        Self {
+            power,
+            hardware: None,
+        }
+    }
+}
+
+impl<S: Store, D: Deploy> Shell<S, D> {
+    /// One action. The inner error is the host's, in words; the outer one the cluster's.
+    pub(super) async fn carry_out(
+        &self,
+        host: &mut BareMetalHost,
+        bmc: Option<&Bmc>,
+        action: &Action,
+        done: &mut Done,
+    ) -> Result<Result<(), String>, StoreError> {
+        match action {
+            Action::DropAnnotation(name) => {
+                let patch = json!({"metadata": {"annotations": {name: null}}});
+                *host = self.store.write(host, patch).await?;
+                return Ok(Ok(()));
+            }
+            Action::Release => {
+                self.bmcs.close(&HostName::of(host)).await;
+                let mut all = host.metadata.finalizers.clone().unwrap_or_default();
+                all.retain(|one| one != FINALIZER);
+                self.store
+                    .write(host, json!({"metadata": {"finalizers": all}}))
+                    .await?;
+                return Ok(Ok(()));
+            }
+            _ => {}
+        }
+        let Some(bmc) = bmc else {
+            return Ok(Err("there is no connection to the BMC".to_owned()));
+        };
+        if *action == Action::Inspect {
+            return self.inspect(host, bmc, done).await;
+        }
+        Ok(match action {
+            Action::Deploy => self.deploy.begin(host, bmc).await,
+            Action::Undeploy => self.deploy.end(host, bmc).await,
+            action => self
+                .at_bmc(host, bmc, action, done)
+                .await
+                .map_err(|error| error.to_string()),
+        })
+    }
+
+    async fn at_bmc(
+        &self,
+        host: &BareMetalHost,
+        bmc: &Bmc,
+        action: &Action,
+        done: &mut Done,
+    ) -> Result<(), BmcError> {
+        match action {
+            Action::PowerOn => {
+                let change = bmc.power_on().await?;
+                done.power = Some(change.now);
+                if change.before != PowerState::On {
+                    self.metrics.power.with_label_values(&["on"]).inc();
+                    self.tell(host, false, "PowerOn", "Host turned on").await;
+                }
+                Ok(())
+            }
+            Action::PowerOff(off) => {
+                let change = power_off(bmc, *off).await?;
+                done.power = Some(change.now);
+                if change.before != PowerState::Off {
+                    self.metrics.power.with_label_values(&["off"]).inc();
+                    self.tell(host, false, "PowerOff", "Host turned off").await;
+                }
+                Ok(())
+            }
+            Action::InsertCd(url) => bmc.insert_cd(url).await.map(drop),
+            Action::EjectCd => bmc.eject_cd().await,
+            Action::BootCdOnce => bmc.boot_once(BootDevice::Cd, None).await.map(drop),
+            Action::ClearBoot => bmc.clear_boot().await,
+            Action::SecureBoot(on) => bmc.set_secure_boot(*on).await,
+            Action::Inspect
+            | Action::Deploy
+            | Action::Undeploy
+            | Action::DropAnnotation(_)
+            | Action::Release => Ok(()),
+        }
+    }
+
+    async fn inspect(
+        &self,
+        host: &mut BareMetalHost,
+        bmc: &Bmc,
+        done: &mut Done,
+    ) -> Result<Result<(), String>, StoreError> {
+        let found = match bmc.inventory().await {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        for gap in &found.gaps {
+            tracing::warn!(host = %HostName::of(host), gap, "a part of the hardware could not be read");
+        }
+        let details = inventory::details(&found);
+        self.store.write_hardware(host, &details).await?;
+        if host.spec.boot_mac_address.is_none()
+            && let Some(mac) = inventory::boot_mac(&found)
+        {
+            let mut patch = Value::Null;
+            patch["spec"]["bootMACAddress"] = json!(mac);
+            *host = self.store.write(host, patch).await?;
+        }
+        done.hardware = Some(details);
+        Ok(Ok(()))
+    }
+}
+
+/// Turns off; a system that does not listen, or a BMC that can't ask it, is cut off.
+async fn power_off(bmc: &Bmc, off: Off) -> Result<catamaran_redfish::PowerChange, BmcError> {
+    if off == Off::Soft {
+        match bmc.within(SOFT).power_off(PowerOff::Soft).await {
+            Err(error @ (BmcError::NotConfirmed { .. } | BmcError::Overdue { .. })) => {
+                tracing::info!(%error, "the system does not listen; its power is cut");
+            }
+            Err(error) if error.kind() == Kind::Unsupported => {}
+            answer => return answer,
+        }
+    }
+    bmc.power_off(PowerOff::Hard).await
+}

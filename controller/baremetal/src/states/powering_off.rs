@@ -1,0 +1,18 @@
+//! Powering off before delete: what nobody looks after any more is left off.
+
+use catamaran_api::metal3::BareMetalHost;
+use catamaran_redfish::PowerState;
+
+use crate::facts::Seen;
+use crate::outcome::{Action, Off, Step};
+use crate::state::State;
+
+pub(super) fn step(host: &BareMetalHost, seen: &Seen) -> Step {
+    let stays = host.spec.disable_power_off == Some(true) || seen.power == PowerState::Off;
+    let actions = if stays {
+        Vec::new()
+    } else {
+        vec![Action::PowerOff(Off::Hard)]
+    };
+    Step::after(actions, State::Deleting)
+}
