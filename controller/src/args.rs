@@ -76,6 +76,9 @@ pub struct Args {
     /// Objects of one kind that are worked on at the same time
     #[arg(long, default_value_t = 16, value_name = "COUNT")]
     pub concurrency: u16,
+    /// Servers that are worked on at the same time; most of the time their BMCs are waited for
+    #[arg(long, default_value_t = 64, value_name = "COUNT")]
+    pub host_concurrency: u16,
 }
 
 /// Work that is done once, as a Job of the installation.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_api::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet};
+use catamaran_baremetal::Bmcs;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use kube::Resource;
 use kube::api::Api;
@@ -20,7 +21,7 @@ use crate::settings::Settings;
 use crate::watch::{Seen, follow};
 use crate::work::{self, Trigger};
 use crate::world::World;
-use crate::{kubevirt, nodes, replica_set, vm, vmi};
+use crate::{baremetal, kubevirt, nodes, replica_set, vm, vmi};
 
 /// Label of launcher pods.
 const LAUNCHERS: &str = "kubevirt.io=virt-launcher";
@@ -30,7 +31,14 @@ const COMPONENTS: &str = "app.kubernetes.io/part-of=catamaran";
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Reconciles until it is dropped. `image`: of the launcher pods.
-pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics) {
+pub async fn run(
+    client: Client,
+    args: &Args,
+    image: &str,
+    metrics: &Metrics,
+    bmcs: Arc<Bmcs>,
+) {
+    let hosts = Box::pin(baremetal::run(client.clone(), args, metrics, bmcs));
     let (machines, machines_writer) = cache();
     let (instances, instances_writer) = cache();
     let (sets, sets_writer) = cache();
@@ -219,7 +227,8 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics) {
         watch_controllers,
         watch_revisions,
         watch_installations,
-        work
+        work,
+        hosts
     );
 }
 

@@ -20,10 +20,16 @@ impl Events {
     /// In the name of this replica.
     #[must_use]
     pub fn new(client: Client, replica: &str) -> Self {
+        Self::by(client, "virt-controller", replica)
+    }
+
+    /// In the name of this replica, as a controller of that name.
+    #[must_use]
+    pub fn by(client: Client, controller: &str, replica: &str) -> Self {
         Self(Recorder::new(
             client,
             Reporter {
-                controller: "virt-controller".to_owned(),
+                controller: controller.to_owned(),
                 instance: Some(replica.to_owned()),
             },
         ))

@@ -3,6 +3,7 @@
 //! - **[`vm`], [`vmi`]**: `VirtualMachine` to `VirtualMachineInstance` to Pod. The decisions are `catamaran-lifecycle`'s, the same that the
 //!   node daemon's `play` uses; the controller is a second shell around that crate.
 //! - **[`replica_set`]**: so many equal instances.
+//! - **[`baremetal`]**: servers, by their BMCs; the decisions are `catamaran-baremetal`'s.
 //! - **[`kubevirt`]**: the installation as clients of the peer see it, and its configuration.
 //! - **[`nodes`]**: nodes whose daemon is silent get no more machines.
 //! - **[`preflight`], [`uninstall`]**: before and after an installation.
@@ -18,6 +19,7 @@
 //! both sides.
 
 pub mod args;
+pub mod baremetal;
 pub mod controllers;
 pub mod error;
 pub mod events;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use catamaran_api::VirtualMachineInstance;
+use catamaran_baremetal::HostMetrics;
 use kube::ResourceExt as _;
 use prometheus::{
     Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
@@ -31,6 +32,7 @@ pub struct Metrics {
     nodes: [IntGauge; 2],
     durations: HistogramVec,
     errors: IntCounterVec,
+    hosts: HostMetrics,
     world: Arc<Mutex<Weak<World>>>,
 }
 
@@ -81,6 +83,7 @@ impl Metrics {
         }
         registry.register(Box::new(durations.clone()))?;
         registry.register(Box::new(errors.clone()))?;
+        let hosts = HostMetrics::new(&registry)?;
         Ok(Self {
             registry,
             ready,
@@ -88,6 +91,7 @@ impl Metrics {
             nodes,
             durations,
             errors,
+            hosts,
             world: Arc::default(),
         })
     }
@@ -124,6 +128,12 @@ impl Metrics {
         };
         schedulable.set(count(|node| node.schedulable));
         kvm.set(count(|node| node.kvm));
+    }
+
+    /// What is counted over servers.
+    #[must_use]
+    pub fn hosts(&self) -> &HostMetrics {
+        &self.hosts
     }
 
     /// One reconciliation is over; `error`: the category of its error.

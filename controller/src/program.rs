@@ -2,10 +2,13 @@
 
 use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use catamaran_baremetal::Bmcs;
 use catamaran_controller_api::ApiConfig;
+use catamaran_redfish::Limits;
 use clap::Parser as _;
 use kube::client::Client;
 use tokio::signal::unix::{SignalKind, signal};
@@ -103,8 +106,9 @@ async fn serve(args: &Args, client: Client) -> anyhow::Result<()> {
         shutdown: stop.clone(),
     };
     tasks.spawn(async move { Ok(catamaran_controller_api::serve(api).await?) });
+    let bmcs = Arc::new(Bmcs::new(Limits::default()));
     let leader = Leader::new(client.clone(), &args.namespace, &args.name);
-    let work = Box::pin(controllers::run(client.clone(), args, image, &metrics));
+    let work = Box::pin(controllers::run(client.clone(), args, image, &metrics, bmcs.clone()));
     let mut lead = pin!(async {
         // Who would fight with another installation leads nothing, and so publishes no certificates either.
         tokio::select! {
@@ -116,13 +120,27 @@ async fn serve(args: &Args, client: Client) -> anyhow::Result<()> {
     let ended = tokio::select! {
         ended = tasks.join_next() => ended,
         // Who has lost the lease begins anew, with nothing remembered.
-        () = &mut lead => return Ok(()),
+        () = &mut lead => {
+            log_out(&bmcs).await;
+            return Ok(());
+        }
     };
     stop.cancel();
     if tokio::time::timeout(GIVE_BACK, lead).await.is_err() {
         tracing::warn!("the lease could not be given back in time");
     }
+    log_out(&bmcs).await;
     ended.context("no task is left")??
+}
+
+/// BMCs have room for few sessions: ours are deleted.
+async fn log_out(bmcs: &Bmcs) {
+    if tokio::time::timeout(GIVE_BACK, bmcs.close_all())
+        .await
+        .is_err()
+    {
+        tracing::warn!("not all sessions with BMCs could be ended in time");
+    }
 }
 
 async fn until_asked_to_stop(stop: CancellationToken) -> anyhow::Result<()> {

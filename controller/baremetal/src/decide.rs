@@ -65,7 +65,8 @@ fn pending(host: &BareMetalHost, login: &Login, now: Seconds) -> Option<Seconds>
     let observed = status
         .conditions
         .iter()
-        .find_map(|one| one.observed_generation);
+        .find(|one| one.type_ == "Manageable")
+        .and_then(|one| one.observed_generation);
     if observed != host.metadata.generation {
         return None;
     }

@@ -78,6 +78,8 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         let host = self.store.host(name).ok_or_else(missing)?;
         let hold = json!({"metadata": {"annotations": {FENCE_HOLD: r#"{"mode":"hard","force":true}"#, FENCED: null}}});
         let host = self.store.write(&host, hold).await?;
+        // Whoever is at work on the host with the old connection can't turn it on any more; whoever gets the new one looks for the hold-off.
+        self.bmcs.close(name).await;
         let (login, bmc) = self.log_in(name, &host).await?;
         let tried = match (bmc, login) {
             (Some(Ok(bmc)), _) => bmc

@@ -7,7 +7,7 @@ use catamaran_redfish::{Bmc, BootDevice, Error as BmcError, Kind, PowerOff, Powe
 use serde_json::{Value, json};
 
 use super::Shell;
-use crate::annotations::FINALIZER;
+use crate::annotations::{self, FENCE_HOLD, FINALIZER};
 use crate::deploy::Deploy;
 use crate::facts::Contact;
 use crate::inventory;
@@ -65,6 +65,13 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         let Some(bmc) = bmc else {
             return Ok(Err("there is no connection to the BMC".to_owned()));
         };
+        if *action == Action::PowerOn {
+            // Fencing may have begun since this was decided.
+            let newest = self.store.host(&HostName::of(host));
+            if newest.is_none_or(|host| annotations::get(&host, FENCE_HOLD).is_some()) {
+                return Ok(Err("the host is being fenced and stays off".to_owned()));
+            }
+        }
         if *action == Action::Inspect {
             return self.inspect(host, bmc, done).await;
         }

@@ -1,0 +1,264 @@
+//! A cluster of one host in memory, and a mocked BMC.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use catamaran_api::metal3::{BareMetalHost, BareMetalHostStatus, HardwareDetails};
+use catamaran_baremetal::{
+    Again, Bmcs, HostMetrics, HostName, NoDeploy, Note, Shell, State, Store, StoreError,
+};
+use catamaran_redfish::Limits;
+use catamaran_redfish_mock::{Handle, Mock, Options, Personality};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::{Value, json};
+
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) host: Option<BareMetalHost>,
+    pub(crate) hardware: Option<HardwareDetails>,
+    pub(crate) password: String,
+    pub(crate) version: u64,
+    pub(crate) now: i64,
+    pub(crate) notes: Vec<Note>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fake(pub(crate) Arc<Mutex<Memory>>);
+
+fn merge(object: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *object = patch.clone();
+        return;
+    };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    for (name, value) in patch {
+        if value.is_null() {
+            object.as_object_mut().unwrap().remove(name);
+        } else {
+            merge(&mut object[name], value);
+        }
+    }
+}
+
+impl Fake {
+    /// Changes the host as a user does.
+    pub(crate) fn change(&self, patch: &Value) {
+        let mut memory = self.0.lock().unwrap();
+        let mut object = serde_json::to_value(memory.host.as_ref().unwrap()).unwrap();
+        merge(&mut object, patch);
+        if !patch["spec"].is_null() || !patch["metadata"]["deletionTimestamp"].is_null() {
+            let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
+            object["metadata"]["generation"] = json!(generation + 1);
+        }
+        memory.host = Some(serde_json::from_value(object).unwrap());
+    }
+}
+
+impl Store for Fake {
+    fn now(&self) -> i64 {
+        self.0.lock().unwrap().now
+    }
+
+    fn host(&self, _: &HostName) -> Option<BareMetalHost> {
+        self.0.lock().unwrap().host.clone()
+    }
+
+    fn hosts(&self) -> Vec<BareMetalHost> {
+        self.0.lock().unwrap().host.clone().into_iter().collect()
+    }
+
+    async fn secret(&self, _: &str, name: &str) -> Result<Option<Secret>, StoreError> {
+        let memory = self.0.lock().unwrap();
+        if name != "bmc" {
+            return Ok(None);
+        }
+        let mut secret = Secret::default();
+        let entry =
+            |key: &str, value: &str| (key.to_owned(), ByteString(value.as_bytes().to_vec()));
+        secret.data = Some(
+            [
+                entry("username", "admin"),
+                entry("password", &memory.password),
+            ]
+            .into(),
+        );
+        secret.metadata.resource_version = Some(memory.password.clone());
+        Ok(Some(secret))
+    }
+
+    async fn write(&self, _: &BareMetalHost, patch: Value) -> Result<BareMetalHost, StoreError> {
+        self.change(&patch);
+        let mut memory = self.0.lock().unwrap();
+        let host = memory.host.clone().unwrap();
+        let held = host
+            .metadata
+            .finalizers
+            .as_ref()
+            .is_some_and(|all| !all.is_empty());
+        if host.metadata.deletion_timestamp.is_some() && !held {
+            memory.host = None;
+        }
+        Ok(host)
+    }
+
+    async fn write_status(
+        &self,
+        _: &BareMetalHost,
+        status: &BareMetalHostStatus,
+    ) -> Result<BareMetalHost, StoreError> {
+        let mut memory = self.0.lock().unwrap();
+        let host = memory.host.as_mut().unwrap();
+        host.status = Some(status.clone());
+        Ok(host.clone())
+    }
+
+    async fn write_hardware(
+        &self,
+        _: &BareMetalHost,
+        hardware: &HardwareDetails,
+    ) -> Result<(), StoreError> {
+        self.0.lock().unwrap().hardware = Some(hardware.clone());
+        Ok(())
+    }
+
+    async fn tell(&self, _: &BareMetalHost, note: Note) {
+        self.0.lock().unwrap().notes.push(note);
+    }
+}
+
+/// A host, its BMC, and a controller.
+pub(crate) struct Bench {
+    _mock: Mock,
+    pub(crate) bmc: Handle,
+    pub(crate) cluster: Fake,
+    pub(crate) shell: Shell<Fake, NoDeploy>,
+}
+
+/// Limits that fit a BMC which answers at once.
+fn quick() -> Limits {
+    Limits {
+        connect: Duration::from_millis(500),
+        request: Duration::from_millis(500),
+        login: Duration::from_millis(500),
+        operation: Duration::from_secs(3),
+        retry_pause: Duration::from_millis(20),
+        poll: Duration::from_millis(50),
+        suspension: Duration::from_millis(1),
+        refused_credentials: Duration::from_millis(1),
+        ..Limits::default()
+    }
+}
+
+fn shell(cluster: &Fake) -> Shell<Fake, NoDeploy> {
+    Shell {
+        store: cluster.clone(),
+        bmcs: Arc::new(Bmcs::new(quick())),
+        deploy: NoDeploy,
+        metrics: HostMetrics::new(&Default::default()).unwrap(),
+    }
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        let mut mock = Mock::new();
+        let options = Options::new("bmc0", 0, Personality::named("standard").unwrap());
+        let bmc = mock.add(options, None).await.unwrap();
+        let cluster = Fake::default();
+        {
+            let mut memory = cluster.0.lock().unwrap();
+            "password".clone_into(&mut memory.password);
+            memory.now = 1_000_000;
+            let address = bmc.url().replacen("http", "redfish-virtualmedia+http", 1);
+            memory.host = Some(
+                serde_json::from_value(json!({
+                    "apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost",
+                    "metadata": {"name": "a", "namespace": "n", "uid": "u", "generation": 1},
+                    "spec": {"online": true, "bmc": {"address": address, "credentialsName": "bmc"}},
+                }))
+                .unwrap(),
+            );
+        }
+        let shell = shell(&cluster);
+        Self {
+            _mock: mock,
+            bmc,
+            cluster,
+            shell,
+        }
+    }
+
+    pub(crate) fn name() -> HostName {
+        HostName {
+            namespace: "n".to_owned(),
+            name: "a".to_owned(),
+        }
+    }
+
+    /// The controller is another process now.
+    pub(crate) fn restart(&mut self) {
+        self.shell = shell(&self.cluster);
+    }
+
+    /// One look; the time of the pause goes by.
+    pub(crate) async fn step(&self) -> Again {
+        let again = self.shell.reconcile(&Self::name()).await.unwrap();
+        if let Again::After(seconds) = again {
+            self.cluster.0.lock().unwrap().now += seconds;
+        }
+        again
+    }
+
+    pub(crate) fn host(&self) -> Option<BareMetalHost> {
+        self.cluster.0.lock().unwrap().host.clone()
+    }
+
+    pub(crate) fn status(&self) -> BareMetalHostStatus {
+        self.host().unwrap().status.unwrap_or_default()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        State::of(&self.host().unwrap())
+    }
+
+    /// Looks until the host is in a state.
+    pub(crate) async fn until(&self, state: State) {
+        for _ in 0..30 {
+            if self.state() == state {
+                return;
+            }
+            self.step().await;
+        }
+        panic!("not {state:?}: {:?}", self.status());
+    }
+
+    pub(crate) fn delete(&self) {
+        self.cluster
+            .change(&json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+    }
+
+    /// Looks until the host is gone; says how many looks it took.
+    pub(crate) async fn gone(&self) -> u32 {
+        for looks in 0..40 {
+            if self.host().is_none() {
+                return looks;
+            }
+            self.step().await;
+        }
+        panic!("not gone: {:?}", self.status());
+    }
+
+    pub(crate) fn told(&self, reason: &str) -> bool {
+        let memory = self.cluster.0.lock().unwrap();
+        memory.notes.iter().any(|note| note.reason == reason)
+    }
+
+    pub(crate) fn condition(&self, type_: &str) -> Option<String> {
+        let all = self.status().conditions;
+        all.into_iter()
+            .find(|one| one.type_ == type_)
+            .map(|one| one.status)
+    }
+}

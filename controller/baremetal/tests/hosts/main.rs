@@ -1,0 +1,8 @@
+//! Hosts from the manifest to the end, against mocks of BMCs and a fake of the cluster.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+
+mod decisions;
+mod fake;
+mod fencing;
+mod life;

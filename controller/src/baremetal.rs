@@ -1,0 +1,96 @@
+//! `BareMetalHost`: the cluster's side of `catamaran-baremetal`, which decides and talks to the BMCs.
+
+mod cluster;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catamaran_api::metal3::BareMetalHost;
+use catamaran_baremetal::{Again, Bmcs, HostName, NoDeploy, Shell, StoreError};
+use kube::api::{Api, ListParams};
+use kube::client::Client;
+use kube::runtime::controller::Action as Next;
+use kube::runtime::{reflector, watcher};
+
+use crate::args::Args;
+use crate::baremetal::cluster::Cluster;
+use crate::error::{Error, chain};
+use crate::events::Events;
+use crate::metrics::Metrics;
+use crate::objects::{Key, Objects};
+use crate::watch::{Seen, follow};
+use crate::work;
+
+/// Pause between looks for the definition of hosts, where it is not installed.
+const ABSENT: Duration = Duration::from_secs(60);
+
+/// Reconciles hosts until it is dropped; begins when their definition is installed.
+pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>) {
+    wait_for_definition(&client).await;
+    let (store, writer) = reflector::store();
+    let hosts = Arc::new(Objects::new(store));
+    let shell = Arc::new(Shell {
+        store: Cluster {
+            client: client.clone(),
+            hosts: hosts.clone(),
+            events: Events::by(client.clone(), "metal3-baremetal-controller", &args.name),
+        },
+        bmcs,
+        deploy: NoDeploy,
+        metrics: metrics.hosts().clone(),
+    });
+    let (wake, queue) = work::queue::<BareMetalHost>();
+    let watch = follow(
+        Api::all(client),
+        watcher::Config::default(),
+        writer,
+        &hosts,
+        |seen| match seen {
+            Seen::One(host) => wake.wake(&Key::of(host)),
+            Seen::All => {
+                for host in hosts.store().state() {
+                    wake.wake(&Key::of(host.as_ref()));
+                }
+            }
+        },
+    );
+    let work = work::run(
+        "host",
+        metrics.clone(),
+        hosts.store(),
+        queue,
+        args.host_concurrency,
+        |key| {
+            let shell = shell.clone();
+            async move { Box::pin(reconcile(&shell, key)).await }
+        },
+    );
+    tokio::join!(watch, work);
+}
+
+async fn wait_for_definition(client: &Client) {
+    let hosts: Api<BareMetalHost> = Api::all(client.clone());
+    while let Err(error) = hosts.list(&ListParams::default().limit(1)).await {
+        tracing::warn!(error = chain(&error), again_in = ?ABSENT, "BareMetalHosts can't be listed; is their definition installed?");
+        tokio::time::sleep(ABSENT).await;
+    }
+}
+
+async fn reconcile(shell: &Shell<Cluster, NoDeploy>, key: Key) -> Result<Next, Error> {
+    let name = HostName {
+        namespace: key.namespace,
+        name: key.name,
+    };
+    match shell.reconcile(&name).await {
+        Ok(Again::Changed) => Ok(Next::await_change()),
+        Ok(Again::After(seconds)) => Ok(Next::requeue(Duration::from_secs(
+            u64::try_from(seconds).unwrap_or(0),
+        ))),
+        Err(StoreError(source)) => Err(match source.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(other) => Error::Missing {
+                what: other.to_string(),
+            },
+        }),
+    }
+}

@@ -1,0 +1,145 @@
+//! The cluster as hosts need it: the API server behind a cache that sees our own writes.
+
+use std::sync::Arc;
+
+use catamaran_api::metal3::{BareMetalHost, BareMetalHostStatus, HardwareData, HardwareDetails};
+use catamaran_baremetal::{HostName, Note, Store, StoreError};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
+use kube::Resource as _;
+use kube::api::{Api, PostParams};
+use kube::client::Client;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::events::Events;
+use crate::objects::{Key, Objects};
+use crate::patch::{self, Part};
+
+/// Field manager of everything that is written for hosts.
+const MANAGER: &str = "catamaran-host";
+
+/// The cluster.
+pub(super) struct Cluster {
+    pub(super) client: Client,
+    pub(super) hosts: Arc<Objects<BareMetalHost>>,
+    pub(super) events: Events,
+}
+
+fn failed(error: Error) -> StoreError {
+    StoreError(Box::new(error))
+}
+
+impl Cluster {
+    async fn merge(
+        &self,
+        host: &BareMetalHost,
+        change: Value,
+        part: Part,
+    ) -> Result<BareMetalHost, StoreError> {
+        let namespace = host.metadata.namespace.as_deref().unwrap_or_default();
+        let api = Api::namespaced(self.client.clone(), namespace);
+        let new = patch::merge(&api, host, change, part, MANAGER).await;
+        let new = new.map_err(failed)?;
+        self.hosts.put(new.clone());
+        Ok(new)
+    }
+
+    async fn hardware(
+        &self,
+        host: &BareMetalHost,
+        hardware: &HardwareDetails,
+    ) -> Result<(), Error> {
+        let name = HostName::of(host);
+        let api: Api<HardwareData> = Api::namespaced(self.client.clone(), &name.namespace);
+        let what = || format!("write the hardware of {name}");
+        let there = api.get_opt(&name.name).await.map_err(Error::api(what()))?;
+        if let Some(there) = there {
+            let mut new = there.spec.clone();
+            new.hardware = Some(hardware.clone());
+            let Some(change) = patch::difference(&there.spec, &new) else {
+                return Ok(());
+            };
+            let change = json!({ "spec": change });
+            return patch::merge(&api, &there, change, Part::Main, MANAGER)
+                .await
+                .map(drop);
+        }
+        let mut new = HardwareData::default();
+        new.metadata.name = Some(name.name.clone());
+        new.metadata.namespace = Some(name.namespace.clone());
+        new.metadata.owner_references = host.controller_owner_ref(&()).map(|owner| vec![owner]);
+        new.spec.hardware = Some(hardware.clone());
+        let params = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let made = api.create(&params, &new).await;
+        made.map(drop).map_err(Error::api(what()))
+    }
+}
+
+impl Store for Cluster {
+    fn now(&self) -> i64 {
+        Timestamp::now().as_second()
+    }
+
+    fn host(&self, name: &HostName) -> Option<BareMetalHost> {
+        self.hosts.get(&Key {
+            namespace: name.namespace.clone(),
+            name: name.name.clone(),
+        })
+    }
+
+    fn hosts(&self) -> Vec<BareMetalHost> {
+        self.hosts.all()
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, StoreError> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let what = format!("read the Secret {namespace}/{name}");
+        let found = api.get_opt(name).await;
+        found.map_err(Error::api(what)).map_err(failed)
+    }
+
+    async fn write(&self, host: &BareMetalHost, patch: Value) -> Result<BareMetalHost, StoreError> {
+        self.merge(host, patch, Part::Main).await
+    }
+
+    async fn write_status(
+        &self,
+        host: &BareMetalHost,
+        status: &BareMetalHostStatus,
+    ) -> Result<BareMetalHost, StoreError> {
+        let old = host.status.clone().map(|status| json!(status));
+        let old = old.unwrap_or_else(|| json!({}));
+        match patch::difference(&old, &json!(status)) {
+            Some(change) => {
+                let change = json!({ "status": change });
+                self.merge(host, change, Part::Status).await
+            }
+            None => Ok(host.clone()),
+        }
+    }
+
+    async fn write_hardware(
+        &self,
+        host: &BareMetalHost,
+        hardware: &HardwareDetails,
+    ) -> Result<(), StoreError> {
+        self.hardware(host, hardware).await.map_err(failed)
+    }
+
+    async fn tell(&self, host: &BareMetalHost, note: Note) {
+        let Note {
+            warning,
+            reason,
+            message,
+        } = note;
+        if warning {
+            self.events.warning(host, &reason, message).await;
+        } else {
+            self.events.normal(host, &reason, message).await;
+        }
+    }
+}
