@@ -31,13 +31,7 @@ const COMPONENTS: &str = "app.kubernetes.io/part-of=catamaran";
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Reconciles until it is dropped. `image`: of the launcher pods.
-pub async fn run(
-    client: Client,
-    args: &Args,
-    image: &str,
-    metrics: &Metrics,
-    bmcs: Arc<Bmcs>,
-) {
+pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics, bmcs: Arc<Bmcs>) {
     let hosts = Box::pin(baremetal::run(client.clone(), args, metrics, bmcs));
     let (machines, machines_writer) = cache();
     let (instances, instances_writer) = cache();

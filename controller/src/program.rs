@@ -108,7 +108,13 @@ async fn serve(args: &Args, client: Client) -> anyhow::Result<()> {
     tasks.spawn(async move { Ok(catamaran_controller_api::serve(api).await?) });
     let bmcs = Arc::new(Bmcs::new(Limits::default()));
     let leader = Leader::new(client.clone(), &args.namespace, &args.name);
-    let work = Box::pin(controllers::run(client.clone(), args, image, &metrics, bmcs.clone()));
+    let work = Box::pin(controllers::run(
+        client.clone(),
+        args,
+        image,
+        &metrics,
+        bmcs.clone(),
+    ));
     let mut lead = pin!(async {
         // Who would fight with another installation leads nothing, and so publishes no certificates either.
         tokio::select! {
