@@ -81,7 +81,7 @@ async fn reconcile(shell: &Shell<Cluster, NoDeploy>, key: Key) -> Result<Next, E
         namespace: key.namespace,
         name: key.name,
     };
-    match shell.reconcile(&name).await {
+    match Box::pin(shell.reconcile(&name)).await {
         Ok(Again::Changed) => Ok(Next::await_change()),
         Ok(Again::After(seconds)) => Ok(Next::requeue(Duration::from_secs(
             u64::try_from(seconds).unwrap_or(0),

@@ -176,7 +176,7 @@ fn conditions(
         (Contact::Answers(_), _) => put("Manageable", Some(true), "BMCAnswers", ""),
         (_, Some(error)) => put("Manageable", Some(false), error.event(), &message),
         _ if state == State::Unmanaged => {
-            put("Manageable", Some(false), "NoBMC", "spec.bmc is not given")
+            put("Manageable", Some(false), "NoBMC", "spec.bmc is not given");
         }
         _ => put("Manageable", None, "NotAsked", "the BMC was not asked yet"),
     }
