@@ -18,7 +18,6 @@ pub(crate) struct Memory {
     pub(crate) host: Option<BareMetalHost>,
     pub(crate) hardware: Option<HardwareDetails>,
     pub(crate) password: String,
-    pub(crate) version: u64,
     pub(crate) now: i64,
     pub(crate) notes: Vec<Note>,
 }
@@ -204,7 +203,7 @@ impl Bench {
 
     /// One look; the time of the pause goes by.
     pub(crate) async fn step(&self) -> Again {
-        let again = self.shell.reconcile(&Self::name()).await.unwrap();
+        let again = Box::pin(self.shell.reconcile(&Self::name())).await.unwrap();
         if let Again::After(seconds) = again {
             self.cluster.0.lock().unwrap().now += seconds;
         }

@@ -25,7 +25,7 @@ async fn a_node_is_fenced_held_off_and_freed() {
         system_uuid: Some(uuid.to_uppercase()),
         ..NodeIdentity::default()
     };
-    let (host, proof) = bench.shell.fence_node(&node).await.unwrap();
+    let (host, proof) = Box::pin(bench.shell.fence_node(&node)).await.unwrap();
     assert_eq!((host, proof.by_hand), (Bench::name(), false));
     assert!(!bench.bmc.is_on());
     assert_eq!(bench.condition("Fenced").as_deref(), Some("True"));
@@ -70,7 +70,9 @@ async fn lies_about_power_are_never_fenced() {
         bench
             .cluster
             .change(&json!({"metadata": {"annotations": {CONFIRMED_OFF: "ann saw it"}}}));
-        let error = bench.shell.fence(&Bench::name()).await.unwrap_err();
+        let error = Box::pin(bench.shell.fence(&Bench::name()))
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, NotFenced::NotProved { .. }),
             "{lie:?}: {error}"
@@ -89,12 +91,14 @@ async fn a_bmc_that_can_not_be_reached_is_no_proof_but_a_person_is() {
     for lost in [Availability::Gone, Availability::Hung] {
         let bench = running().await;
         bench.bmc.availability(lost);
-        let error = bench.shell.fence(&Bench::name()).await.unwrap_err();
+        let error = Box::pin(bench.shell.fence(&Bench::name()))
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("is NOT fenced"), "{error}");
         bench
             .cluster
             .change(&json!({"metadata": {"annotations": {CONFIRMED_OFF: "ann pulled the plug"}}}));
-        let proof = bench.shell.fence(&Bench::name()).await.unwrap();
+        let proof = Box::pin(bench.shell.fence(&Bench::name())).await.unwrap();
         assert!(
             proof.by_hand && proof.how.contains("ann pulled the plug"),
             "{proof:?}"
