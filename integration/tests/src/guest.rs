@@ -135,7 +135,12 @@ impl Console {
                     return Ok(Seen::NotYet(tail(&said)));
                 };
                 let code = code.lines().next().unwrap_or_default().trim().to_owned();
-                Ok(Seen::Yes((printed.replace('\r', ""), code)))
+                // The guest tells of an address on the same line whenever it gets one.
+                let printed: Vec<&str> = printed
+                    .lines()
+                    .filter(|line| !line.starts_with("catamaran-guest "))
+                    .collect();
+                Ok(Seen::Yes((printed.join("\n").replace('\r', ""), code)))
             },
         )
         .and_then(|(printed, code)| match code.as_str() {

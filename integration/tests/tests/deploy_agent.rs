@@ -344,6 +344,7 @@ fn publish(server: &Server) -> Result<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the deploy ISO and boots servers from it: minutes"]
 async fn a_host_with_uefi_is_inspected_refused_written_and_wiped() -> Result<()> {
     let (server, machine) = boot(Firmware::Uefi).await?;
     let (url, sha256) = publish(&server)?;
@@ -416,6 +417,7 @@ async fn a_host_with_uefi_is_inspected_refused_written_and_wiped() -> Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the deploy ISO and boots servers from it: minutes"]
 async fn a_host_with_bios_is_written_and_goes_down() -> Result<()> {
     let (server, mut machine) = boot(Firmware::Bios).await?;
     let (url, sha256) = publish(&server)?;

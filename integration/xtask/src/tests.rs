@@ -16,11 +16,7 @@ pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
         return step::run("unit tests", command.args(&filter));
     }
     complete()?;
-    let guests: &[&str] = if long {
-        &["all"]
-    } else {
-        &["minimal", "deploy-iso"]
-    };
+    let guests: &[&str] = if long { &["all"] } else { &["minimal"] };
     for guest in guests {
         let name = format!("guest images: {guest}");
         step::run(
