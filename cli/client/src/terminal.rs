@@ -84,7 +84,11 @@ pub async fn console<S: AsyncRead + AsyncWrite + Unpin>(
                 0 => input_open = false,
                 n => match EscapeFilter.sort(&typed[..n]) {
                     Typed::Leave => return Ok(ConsoleEnd::Left),
-                    Typed::Bytes(bytes) => to.write_all(bytes).await?,
+                    Typed::Bytes(bytes) => {
+                        to.write_all(bytes).await?;
+                        // A websocket keeps them until then.
+                        to.flush().await?;
+                    }
                 },
             },
         }

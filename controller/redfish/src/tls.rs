@@ -94,15 +94,21 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// The settings for TLS that this trust asks for; none where the HTTP client's own (public authorities) will do.
-pub(crate) fn config(trust: &Trust) -> Result<Option<ClientConfig>, Error> {
+/// The settings for TLS that this trust asks for. Where this machine trusts no authority at all, no certificate passes for [`Trust::Public`]; BMCs
+/// without TLS are reached all the same.
+pub(crate) fn config(trust: &Trust) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let settings = |error: &dyn fmt::Display| Error::Settings(error.to_string());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| settings(&error))?;
     let pinned = match trust {
-        Trust::Public => return Ok(None),
+        Trust::Public => {
+            let mut roots = RootCertStore::empty();
+            // One that rustls does not understand is none of ours.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            return Ok(builder.with_root_certificates(roots).with_no_client_auth());
+        }
         Trust::Authority(pem) => {
             let mut roots = RootCertStore::empty();
             for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -114,20 +120,16 @@ pub(crate) fn config(trust: &Trust) -> Result<Option<ClientConfig>, Error> {
                     "the CA has no certificate in PEM".to_owned(),
                 ));
             }
-            return Ok(Some(
-                builder.with_root_certificates(roots).with_no_client_auth(),
-            ));
+            return Ok(builder.with_root_certificates(roots).with_no_client_auth());
         }
         Trust::Pinned(fingerprint) => Some(*fingerprint),
         Trust::Insecure => None,
     };
     let verifier = Arc::new(ByFingerprint { pinned, provider });
-    Ok(Some(
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth(),
-    ))
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth())
 }
 
 /// Accepts the certificate with the pinned fingerprint, or any.

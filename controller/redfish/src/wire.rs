@@ -159,7 +159,7 @@ impl Connector {
 }
 
 fn build(trust: &Trust, connect: Duration, info: bool) -> Result<Client, Error> {
-    let mut builder = Client::builder()
+    let builder = Client::builder()
         .connect_timeout(connect)
         // Followed by nobody: credentials would go along.
         .redirect(Policy::none())
@@ -168,10 +168,8 @@ fn build(trust: &Trust, connect: Duration, info: bool) -> Result<Client, Error> 
         .user_agent(concat!("catamaran/", env!("CARGO_PKG_VERSION")))
         .pool_max_idle_per_host(1)
         .pool_idle_timeout(Duration::from_secs(10))
-        .tls_info(info);
-    if let Some(config) = config(trust)? {
-        builder = builder.tls_backend_preconfigured(config);
-    }
+        .tls_info(info)
+        .tls_backend_preconfigured(config(trust)?);
     builder
         .build()
         .map_err(|error| Error::Settings(chain(&error)))

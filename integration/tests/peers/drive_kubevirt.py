@@ -7,11 +7,20 @@ after each step. Waits are the wrapper's own, so whatever it looks for must be t
 """
 
 import sys
+import time
 
 from ocp_resources.resource import get_client
 from ocp_resources.virtual_machine import VirtualMachine
 
 TIMEOUT = 180
+
+
+def wait_printable(machine, status):
+    """The machine's own status follows its instance's, which the wrapper has waited for."""
+    deadline = time.monotonic() + TIMEOUT
+    while machine.printable_status != status:
+        assert time.monotonic() < deadline, machine.printable_status
+        time.sleep(0.2)
 
 
 def spec(image):
@@ -53,13 +62,13 @@ def main():
     machine.start(timeout=TIMEOUT, wait=True)
     vmi = machine.vmi
     vmi.wait_until_running(timeout=TIMEOUT)
-    assert machine.printable_status == VirtualMachine.Status.RUNNING, machine.printable_status
+    wait_printable(machine, VirtualMachine.Status.RUNNING)
     said("started")
     assert vmi.interfaces[0].ipAddress == vmi.virt_launcher_pod.instance.status.podIP
     assert vmi.virt_handler_pod.exists
     said("read")
     vmi.pause(timeout=TIMEOUT, wait=True)
-    assert machine.printable_status == VirtualMachine.Status.PAUSED, machine.printable_status
+    wait_printable(machine, VirtualMachine.Status.PAUSED)
     said("paused")
     vmi.unpause(timeout=TIMEOUT, wait=True)
     said("unpaused")
@@ -68,7 +77,7 @@ def main():
     assert machine.vmi.instance.metadata.uid != first
     said("restarted")
     machine.stop(timeout=TIMEOUT, vmi_delete_timeout=TIMEOUT, wait=True)
-    assert machine.printable_status == VirtualMachine.Status.STOPPED, machine.printable_status
+    wait_printable(machine, VirtualMachine.Status.STOPPED)
     said("stopped")
     machine.delete(wait=True, timeout=TIMEOUT)
     said("deleted")

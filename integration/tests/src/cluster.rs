@@ -115,6 +115,13 @@ impl Cluster {
         command::program(&script().display().to_string(), words)
     }
 
+    /// The network namespace of the control plane, which is the cluster's switch.
+    #[must_use]
+    pub fn network(&self) -> PathBuf {
+        let name = std::env::var("CATAMARAN_CLUSTER_NAME");
+        format!("/run/netns/{}-hub", name.as_deref().unwrap_or("lab")).into()
+    }
+
     /// `kubectl` as administrator, in the test's namespace.
     pub fn kubectl_command<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         let mut command = self.command(["kubectl", "--namespace", &self.namespace]);

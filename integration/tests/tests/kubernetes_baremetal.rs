@@ -1,30 +1,43 @@
 //! A server as a `BareMetalHost` of a cluster: from the manifest to available, off and on, and gone. Its BMC is the mock, which listens where
 //! the cluster's pods reach it.
 
-use std::net::UdpSocket;
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::thread;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use catamaran_redfish_mock::{Mock, Options, Personality};
-use catamaran_tests::cluster::{self, SYSTEM};
+use catamaran_tests::cluster::{self, Cluster, SYSTEM};
 use catamaran_tests::{BOOT, SHORT, wait::Seen, wait_for};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-/// Address of this machine that others reach. Nothing is sent.
-fn own_address() -> Result<std::net::IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.connect("192.0.2.1:9")?;
-    Ok(socket.local_addr()?.ip())
+/// Address of the control plane in the cluster's network, where pods reach it.
+const HUB: [u8; 4] = [10, 77, 0, 1];
+
+/// A runtime whose threads are in the cluster's network: what its tasks listen on, pods reach.
+fn runtime_of(cluster: &Cluster) -> Result<Runtime> {
+    let namespace = File::open(cluster.network()).context("the cluster's network namespace")?;
+    let inside = thread::spawn(move || {
+        let net = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(namespace.as_fd(), net)?;
+        anyhow::Ok(Runtime::new()?)
+    });
+    inside.join().map_err(|_| anyhow!("no runtime"))?
 }
 
 #[test]
 fn a_server_is_enrolled_turned_off_and_on_and_deleted() -> Result<()> {
     cluster::run(1, |cluster| {
-        let runtime = Runtime::new()?;
+        let runtime = runtime_of(cluster)?;
         let mut mock = Mock::new();
         let mut options = Options::new("bmc0", 0, Personality::named("dell")?);
-        options.listen = (own_address()?, 0).into();
-        let bmc = runtime.block_on(mock.add(options, None))?;
+        options.listen = (HUB, 0).into();
+        // In one of the runtime's own threads.
+        let adding =
+            runtime.spawn(async move { mock.add(options, None).await.map(|bmc| (mock, bmc)) });
+        let (_mock, bmc) = runtime.block_on(adding)??;
         // The controller reads the Secrets of a namespace with hosts only where it was let.
         let account = format!("--serviceaccount={SYSTEM}:catamaran-controller");
         let role = "--clusterrole=catamaran-bmc-credentials";
