@@ -226,7 +226,8 @@ fn a_set_keeps_its_number() -> Result<()> {
 fn only_the_product_writes_an_instances_status_and_only_on_its_own_node() -> Result<()> {
     cluster::run(1, |cluster| {
         cluster.apply(&[&machine("kept")])?;
-        cluster.wait_field("vmi/kept", "/status/phase", "Running", BOOT)?;
+        let kept = cluster.wait_field("vmi/kept", "/status/phase", "Running", BOOT)?;
+        let node = kept["status"]["nodeName"].as_str().unwrap_or_default();
         let change = json!({"status": {"reason": "x"}}).to_string();
         let words = ["patch", "vmi/kept", "--type=merge", "-p", &change];
         let said = cluster.refused(words)?;
@@ -245,7 +246,7 @@ fn only_the_product_writes_an_instances_status_and_only_on_its_own_node() -> Res
             "-p",
             &spec,
             &daemon,
-            &on("node1"),
+            &on(node),
         ];
         let said = cluster.refused(words)?;
         ensure!(said.contains("nothing else of it"), "{said}");
