@@ -55,12 +55,18 @@ fn switch(cluster: &Cluster, to: &str) -> Result<()> {
     Ok(())
 }
 
+/// The second network is a bridge of one node.
+fn one_node() -> Value {
+    json!({"kubernetes.io/hostname": "node1"})
+}
+
 fn machine(name: &str) -> Value {
     let mut machine = manifest::machine(name);
     let spec = &mut machine["spec"]["template"]["spec"];
     spec["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
     spec["domain"]["devices"]["interfaces"] =
         json!([{"name": "default", "masquerade": {}}, {"name": "second", "bridge": {}}]);
+    spec["nodeSelector"] = one_node();
     spec["networks"] = json!([{"name": "default", "pod": {}}, {"name": "second", "multus": {"networkName": "blue"}}]);
     machine
 }
@@ -70,6 +76,7 @@ fn a_guest_has_an_interface_in_a_second_network() -> Result<()> {
     with_networks(|cluster| {
         let mut client = manifest::pod("client", &["sleep", "86400"]);
         client["spec"]["containers"][0]["image"] = TINY.into();
+        client["spec"]["nodeSelector"] = one_node();
         client["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/networks": "blue@net1"});
         cluster.apply(&[&machine("twofold"), &client])?;
         let instance = cluster.wait_field("vmi/twofold", "/status/phase", "Running", BOOT)?;
