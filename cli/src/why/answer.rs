@@ -165,8 +165,11 @@ fn stopping(facts: &Facts) -> Option<String> {
     ))
 }
 
-/// The instance could not be made.
+/// The instance could not be made. Of one that is there, the machine's condition repeats what the instance says better.
 fn refused(facts: &Facts) -> Option<String> {
+    if view(facts).is_some() {
+        return None;
+    }
     let vm = facts.vm.there()?.status.as_ref()?;
     let mut conditions = vm.conditions.iter();
     let failure = conditions.find(|c| c.type_ == "Failure" && c.status == "True")?;

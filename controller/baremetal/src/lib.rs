@@ -26,7 +26,7 @@
 //!   shell: object, Secret, BMC ──▶ Facts ──▶ decide (pure) ──▶ Step { actions, outcome } ──▶ shell: carried out ──▶ status (pure) ──▶ written
 //! ```
 //!
-//! - [`decide`] and one module for each state decide; they have no clock, no I/O and no randomness.
+//! - `decide` and one module for each state decide; they have no clock, no I/O and no randomness.
 //! - [`Shell`] reads, carries out and writes. It knows the cluster by the [`Store`] trait only.
 //! - [`Bmcs`] keeps one connection, and so one session, for each host's BMC.
 //! - [`fence`](Shell::fence) proves that a host is off, or says that it is not proved.
