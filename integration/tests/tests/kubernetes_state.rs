@@ -129,7 +129,7 @@ fn set_class(cluster: &Cluster, class: &Value) -> Result<()> {
     cluster.kubectl([
         system,
         "patch",
-        "kubevirt/kubevirt",
+        "kubevirt/catamaran",
         "--type=merge",
         "--patch",
         &patch,
@@ -219,7 +219,7 @@ fn the_guests_serial_output_is_a_log_of_its_pod_and_ends_with_the_guest() -> Res
             .spawn()?;
         wait_for("the guest has booted", BOOT, || {
             let said = cluster.kubectl(["logs", pod, "--container=guest-console-log"])?;
-            Ok(Seen::when(said.contains(":/root#"), said))
+            Ok(Seen::when(said.contains("catamaran-guest ready: "), said))
         })?;
         cluster.kubectl([
             "patch",
@@ -232,10 +232,7 @@ fn the_guests_serial_output_is_a_log_of_its_pod_and_ends_with_the_guest() -> Res
         let mut output = follow.stdout.take().context("no pipe")?;
         std::io::Read::read_to_string(&mut output, &mut said)?;
         ensure!(follow.wait()?.success());
-        ensure!(
-            said.contains("Linux version") && said.contains("Power down"),
-            "{said}"
-        );
+        ensure!(said.contains("catamaran-guest ready: talker "), "{said}");
         cluster.wait_gone(&format!("pod/{pod}"), BOOT)
     })
 }
