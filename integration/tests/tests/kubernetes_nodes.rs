@@ -25,6 +25,15 @@ fn node_of(cluster: &Cluster, instance: &str) -> Result<u8> {
         .with_context(|| format!("no node in {}", instance["status"]))
 }
 
+/// Waits until a machine runs and its pod is ready: whether a node answers is seen by the pod's being ready no more.
+fn wait_ready(cluster: &Cluster, name: &str) -> Result<Value> {
+    let instance = cluster.wait_field(&format!("vmi/{name}"), "/status/phase", "Running", BOOT)?;
+    let pod = cluster.launcher_pod(name)?;
+    let pod = pod["metadata"]["name"].as_str().unwrap_or_default();
+    cluster.wait_condition(&format!("pod/{pod}"), "Ready", "True", SHORT)?;
+    Ok(instance)
+}
+
 /// Waits until an instance other than `old` runs.
 fn wait_next(cluster: &Cluster, instance: &str, old: &Value) -> Result<Value> {
     wait_for("another instance runs", BOOT, || {
@@ -67,7 +76,7 @@ fn a_drained_node_ends_and_its_machine_starts_elsewhere() -> Result<()> {
 fn a_machine_on_a_node_without_power_starts_again_when_its_end_is_proved() -> Result<()> {
     cluster::run(2, |cluster| {
         cluster.apply(&[&machine("victim")])?;
-        let instance = cluster.wait_field("vmi/victim", "/status/phase", "Running", BOOT)?;
+        let instance = wait_ready(cluster, "victim")?;
         let (node, old) = (node_of(cluster, "victim")?, &instance["metadata"]["uid"]);
         cluster.node("off", node)?;
         let waited = cluster
@@ -103,7 +112,7 @@ fn wait_unproved(cluster: &Cluster, instance: &str) -> Result<()> {
 fn a_pod_removed_by_force_from_a_node_that_is_cut_off_is_no_proof() -> Result<()> {
     cluster::run(2, |cluster| {
         cluster.apply(&[&machine("island")])?;
-        let instance = cluster.wait_field("vmi/island", "/status/phase", "Running", BOOT)?;
+        let instance = wait_ready(cluster, "island")?;
         let (node, old) = (node_of(cluster, "island")?, &instance["metadata"]["uid"]);
         cluster.node("cut", node)?;
         let waited = cluster
@@ -134,7 +143,7 @@ fn a_pod_removed_by_force_from_a_node_that_is_cut_off_is_no_proof() -> Result<()
 fn a_machine_starts_elsewhere_when_its_node_is_said_to_be_off() -> Result<()> {
     cluster::run(2, |cluster| {
         cluster.apply(&[&machine("phoenix")])?;
-        let instance = cluster.wait_field("vmi/phoenix", "/status/phase", "Running", BOOT)?;
+        let instance = wait_ready(cluster, "phoenix")?;
         let (node, old) = (node_of(cluster, "phoenix")?, &instance["metadata"]["uid"]);
         let (name, taint) = (format!("node{node}"), "node.kubernetes.io/out-of-service");
         cluster.node("off", node)?;
