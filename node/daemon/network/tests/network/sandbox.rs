@@ -79,6 +79,20 @@ impl Host {
                  ip link set out0 up; ip route add default via {HOST}"
             ),
         );
+        // Until an interface knows that its link-local address is its own, it can ask for no neighbour, and what is to be sent is lost.
+        eventually("the uplink's addresses are known to be unique", || {
+            let tentative = "ip -6 -o addr show scope link tentative";
+            let link_local = "ip -6 -o addr show scope link";
+            [
+                host.run(&format!("{link_local} dev up0; {tentative} dev up0")),
+                run_in(
+                    &host.outside.netns(),
+                    &format!("{link_local} dev out0; {tentative} dev out0"),
+                ),
+            ]
+            .iter()
+            .all(|listed| listed.lines().count() == 1)
+        });
         host
     }
 
