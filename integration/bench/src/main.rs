@@ -10,8 +10,10 @@
 //! run on the same machine, with the ratio of the medians, the number of samples and their spread. Fewer than ten samples are printed
 //! as *not a figure*.
 //!
-//! Needs root, QEMU, libvirt and the guest images (`guest-images/build`). Everything runs in network and mount namespaces of its own,
-//! below one temporary folder, and is gone afterwards.
+//! `kubernetes` and `idle` run on the cluster of `integration/cluster`, as its tests do, and are no part of `all`.
+//!
+//! Needs root, QEMU, libvirt and the guest images (`guest-images/build`). All but these two run in network and mount namespaces of their
+//! own, below one temporary folder, and are gone afterwards.
 
 mod benches;
 mod node;
@@ -31,6 +33,9 @@ use clap::{Parser, ValueEnum};
 
 use table::Row;
 
+/// Minutes in which nothing happens.
+const MINUTES: usize = 10;
+
 /// Measures Catamaran against floors of the same run.
 #[derive(Debug, Parser)]
 #[command(name = "catamaran-bench")]
@@ -38,7 +43,7 @@ struct Arguments {
     /// What to measure
     #[arg(value_enum)]
     name: Name,
-    /// Samples of each figure (of `crowd`: machines at once; of `hosts`: hosts)
+    /// Samples of each figure (of `crowd`: machines at once; of `hosts`: hosts; of `idle`: machines)
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
     /// Folder with the programs to measure (default: beside this one)
@@ -52,7 +57,7 @@ struct Arguments {
 /// The benchmarks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Name {
-    /// Everything below, one after another
+    /// Everything that needs no Kubernetes, one after another
     All,
     /// PSS of launcher and init, and QEMU's overhead
     Memory,
@@ -64,6 +69,10 @@ enum Name {
     Daemon,
     /// A thousand mocked BMCs, registered and inspected
     Hosts,
+    /// On Kubernetes: starts, restarts, deletions and what they cost, beside pods
+    Kubernetes,
+    /// On Kubernetes: fifty machines that halt, for ten minutes
+    Idle,
 }
 
 fn main() -> Result<()> {
@@ -82,8 +91,16 @@ fn main() -> Result<()> {
             arguments.samples.unwrap_or(1000),
         )?)?;
     }
-    if arguments.name == Name::Hosts {
-        return Ok(());
+    match arguments.name {
+        Name::Hosts => return Ok(()),
+        Name::Kubernetes => {
+            return benches::kubernetes::starts(&programs, arguments.samples.unwrap_or(10), print);
+        }
+        Name::Idle => {
+            let machines = arguments.samples.unwrap_or(50);
+            return print(&benches::kubernetes::idle(&programs, machines, MINUTES)?);
+        }
+        _ => {}
     }
     let images = PathBuf::from(concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -132,6 +149,11 @@ fn build(cargo: &OsStr, name: Name) -> Result<()> {
     let mock = ["catamaran-redfish-mock"];
     let packages = match name {
         Name::Hosts => mock.to_vec(),
+        Name::Kubernetes | Name::Idle => vec![
+            "catamaran-node",
+            "catamaran-launcher",
+            "catamaran-controller",
+        ],
         Name::All => [node.as_slice(), &mock].concat(),
         _ => node.to_vec(),
     };

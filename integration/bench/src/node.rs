@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::process::{self, Pid};
 use crate::wait;
 
-/// What the minimal guest says on its serial line when it is up, before its host name: with that one it has an address, too.
-const MARKER: &str = "catamaran-guest ready: ";
+/// What the minimal guest says on its serial line when it has an IPv4 address. What it says next waits for DHCPv6, which the network of raw QEMU lacks.
+const MARKER: &str = "catamaran-guest address: ";
 /// RAM of the machines, in bytes.
 pub(crate) const RAM: u64 = 128 << 20;
 
@@ -142,7 +142,7 @@ impl Node {
 
     /// Whether a machine's guest has said its marker.
     pub(crate) fn marker(&self, name: &str) -> bool {
-        marker_in(&self.run_folder(name).join("serial.log"), name)
+        marker_in(&self.run_folder(name).join("serial.log"))
     }
 
     /// Waits for a machine's marker; when that was.
@@ -256,13 +256,12 @@ fn fake_programs(setting: &Setting, folder: &Path) -> Result<PathBuf> {
     Ok(libexec)
 }
 
-/// Whether a serial log holds the marker of a guest with this host name.
-pub(crate) fn marker_in(log: &Path, name: &str) -> bool {
-    let marker = format!("{MARKER}{name} ");
+/// Whether a serial log holds the guest's marker.
+pub(crate) fn marker_in(log: &Path) -> bool {
     fs::read(log).is_ok_and(|bytes| {
         bytes
-            .windows(marker.len())
-            .any(|window| window == marker.as_bytes())
+            .windows(MARKER.len())
+            .any(|window| window == MARKER.as_bytes())
     })
 }
 

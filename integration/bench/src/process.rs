@@ -144,7 +144,8 @@ fn parent(pid: Pid) -> Option<Pid> {
         .ok()
 }
 
-fn all() -> impl Iterator<Item = Pid> {
+/// All processes.
+pub(crate) fn all() -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

@@ -92,7 +92,6 @@ impl Recipe {
             .spawn()
             .with_context(|| format!("raw {program}"))?;
         Ok(Raw {
-            name: self.name.clone(),
             child,
             folder: folder.to_owned(),
             started,
@@ -103,7 +102,6 @@ impl Recipe {
 /// A raw QEMU; killed on drop.
 #[derive(Debug)]
 pub(crate) struct Raw {
-    name: String,
     child: Child,
     folder: PathBuf,
     started: Instant,
@@ -144,7 +142,7 @@ impl Raw {
 
     /// Whether the guest's marker has come; the time since QEMU's start then.
     pub(crate) fn marker(&mut self) -> Result<Option<Duration>> {
-        if marker_in(&self.folder.join("serial.log"), &self.name) {
+        if marker_in(&self.folder.join("serial.log")) {
             return Ok(Some(self.started.elapsed()));
         }
         if let Some(status) = self.child.try_wait()? {

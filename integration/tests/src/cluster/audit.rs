@@ -29,6 +29,12 @@ impl Write {
             .starts_with(&format!("system:serviceaccount:{SYSTEM}:"))
     }
 
+    /// Whether it keeps a lease.
+    #[must_use]
+    pub fn is_lease(&self) -> bool {
+        self.resource == "leases"
+    }
+
     /// Whether it is an event.
     #[must_use]
     pub fn is_event(&self) -> bool {
@@ -42,14 +48,28 @@ impl Cluster {
     /// # Errors
     /// When the audit log can't be read.
     pub fn writes(&self) -> Result<Vec<Write>> {
+        self.writes_with(&format!("\"namespace\":\"{}\"", self.namespace()))
+    }
+
+    /// All writes of the product's parts so far that were carried out, wherever, the oldest first.
+    ///
+    /// # Errors
+    /// When the audit log can't be read.
+    pub fn writes_of_ours(&self) -> Result<Vec<Write>> {
+        let mut writes = self.writes_with(&format!("system:serviceaccount:{SYSTEM}:"))?;
+        writes.retain(Write::is_ours);
+        Ok(writes)
+    }
+
+    /// Writes whose line in the log has a text in it: most lines need not be parsed.
+    fn writes_with(&self, text: &str) -> Result<Vec<Write>> {
         let kubeconfig = crate::command::stdout(&mut self.command(["kubeconfig"]))?;
         let state = Path::new(kubeconfig.trim()).parent();
         let path = state.context("no state folder")?.join("logs/audit.log");
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let mine = format!("\"namespace\":\"{}\"", self.namespace());
-        Ok(text
+        let log = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Ok(log
             .lines()
-            .filter(|line| line.contains(&mine))
+            .filter(|line| line.contains(text))
             .filter_map(|line| write(&serde_json::from_str(line).ok()?))
             .collect())
     }

@@ -1,12 +1,15 @@
-//! The API server's web sockets, spoken to by hand (RFC 6455): what a client of the subresources needs, and nothing of the product's own code.
+//! The API server's requests, watches and web sockets, spoken by hand (RFC 6455): what a client of the subresources needs, and nothing of the
+//! product's own code.
 //!
 //! `kubectl proxy` stands between, so that neither TLS nor certificates are needed here.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 
 use super::Cluster;
 
@@ -66,6 +69,22 @@ impl Proxy {
         Ok((status, said))
     }
 
+    /// Follows the objects of a list; those that are there come first.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn watch(&self, list: &str, selector: &str) -> Result<Watch> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        write!(
+            stream,
+            "GET {list}?watch=true&{selector} HTTP/1.0\r\nHost: localhost\r\n\r\n"
+        )?;
+        let mut reader = BufReader::new(stream);
+        let (status, _) = head(&mut reader)?;
+        ensure!(status == 200, "{list}: {status}");
+        Ok(Watch(reader))
+    }
+
     /// Opens a stream: both directions.
     ///
     /// # Errors
@@ -110,6 +129,40 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Objects of a list as they change.
+#[derive(Debug)]
+pub struct Watch(BufReader<TcpStream>);
+
+impl Watch {
+    /// Reads on until a change (its word, `ADDED`, `MODIFIED` or `DELETED`, and the object) is the one that is waited for.
+    ///
+    /// # Errors
+    /// When none comes in time, or the server ends the watch.
+    pub fn until(
+        &mut self,
+        what: &str,
+        deadline: Duration,
+        mut wanted: impl FnMut(&str, &Value) -> bool,
+    ) -> Result<Value> {
+        let end = Instant::now() + deadline;
+        let mut last = Value::Null;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            ensure!(!left.is_zero(), "not in time: {what}; at last: {last}");
+            self.0.get_ref().set_read_timeout(Some(left))?;
+            let mut line = String::new();
+            let read = self.0.read_line(&mut line);
+            let read = read.with_context(|| format!("{what}; at last: {last}"))?;
+            ensure!(read > 0, "the watch ended: {what}; at last: {last}");
+            let mut change: Value = serde_json::from_str(&line)?;
+            last = change["object"].take();
+            if wanted(change["type"].as_str().unwrap_or_default(), &last) {
+                return Ok(last);
+            }
+        }
     }
 }
 
