@@ -266,6 +266,20 @@ impl Cluster {
         })
     }
 
+    /// Deletes objects of the whole cluster when the value is dropped, even when the test has failed; `KIND/NAME`.
+    pub fn gone_afterwards(&self, objects: impl IntoIterator<Item = String>) -> Gone<'_> {
+        Gone(self, objects.into_iter().collect())
+    }
+
+    /// What the API server says under a path, untouched by `kubectl`.
+    ///
+    /// # Errors
+    /// When it refuses, or says no JSON.
+    pub fn raw(&self, path: &str) -> Result<Value> {
+        let said = self.kubectl(["get", "--raw", path])?;
+        serde_json::from_str(&said).with_context(|| format!("{path}: {said}"))
+    }
+
     /// Runs a program in a pod.
     ///
     /// # Errors
@@ -380,6 +394,18 @@ impl Cluster {
             );
         }
         text
+    }
+}
+
+/// Objects that go with this value; made by [`Cluster::gone_afterwards`].
+#[derive(Debug)]
+pub struct Gone<'a>(&'a Cluster, Vec<String>);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        for object in &self.1 {
+            let _ = self.0.kubectl(["delete", object, "--ignore-not-found"]);
+        }
     }
 }
 

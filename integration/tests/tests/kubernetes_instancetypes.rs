@@ -53,28 +53,14 @@ fn domain(cluster: &Cluster, instance: &str) -> Result<Value> {
     Ok(cluster.get(&format!("vmi/{instance}"))?["spec"]["domain"].clone())
 }
 
-/// Deletes an object of the whole cluster, even when the test has failed.
-struct Gone<'a>(&'a Cluster, [String; 2]);
-
-impl Drop for Gone<'_> {
-    fn drop(&mut self) {
-        for object in &self.1 {
-            let _ = self.0.kubectl(["delete", object, "--ignore-not-found"]);
-        }
-    }
-}
-
 #[test]
 fn a_machine_boots_with_its_instancetype_and_keeps_it() -> Result<()> {
     cluster::run(1, |cluster| {
         let name = format!("small-{}", cluster.namespace());
-        let _gone = Gone(
-            cluster,
-            [
-                format!("virtualmachineclusterinstancetype/{name}"),
-                format!("virtualmachineclusterpreference/{name}"),
-            ],
-        );
+        let _gone = cluster.gone_afterwards([
+            format!("virtualmachineclusterinstancetype/{name}"),
+            format!("virtualmachineclusterpreference/{name}"),
+        ]);
         let small = instancetype("VirtualMachineClusterInstancetype", &name, 2, "160Mi");
         cluster.apply(&[
             &small,
@@ -172,8 +158,7 @@ fn conflicts_and_names_that_are_not_there_are_refused_with_their_path() -> Resul
             "/apis/subresources.kubevirt.io/v1/namespaces/{}/virtualmachines/later/expand-spec",
             cluster.namespace()
         );
-        let expanded: Value =
-            serde_json::from_str(&cluster.kubectl(["get", "--raw", path.as_str()])?)?;
+        let expanded = cluster.raw(&path)?;
         ensure!(
             expanded.pointer(pointer) == Some(&json!("128Mi"))
                 && expanded["spec"]["instancetype"].is_null(),
