@@ -27,6 +27,8 @@ test=(python3 mmdebstrap debian-archive-keyring busybox-static mtools syslinux x
     systemd tcpdump fence-agents python3-venv)
 cluster=(gcc libc6-dev binutils libseccomp-dev pkg-config openssl curl iproute2 iptables nftables conntrack ethtool kmod mount
     util-linux procps tini skopeo docker-registry busybox-static python3)
+# Node.js, where there is none: one from elsewhere brings an npm of its own, beside which Debian's can't be installed.
+command -v npm >/dev/null || test+=(nodejs npm)
 
 fail() {
     echo "packages.sh: $*" >&2

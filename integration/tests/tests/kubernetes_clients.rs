@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use catamaran_tests::cluster::{self, Cluster, MINIMAL};
-use catamaran_tests::command::stdout;
-use catamaran_tests::manifest;
+use catamaran_tests::cluster::{self, Cluster, MINIMAL, SYSTEM};
+use catamaran_tests::command::{output, stdout};
 use catamaran_tests::programs::root;
+use catamaran_tests::{BOOT, SHORT, manifest};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -123,4 +123,199 @@ fn a_client_written_from_the_description_uses_console_screen_and_ports() -> Resu
         ensure!(said == "console\nscreen\nscreenshot\nports\n", "{said}");
         Ok(())
     })
+}
+
+/// What the compiler finds in objects that claim to be of types; nothing when they are.
+fn mistakes(constants: &[Value]) -> Result<String> {
+    let folder = installed("kubevirt-types")?;
+    let objects = file(&json!(constants))?;
+    let found = output(
+        Command::new("node")
+            .arg(root().join("integration/tests/peers/kubevirt-types/check.mjs"))
+            .arg(folder)
+            .arg(objects.path()),
+    )?;
+    let said = String::from_utf8_lossy(&found.stdout).into_owned();
+    if found.status.success() {
+        ensure!(said.trim() == constants.len().to_string(), "{said}");
+        return Ok(String::new());
+    }
+    ensure!(
+        found.status.code() == Some(1) && said.contains("error TS"),
+        "{found:?}"
+    );
+    Ok(said)
+}
+
+/// Makes one object of each kind whose types are checked, and waits until their statuses are filled.
+fn make_objects(cluster: &Cluster, shared: &str) -> Result<()> {
+    let group = "instancetype.kubevirt.io/v1beta1";
+    let size = json!({"cpu": {"guest": 1}, "memory": {"guest": "128Mi"}});
+    let taste = json!({"cpu": {"preferredCPUTopology": "cores"}, "devices": {"preferredDiskBus": "virtio", "preferredRng": {}}});
+    let kind = |kind: &str, spec: &Value| json!({"apiVersion": group, "kind": kind, "metadata": {"name": shared}, "spec": spec});
+    let agent = root().join("integration/tests/peers/guest-agent.sh");
+    let agent = format!("--from-file=userdata={}", agent.display());
+    cluster.kubectl(["create", "secret", "generic", "agent", &agent])?;
+    let mut guest = machine("typed");
+    let seed = json!({"cloudInitNoCloud": {"secretRef": {"name": "agent"}}});
+    manifest::add_disk(&mut guest, "seed", &json!({"disk": {}}), &seed);
+    if let Value::Object(domain) = &mut guest["spec"]["template"]["spec"]["domain"] {
+        domain.remove("memory");
+    }
+    guest["spec"]["instancetype"] = json!({"name": shared});
+    guest["spec"]["preference"] = json!({"name": shared, "kind": "VirtualMachinePreference"});
+    let example = std::fs::read_to_string(root().join("crds/examples/vm-full.yaml"))?;
+    let mut example: Value = serde_yaml_ng::from_str(&example)?;
+    example["spec"]["runStrategy"] = "Halted".into();
+    let template = machine("copy")["spec"]["template"].clone();
+    let replicas = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstanceReplicaSet", "metadata": {"name": "copies"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "copy"}}, "template": template},
+    });
+    cluster.apply(&[
+        &kind("VirtualMachineInstancetype", &size),
+        &kind("VirtualMachineClusterInstancetype", &size),
+        &kind("VirtualMachinePreference", &taste),
+        &kind("VirtualMachineClusterPreference", &taste),
+    ])?;
+    cluster.apply(&[&guest, &example, &replicas])?;
+    cluster.wait_field("vm/typed", "/status/printableStatus", "Running", BOOT)?;
+    cluster.wait_condition("vmi/typed", "AgentConnected", "True", BOOT)?;
+    cluster.wait_condition("vm/typed", "AgentConnected", "True", SHORT)?;
+    cluster.wait_field("vm/fleet", "/status/printableStatus", "Stopped", SHORT)?;
+    cluster.kubectl([
+        "wait",
+        "--for=jsonpath={.status.replicas}=1",
+        "vmirs/copies",
+    ])?;
+    // Of nothing every type would be right.
+    for (what, pointer) in [
+        ("guestosinfo", "/os/id"),
+        ("userlist", "/items/0/userName"),
+        ("filesystemlist", "/items/0/mountPoint"),
+    ] {
+        let said = cluster.raw(&cluster.subresource("typed", what))?;
+        ensure!(said.pointer(pointer).is_some(), "no {pointer} in {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn typescript_types_of_the_peer_fit_what_the_api_returns() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let shared = format!("typed-{}", cluster.namespace());
+        let _gone = cluster.gone_afterwards([
+            format!("virtualmachineclusterinstancetype/{shared}"),
+            format!("virtualmachineclusterpreference/{shared}"),
+        ]);
+        make_objects(cluster, &shared)?;
+        let constants = returned(cluster, &shared)?;
+        let found = mistakes(&constants)?;
+        ensure!(found.is_empty(), "{found}");
+
+        // Types that say nothing would fit everything.
+        let mut wrong = constants[0].clone();
+        wrong["value"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = "1".into();
+        let mut strange = constants[1].clone();
+        strange["value"]["status"]["printable"] = "Running".into();
+        let mut lacking = constants[3].clone();
+        lacking["value"]["spec"]["domain"]["devices"] = Value::Null;
+        let found = mistakes(&[wrong, strange, lacking])?;
+        for mistake in [
+            "Type 'string' is not assignable to type 'number'",
+            "'\"printable\"' does not exist in type 'V1VirtualMachineStatus'",
+            "Type 'null' is not assignable to type 'V1Devices'",
+        ] {
+            ensure!(found.contains(mistake), "no {mistake}: {found}");
+        }
+        Ok(())
+    })
+}
+
+/// What the API returns of everything that [`make_objects`] has made, and of itself, as constants with their types.
+fn returned(cluster: &Cluster, shared: &str) -> Result<Vec<Value>> {
+    // The peer's answer has no more of the fields that Kubernetes' own type has, and ours says its own version besides.
+    let version = "Pick<kubernetes.IoK8sApimachineryPkgVersionInfo, 'gitVersion' | 'gitCommit' | 'gitTreeState' | 'buildDate' \
+         | 'goVersion' | 'compiler' | 'platform'> & Record<string, string>";
+    let group = "kubevirt.K8sIoApimachineryPkgApisMetaV1APIGroup";
+    let resources = "kubevirt.K8sIoApimachineryPkgApisMetaV1APIResourceList";
+    let name = cluster.namespace();
+    let core = format!("/apis/kubevirt.io/v1/namespaces/{name}");
+    let shared_by_all = "/apis/instancetype.kubevirt.io/v1beta1";
+    let shared_here = format!("{shared_by_all}/namespaces/{name}");
+    let verbs = "/apis/subresources.kubevirt.io/v1";
+    let guest = |what: &str| cluster.subresource("typed", what);
+    let paths = [
+        (format!("{core}/virtualmachines/typed"), "V1VirtualMachine"),
+        (format!("{core}/virtualmachines/fleet"), "V1VirtualMachine"),
+        (format!("{core}/virtualmachines"), "V1VirtualMachineList"),
+        (
+            format!("{core}/virtualmachineinstances/typed"),
+            "V1VirtualMachineInstance",
+        ),
+        (
+            format!("{core}/virtualmachineinstances"),
+            "V1VirtualMachineInstanceList",
+        ),
+        (
+            format!("{core}/virtualmachineinstancereplicasets/copies"),
+            "V1VirtualMachineInstanceReplicaSet",
+        ),
+        (
+            format!("{core}/virtualmachineinstancereplicasets"),
+            "V1VirtualMachineInstanceReplicaSetList",
+        ),
+        (
+            format!("/apis/kubevirt.io/v1/namespaces/{SYSTEM}/kubevirts/catamaran"),
+            "V1KubeVirt",
+        ),
+        (
+            "/apis/kubevirt.io/v1/kubevirts".to_owned(),
+            "V1KubeVirtList",
+        ),
+        (
+            format!("{shared_here}/virtualmachineinstancetypes/{shared}"),
+            "V1beta1VirtualMachineInstancetype",
+        ),
+        (
+            format!("{shared_by_all}/virtualmachineclusterinstancetypes/{shared}"),
+            "V1beta1VirtualMachineClusterInstancetype",
+        ),
+        (
+            format!("{shared_here}/virtualmachinepreferences/{shared}"),
+            "V1beta1VirtualMachinePreference",
+        ),
+        (
+            format!("{shared_by_all}/virtualmachineclusterpreferences/{shared}"),
+            "V1beta1VirtualMachineClusterPreference",
+        ),
+        (
+            format!("{verbs}/namespaces/{name}/virtualmachines/typed/expand-spec"),
+            "V1VirtualMachine",
+        ),
+        (
+            guest("guestosinfo"),
+            "V1VirtualMachineInstanceGuestAgentInfo",
+        ),
+        (guest("userlist"), "V1VirtualMachineInstanceGuestOSUserList"),
+        (
+            guest("filesystemlist"),
+            "V1VirtualMachineInstanceFileSystemList",
+        ),
+        (format!("{verbs}/version"), version),
+        ("/apis/subresources.kubevirt.io".to_owned(), group),
+        (verbs.to_owned(), resources),
+        ("/apis/kubevirt.io".to_owned(), group),
+        ("/apis/kubevirt.io/v1".to_owned(), resources),
+    ];
+    let constant = |(number, (path, type_)): (usize, (String, &str))| {
+        let type_ = if type_.starts_with("V1") {
+            format!("kubevirt.{type_}")
+        } else {
+            type_.to_owned()
+        };
+        let value = cluster.raw(&path)?;
+        Ok(json!({"name": format!("object{number}"), "type": type_, "value": value}))
+    };
+    paths.into_iter().enumerate().map(constant).collect()
 }
