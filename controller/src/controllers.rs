@@ -16,6 +16,7 @@ use crate::args::Args;
 use crate::error::chain;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::node_states::{self, NodeStates};
 use crate::objects::{Guarded, Key, Objects};
 use crate::settings::Settings;
 use crate::watch::{Seen, follow};
@@ -47,6 +48,7 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics, bm
         instances,
         sets,
         pods,
+        nodes: NodeStates::default(),
         revisions,
         installations,
         daemons,
@@ -124,6 +126,14 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics, bm
             }
         },
     );
+    let watch_nodes = node_states::follow(client.clone(), &world.nodes, |name| {
+        for instance in world.instances.all() {
+            let status = instance.status.as_ref();
+            if status.and_then(|status| status.node_name.as_deref()) == Some(name) {
+                wake_instance.wake(&Key::of(&instance));
+            }
+        }
+    });
     let watch_daemons = follow(
         Api::namespaced(client.clone(), &args.namespace),
         config().labels(COMPONENTS),
@@ -167,7 +177,8 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics, bm
             instances.wait_until_ready(),
             pods.wait_until_ready(),
             revisions.wait_until_ready(),
-            installations.wait_until_ready()
+            installations.wait_until_ready(),
+            world.nodes.filled()
         );
     };
     let work = async {
@@ -217,6 +228,7 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics, bm
         watch_instances,
         watch_sets,
         watch_pods,
+        watch_nodes,
         watch_daemons,
         watch_controllers,
         watch_revisions,

@@ -5,7 +5,7 @@
 //! - **[`replica_set`]**: so many equal instances.
 //! - **[`baremetal`]**: servers, by their BMCs; the decisions are `catamaran-baremetal`'s.
 //! - **[`kubevirt`]**: the installation as clients of the peer see it, and its configuration.
-//! - **[`nodes`]**: nodes whose daemon is silent get no more machines.
+//! - **[`nodes`]**: nodes whose daemon is silent get no more machines. **[`node_states`]**: whether nodes answer at all.
 //! - **[`preflight`], [`uninstall`]**: before and after an installation.
 //! - **[`leader`]**: one replica reconciles; all of them serve the API.
 //!
@@ -28,6 +28,7 @@ pub mod health;
 pub mod kubevirt;
 pub mod leader;
 pub mod metrics;
+pub mod node_states;
 pub mod nodes;
 pub mod objects;
 pub mod patch;

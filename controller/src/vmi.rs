@@ -62,8 +62,10 @@ pub async fn reconcile(world: &World, key: &Key) -> Result<Next, Error> {
         Some(_) => None,
         None => fetch::fate(world, &vmi).await?,
     };
+    let node = view.as_ref().and_then(|view| view.node.as_deref());
+    let node = world.nodes.get(node.unwrap_or_default());
     let now = Timestamp::now().as_second();
-    let mut decision = decide::decide(&vmi, view.as_ref(), fate.as_ref(), now);
+    let mut decision = decide::decide(&vmi, view.as_ref(), fate.as_ref(), node, now);
     let mut retry = None;
     if decision.pod == PodAction::Create {
         // The finalizer stands before there is anything to be finalized.

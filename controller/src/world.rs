@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::client::Client;
 
 use crate::events::Events;
+use crate::node_states::NodeStates;
 use crate::objects::{Key, Objects};
 use crate::settings::Settings;
 
@@ -24,6 +25,8 @@ pub struct World {
     pub sets: Objects<VirtualMachineInstanceReplicaSet>,
     /// Launcher pods.
     pub pods: Objects<Pod>,
+    /// Whether nodes answer.
+    pub nodes: NodeStates,
     /// Instancetypes and preferences as machines were made with them.
     pub revisions: Objects<ControllerRevision>,
     /// Installations; one counts.

@@ -10,6 +10,7 @@ use catamaran_lifecycle::{
 use catamaran_plan::paths;
 
 use crate::finalizers;
+use crate::node_states::NodeState;
 use crate::vmi::fate::Fate;
 use crate::vmi::pod_view::{PodState, PodView};
 
@@ -62,13 +63,14 @@ pub(super) fn may_run(phase: Phase) -> bool {
     phase == Phase::Scheduled || !(phase.is_starting() || phase.is_final())
 }
 
-/// Decides. `fate`: of the guest, where its pod is gone and it [`may_run`].
+/// Decides. `fate`: of the guest, where its pod is gone and it [`may_run`]; `node`: the one that its pod was given to.
 ///
 /// Invariants: no second pod for an instance that was handed over; it is over, and its finalizer goes, only when it is proved that it does not run.
 pub(super) fn decide(
     vmi: &VirtualMachineInstance,
     pod: Option<&PodView>,
     fate: Option<&Fate>,
+    node: NodeState,
     now: Seconds,
 ) -> Decision {
     let view = VmiView::of(vmi);
@@ -115,7 +117,7 @@ pub(super) fn decide(
             if view.phase.is_starting() && view.phase != Phase::Scheduled {
                 decision.hand_over(pod, now);
             } else if view.phase == Phase::Running {
-                decision.follow(vmi, &view, pod, now);
+                decision.follow(vmi, &view, pod, node, now);
             }
             if pod.deleting.is_some() {
                 decision.evicted(now);
@@ -298,17 +300,18 @@ impl Decision {
         vmi: &VirtualMachineInstance,
         view: &VmiView,
         pod: &PodView,
+        node: NodeState,
         now: Seconds,
     ) {
         let probe = vmi.spec.readiness_probe.as_ref().map(|_| pod.ready);
-        let (holds, reason, message) = if pod.node_lost {
+        let (holds, reason, message) = if node.answers() {
+            instance_ready(view.phase, view.paused, probe)
+        } else {
             (
                 ConditionStatus::False,
                 "NodeNotReady",
                 "The node does not answer; the guest may still run there",
             )
-        } else {
-            instance_ready(view.phase, view.paused, probe)
         };
         set_instance_condition(
             &mut self.status.conditions,

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use kube::api::Api;
 
 use crate::error::Error;
+use crate::node_states::NodeState;
 use crate::objects::Key;
 use crate::vmi::build::{self, ClaimMode};
 use crate::vmi::decide::may_run;
@@ -43,7 +44,7 @@ pub(super) async fn pod(
     Ok(found.filter(ours))
 }
 
-/// What became of a guest whose pod is gone; `None` where it does not matter any more or yet.
+/// What became of a guest whose pod is gone; `None` where it does not matter any more or yet. The API server itself is asked: a cache is no proof.
 pub(super) async fn fate(
     world: &World,
     vmi: &VirtualMachineInstance,
@@ -59,7 +60,7 @@ pub(super) async fn fate(
     let api: Api<Node> = Api::all(world.client.clone());
     let node = api.get_opt(name).await;
     let node = node.map_err(Error::api(format!("read node {name}")))?;
-    Ok(Some(Fate::on(name, node.as_ref())))
+    Ok(Some(Fate::on(name, NodeState::of(node.as_ref()))))
 }
 
 /// The claims that a machine's pod mounts.

@@ -43,8 +43,6 @@ pub(super) struct PodView {
     pub(super) gate: Option<bool>,
     /// The container is ready: its readiness probe passes.
     pub(super) ready: bool,
-    /// The node does not answer, so that nobody knows whether the launcher runs.
-    pub(super) node_lost: bool,
 }
 
 /// What a launcher pod does.
@@ -110,10 +108,6 @@ impl PodView {
             image_failure,
             gate: condition(GATE).map(|c| c.status == "True"),
             ready: compute.is_some_and(|compute| compute.ready),
-            // The kubelet gives a reason for every "False"; who writes it for a node that does not answer gives none.
-            node_lost: condition("Ready").is_some_and(|c| {
-                c.status != "True" && c.reason.as_ref().is_none_or(String::is_empty)
-            }),
         }
     }
 }

@@ -25,7 +25,7 @@ fn node_of(cluster: &Cluster, instance: &str) -> Result<u8> {
         .with_context(|| format!("no node in {}", instance["status"]))
 }
 
-/// Waits until a machine runs and its pod is ready: whether a node answers is seen by the pod's being ready no more.
+/// Waits until a machine runs and its pod is ready.
 fn wait_ready(cluster: &Cluster, name: &str) -> Result<Value> {
     let instance = cluster.wait_field(&format!("vmi/{name}"), "/status/phase", "Running", BOOT)?;
     let pod = cluster.launcher_pod(name)?;
@@ -143,7 +143,8 @@ fn a_pod_removed_by_force_from_a_node_that_is_cut_off_is_no_proof() -> Result<()
 fn a_machine_starts_elsewhere_when_its_node_is_said_to_be_off() -> Result<()> {
     cluster::run(2, |cluster| {
         cluster.apply(&[&machine("phoenix")])?;
-        let instance = wait_ready(cluster, "phoenix")?;
+        // The power goes before anybody has seen its pod ready.
+        let instance = cluster.wait_field("vmi/phoenix", "/status/phase", "Running", BOOT)?;
         let (node, old) = (node_of(cluster, "phoenix")?, &instance["metadata"]["uid"]);
         let (name, taint) = (format!("node{node}"), "node.kubernetes.io/out-of-service");
         cluster.node("off", node)?;
