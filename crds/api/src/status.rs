@@ -280,6 +280,8 @@ status! {
             target: String,
         }
         optional {
+            /// Of a volume that was plugged into a running machine.
+            hotplug_volume: Option<HotplugVolumeStatus>,
             /// The claim behind it.
             persistent_volume_claim_info: Option<PersistentVolumeClaimInfo>,
             /// For people.
@@ -290,6 +292,17 @@ status! {
             reason: Option<String>,
             /// Bytes.
             size: Option<i64>,
+        }
+    }
+
+    /// The pod by which a claim came to a node.
+    pub struct HotplugVolumeStatus {
+        optional {
+            /// Name of the attachment pod.
+            attach_pod_name: Option<String>,
+            /// UID of the attachment pod.
+            #[serde(rename = "attachPodUID")]
+            attach_pod_uid: Option<String>,
         }
     }
 

@@ -5,10 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::hotplug::cold;
+
 /// Annotation of an instance: generation of the machine that it was made from.
 pub const GENERATION_ANNOTATION: &str = "kubevirt.io/vm-generation";
 
-/// Annotation of an instance: digest of the template's spec that it was made from. Admission fills defaults into an instance, so that the specs
+/// Annotation of an instance: digest of the template's spec that it was made from, without volumes that come and go. Admission fills defaults into an instance, so that the specs
 /// themselves can't be compared.
 pub const TEMPLATE_ANNOTATION: &str = "catamaran.dev/template";
 /// Annotation of an instance: hardware of the machine's last run, as its `status.resolvedHardware`.
@@ -82,7 +84,7 @@ pub fn outdated(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> bool {
 }
 
 fn spec_digest(vm: &VirtualMachine) -> String {
-    let mut digest = digest(&vm.spec.template.spec);
+    let mut digest = digest(&vm.spec.template.spec.as_ref().map(cold));
     digest.truncate(SHORT);
     digest
 }
@@ -126,6 +128,24 @@ mod tests {
         assert_eq!(vmi.spec.unknown["somethingNew"], json!({"a": 1}));
         let owner = &vmi.metadata.owner_references.unwrap()[0];
         assert_eq!((owner.uid.as_str(), owner.controller), ("u1", Some(true)));
+    }
+
+    #[test]
+    fn a_volume_that_comes_later_outdates_no_instance() {
+        let mut vm = machine();
+        let vmi = instance(&vm, false);
+        let spec = vm.spec.template.spec.as_mut().unwrap();
+        let claim =
+            json!({"name": "d", "persistentVolumeClaim": {"claimName": "c", "hotpluggable": true}});
+        spec.volumes.push(serde_json::from_value(claim).unwrap());
+        let disk = json!({"name": "d", "disk": {"bus": "scsi"}});
+        let disks = &mut spec.domain.devices.disks;
+        disks.push(serde_json::from_value(disk).unwrap());
+        assert!(!outdated(&vm, &vmi));
+        let spec = vm.spec.template.spec.as_mut().unwrap();
+        let claim = spec.volumes[0].persistent_volume_claim.as_mut();
+        claim.unwrap().hotpluggable = None;
+        assert!(outdated(&vm, &vmi));
     }
 
     #[test]

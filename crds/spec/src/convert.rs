@@ -6,6 +6,7 @@ mod access;
 mod devices;
 mod disks;
 mod firmware;
+mod hotplug;
 mod network;
 mod probe;
 mod processor;
@@ -67,7 +68,14 @@ impl MachineSpec {
             object: &vm.metadata,
             instance: metadata,
         };
-        finish(identity, spec, &path.child("spec"), faults, warnings)
+        finish(
+            identity,
+            spec,
+            context,
+            &path.child("spec"),
+            faults,
+            warnings,
+        )
     }
 
     /// The machine that this `VirtualMachineInstance` is.
@@ -87,6 +95,7 @@ impl MachineSpec {
         finish(
             identity,
             &vmi.spec,
+            context,
             &FieldPath::new("spec"),
             faults,
             warnings,
@@ -104,11 +113,12 @@ struct Identity<'a> {
 fn finish(
     identity: Identity<'_>,
     spec: &VirtualMachineInstanceSpec,
+    context: Context,
     path: &FieldPath,
     mut faults: Faults,
     warnings: Vec<Warning>,
 ) -> Result<(MachineSpec, Vec<Warning>), FieldErrors> {
-    let machine = machine(&identity, spec, path, &mut faults);
+    let machine = machine(&identity, spec, context, path, &mut faults);
     match machine {
         Some(machine) if faults.0.is_empty() => Ok((machine, warnings)),
         _ => Err(FieldErrors(faults.0)),
@@ -137,6 +147,7 @@ fn run_strategy(vm: &VirtualMachine, path: &FieldPath, faults: &mut Faults) {
 fn machine(
     identity: &Identity<'_>,
     spec: &VirtualMachineInstanceSpec,
+    context: Context,
     path: &FieldPath,
     faults: &mut Faults,
 ) -> Option<MachineSpec> {
@@ -157,6 +168,7 @@ fn machine(
     let disks = disks::disks(&domain.devices, &at.child("devices"), faults);
     let volumes = volumes::volumes(spec, path, faults);
     disks::join(&domain.devices, &at.child("devices"), spec, path, faults);
+    let (disks, volumes, hotplug) = hotplug::split(spec, (disks, volumes), context, path, faults);
     let interfaces = network::interfaces(spec, path, faults);
     boot_orders(spec, &at.child("devices"), faults);
     let devices = devices::devices(&domain.devices, &at.child("devices"), faults);
@@ -194,6 +206,7 @@ fn machine(
         clock,
         disks,
         volumes,
+        hotplug,
         interfaces,
         devices,
         io_threads,

@@ -175,6 +175,17 @@ pub struct Volume {
     pub source: VolumeSource,
 }
 
+/// A claim's disk that is plugged into a running machine, and can be unplugged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HotDisk {
+    /// What the guest sees; on the virtio or the SCSI bus.
+    pub disk: Disk,
+    /// Claim name.
+    pub claim: String,
+    /// Write protected.
+    pub read_only: bool,
+}
+
 /// Source of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeSource {

@@ -24,7 +24,7 @@ pub mod support;
 pub use access::{AccessCredential, Propagation, SecretKind};
 pub use disk::{
     Bus, CacheMode, CloudInit, CloudInitData, CloudInitKind, Disk, DiskTarget, ErrorPolicy,
-    HostDiskKind, IoMode, PullPolicy, Volume, VolumeSource,
+    HostDiskKind, HotDisk, IoMode, PullPolicy, Volume, VolumeSource,
 };
 pub use field::{Fault, FieldError, FieldErrors, FieldPath, Warning};
 pub use hardware::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::access::AccessCredential;
-use crate::disk::{Disk, Volume};
+use crate::disk::{Disk, HotDisk, Volume};
 use crate::hardware::{
     Clock, Cpu, Features, Firmware, Input, IoThreads, Memory, Tpm, Video, Watchdog,
 };
@@ -35,10 +35,12 @@ pub struct MachineSpec {
     pub features: Features,
     /// Guest clock and timers.
     pub clock: Clock,
-    /// Disks in manifest order; each names an entry of `volumes`.
+    /// Disks that the machine starts with, in manifest order; each names an entry of `volumes`.
     pub disks: Vec<Disk>,
-    /// Volumes in manifest order, names unique.
+    /// Their volumes in manifest order, names unique.
     pub volumes: Vec<Volume>,
+    /// Disks that are plugged in while the machine runs, in manifest order.
+    pub hotplug: Vec<HotDisk>,
     /// Network interfaces in manifest order, each already joined with its network.
     pub interfaces: Vec<Interface>,
     /// Everything else that is plugged in.
