@@ -7,7 +7,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use catamaran_wire::{ErrorKind, Statistics, WireError};
+use catamaran_plan::hotplug::Device;
+use catamaran_wire::{ErrorKind, Statistics, Unplugged, WireError};
 use tokio::sync::oneshot;
 
 pub mod fake;
@@ -177,11 +178,17 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     /// When the machine is gone.
     fn statistics(&self) -> Result<Statistics, HypervisorError>;
 
-    /// Plugs a device in or out.
+    /// Plugs a device in, unless it is there.
     ///
     /// # Errors
-    /// When there is no slot, or no such device.
-    fn plug(&self, device_xml: &str, plugged_in: bool) -> Result<(), HypervisorError>;
+    /// When there is no slot, or its file can't be used.
+    fn plug(&self, device: &Device) -> Result<(), HypervisorError>;
+
+    /// Says whether a device is gone; with `ask`, the guest is asked to let one go that is there. That takes the guest's time.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    fn unplug(&self, alias: &str, ask: bool) -> Result<Unplugged, HypervisorError>;
 }
 
 /// The thread that all calls but the agent's are made from, one after another.

@@ -12,6 +12,7 @@ pub mod hypervisor;
 pub mod inspect;
 pub mod machine;
 pub mod places;
+pub mod plug;
 pub mod prepare;
 pub mod probe;
 pub mod program;

@@ -52,6 +52,12 @@ impl Places {
         self.run.join("started.json")
     }
 
+    /// What was plugged in since the start.
+    #[must_use]
+    pub fn plugged(&self) -> PathBuf {
+        self.run.join("plugged.json")
+    }
+
     /// How the machine ended.
     #[must_use]
     pub fn end(&self) -> PathBuf {

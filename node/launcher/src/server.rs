@@ -20,7 +20,7 @@ use crate::hypervisor::Control;
 use crate::places::Places;
 use crate::request_queue::Request;
 use crate::serial::Hub;
-use crate::{guest_log, inspect, vnc};
+use crate::{guest_log, inspect, plug, vnc};
 use catamaran_sandbox::records;
 
 /// Connections at the same time.
@@ -88,7 +88,7 @@ impl Server {
             min: PROTOCOL_MIN,
             max: PROTOCOL_MAX,
             version: env!("CARGO_PKG_VERSION").into(),
-            features: vec!["replay".into(), "readOnly".into()],
+            features: vec!["replay".into(), "readOnly".into(), "hotplug".into()],
         };
         connection.send(&hello).await?;
         let (theirs, _) = connection.receive::<Hello>().await?;
@@ -188,6 +188,10 @@ impl Server {
                 files,
                 folders,
             } => Next::Reply(self.inspect(disks, files, folders).await),
+            Verb::Plug { devices } => {
+                nothing(plug::plug(&self.control, &self.places, devices).await)
+            }
+            Verb::Unplug { alias, ask } => Next::Reply(self.unplug(alias, ask).await),
             Verb::Watch => Next::Watch,
             Verb::Attach { stream } => Next::Attach(stream),
         }
@@ -232,11 +236,24 @@ impl Server {
                 let nic = plan.nics.iter().find(|nic| nic.tap == network.device);
                 network.name = nic.map(|nic| nic.name.clone()).unwrap_or_default();
             }
+            let later = plug::known(&self.places);
             for disk in &mut statistics.disks {
-                disk.name = disk_name(&plan.domain_xml, &disk.target).unwrap_or_default();
+                let name = disk_name(&plan.domain_xml, &disk.target);
+                let later = || {
+                    later
+                        .iter()
+                        .find_map(|new| disk_name(&new.xml, &disk.target))
+                };
+                disk.name = name.or_else(later).unwrap_or_default();
             }
         }
         serde_json::to_value(statistics)
+            .map_err(|error| WireError::new(ErrorKind::Failed, error.to_string()))
+    }
+
+    async fn unplug(&self, alias: String, ask: bool) -> Result<Value, WireError> {
+        let unplugged = plug::unplug(&self.control, &self.places, alias, ask).await?;
+        serde_json::to_value(unplugged)
             .map_err(|error| WireError::new(ErrorKind::Failed, error.to_string()))
     }
 

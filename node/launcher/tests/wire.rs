@@ -268,3 +268,38 @@ fn a_machine_that_vanished_with_its_launcher_has_crashed() {
         );
     });
 }
+
+#[test]
+fn a_device_comes_goes_and_is_known_by_the_next_look() {
+    run(async |launcher| {
+        let mut client = launcher.connect().await;
+        let disk = || Verb::Plug {
+            devices: vec![catamaran_plan::hotplug::Device {
+                alias: "ua-data".into(),
+                xml: "<disk/>".into(),
+            }],
+        };
+        let unplug = |ask| Verb::Unplug {
+            alias: "ua-data".into(),
+            ask,
+        };
+        assert_eq!(
+            client.ask(disk()).await.error.unwrap().kind,
+            ErrorKind::Denied
+        );
+        client
+            .raw(json!({ "verb": "start", "body": { "plan": plan() } }))
+            .await;
+        client
+            .wait_for(|report| report.state == VmState::Running)
+            .await;
+        // What is not there is gone.
+        assert_eq!(client.ask(unplug(true)).await.ok, json!("gone"));
+        // A second time is no error.
+        for _ in 0..2 {
+            assert!(client.ask(disk()).await.error.is_none());
+        }
+        assert_eq!(client.ask(unplug(false)).await.ok, json!("leaving"));
+        assert_eq!(client.ask(unplug(true)).await.ok, json!("gone"));
+    });
+}

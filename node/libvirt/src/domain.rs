@@ -366,18 +366,18 @@ impl Domain {
         }
     }
 
-    /// Asks the guest to let a device go; [`crate::EventKind::DeviceRemoved`] tells when it has.
+    /// Asks the guest to let the device of that alias go; [`crate::EventKind::DeviceRemoved`] tells when it has.
     ///
     /// # Errors
     /// When there is no such device.
-    pub fn detach(&self, device_xml: &str) -> Result<(), Error> {
+    pub fn detach(&self, alias: &str) -> Result<(), Error> {
         let what = "unplug a device";
-        let xml = c_string(what, device_xml)?;
+        let alias = c_string(what, alias)?;
         // SAFETY: the handle is valid and the string lives during the call.
         let answer = unsafe {
-            sys::virDomainDetachDeviceFlags(
+            sys::virDomainDetachDeviceAlias(
                 self.domain.as_ptr(),
-                xml.as_ptr(),
+                alias.as_ptr(),
                 sys::VIR_DOMAIN_AFFECT_LIVE,
             )
         };

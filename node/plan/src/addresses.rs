@@ -134,6 +134,14 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
+    /// Of one device that comes later.
+    pub(crate) fn of(key: &str, address: Pci) -> Self {
+        Self {
+            map: BTreeMap::from([(key.to_owned(), address)]),
+            ports: 0,
+        }
+    }
+
     /// `<address>` of a device. Empty for a device that was never announced, which the golden tests would show.
     pub(crate) fn element(&self, key: &str) -> Option<Element> {
         self.map.get(key).map(|address| address.element())
@@ -259,6 +267,20 @@ pub(crate) fn assign(
     Addresses { map, ports }
 }
 
+/// The first root port of a machine that runs which has no device, by its `stored` addresses and those that devices got later.
+pub(crate) fn free_port(stored: &BTreeMap<String, String>, later: &[&str]) -> Option<Pci> {
+    let port = |key: &str| key.strip_prefix("pci.")?.parse::<u8>().ok();
+    let ports = stored.keys().filter_map(|key| port(key)).max()?;
+    let devices = stored.iter().filter(|(key, _)| port(key).is_none());
+    let taken: BTreeSet<Pci> = devices
+        .map(|(_, address)| address.as_str())
+        .chain(later.iter().copied())
+        .filter_map(|address| address.parse().ok())
+        .collect();
+    let mut all = (1..=ports).map(Pci::behind_port);
+    all.find(|address| !taken.contains(address))
+}
+
 fn suits(address: Pci, seat: Seat) -> bool {
     match seat {
         Seat::Express => address.bus > 0 && address.bus <= MOST_ROOT_PORTS,
@@ -360,6 +382,16 @@ mod tests {
         assert_eq!(second.text("nic").as_deref(), Some("0000:01:00.0"));
         assert_eq!(second.text("disk").as_deref(), Some("0000:02:00.0"));
         assert!(errors.is_empty());
+    }
+
+    #[test]
+    fn a_device_that_comes_later_gets_a_port_that_is_free() {
+        let mut errors = vec![];
+        let stored = assign(&[need("nic", Seat::Express)], None, 2, &mut errors).stored();
+        let free = |later: &[&str]| free_port(&stored, later).map(|address| address.to_string());
+        assert_eq!(free(&[]).as_deref(), Some("0000:02:00.0"));
+        assert_eq!(free(&["0000:02:00.0"]).as_deref(), Some("0000:03:00.0"));
+        assert_eq!(free(&["0000:02:00.0", "0000:03:00.0"]), None);
     }
 
     #[test]

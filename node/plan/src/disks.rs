@@ -29,7 +29,19 @@ pub(crate) struct Part<'a> {
     cache: CacheMode,
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
+    /// A disk for a machine that runs already.
+    pub(crate) fn for_running(disk: &'a Disk, source: Source, target: &str, unit: u32) -> Self {
+        Self {
+            cache: cache(disk, &source),
+            disk,
+            source,
+            target: target.to_owned(),
+            unit,
+            boot_order: None,
+        }
+    }
+
     pub(crate) fn bus(&self) -> Bus {
         self.disk.target.bus()
     }
@@ -59,12 +71,12 @@ pub(crate) fn layout<'a>(draft: &mut Draft<'a>, usb_ports_used: u32) -> Vec<Part
         };
         check(draft, &field, disk, &source);
         let bus = disk.target.bus();
-        let (prefix, counter) = if bus == Bus::Virtio {
-            ("vd", &mut virtio)
+        let counter = if bus == Bus::Virtio {
+            &mut virtio
         } else {
-            ("sd", &mut scsi_like)
+            &mut scsi_like
         };
-        let target = format!("{prefix}{}", letters(*counter));
+        let target = target(bus, *counter);
         *counter += 1;
         let unit = units.entry(bus).or_default();
         let part = Part {
@@ -105,6 +117,12 @@ fn boot_by_default(draft: &Draft<'_>, parts: &mut [Part<'_>]) {
     }
 }
 
+/// Name of the disk with that number among those with the same beginning.
+pub(crate) fn target(bus: Bus, index: u32) -> String {
+    let prefix = if bus == Bus::Virtio { "vd" } else { "sd" };
+    format!("{prefix}{}", letters(index))
+}
+
 /// `a`, …, `z`, `aa`, …
 fn letters(mut index: u32) -> String {
     let mut out = Vec::new();
@@ -133,7 +151,7 @@ fn cache(disk: &Disk, source: &Source) -> CacheMode {
     }
 }
 
-fn check(draft: &mut Draft<'_>, field: &str, disk: &Disk, source: &Source) {
+pub(crate) fn check(draft: &mut Draft<'_>, field: &str, disk: &Disk, source: &Source) {
     let cdrom = matches!(disk.target, DiskTarget::Cdrom { .. });
     let bus = disk.target.bus();
     if cdrom && bus == Bus::Virtio {
@@ -268,35 +286,36 @@ pub(crate) fn controllers(
     let further = controllers_needed(parts)
         .into_iter()
         .map(|(bus, index)| match bus {
-            Bus::Scsi => {
-                let model = if draft.spec.devices.virtio_transitional {
-                    "virtio-transitional"
-                } else {
-                    "virtio-scsi"
-                };
-                let queues = draft
-                    .spec
-                    .devices
-                    .block_multi_queue
-                    .then(|| draft.spec.cpu.count());
-                let driver = Element::new("driver")
-                    .opt_attr("queues", queues)
-                    .opt_attr("iothread", threads.common());
-                let driver = (!driver.is_bare()).then_some(driver);
-                let controller = Element::new("controller")
-                    .attr("type", "scsi")
-                    .attr("index", 0)
-                    .attr("model", model);
-                controller
-                    .children(driver)
-                    .children(addresses.element("scsi0"))
-            }
+            Bus::Scsi => scsi_controller(draft, threads).children(addresses.element("scsi0")),
             _ => Element::new("controller")
                 .attr("type", "sata")
                 .attr("index", index)
                 .children(addresses.element(&format!("sata{index}"))),
         });
     std::iter::once(built_in).chain(further).collect()
+}
+
+/// The SCSI controller without its address.
+pub(crate) fn scsi_controller(draft: &Draft<'_>, threads: &Threads) -> Element {
+    let model = if draft.spec.devices.virtio_transitional {
+        "virtio-transitional"
+    } else {
+        "virtio-scsi"
+    };
+    let queues = draft
+        .spec
+        .devices
+        .block_multi_queue
+        .then(|| draft.spec.cpu.count());
+    let driver = Element::new("driver")
+        .opt_attr("queues", queues)
+        .opt_attr("iothread", threads.common());
+    let driver = (!driver.is_bare()).then_some(driver);
+    Element::new("controller")
+        .attr("type", "scsi")
+        .attr("index", 0)
+        .attr("model", model)
+        .children(driver)
 }
 
 /// `<disk>` of a part.

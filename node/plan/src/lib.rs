@@ -16,6 +16,7 @@ mod error;
 pub mod facts;
 mod firmware;
 pub mod given;
+pub mod hotplug;
 mod hyperv;
 mod identity;
 mod io_threads;

@@ -20,6 +20,10 @@ pub const LAUNCHER_SOCKET: &str = "/vm/launcher.sock";
 pub const SERIAL_SOCKET: &str = "/vm/serial.sock";
 /// Everything the serial port said, written by QEMU itself, so that it outlives a launcher.
 pub const SERIAL_LOG: &str = "/vm/serial.log";
+/// Volumes that were brought into a pod while it runs, one folder for each.
+pub const HOTPLUG: &str = "/vm/hotplug";
+/// Socket of an attachment pod: whoever connects learns which process it is.
+pub const HOLD_SOCKET: &str = "/vm/hold.sock";
 /// Locked by init for as long as it lives.
 pub const ALIVE: &str = "/vm/alive";
 /// The guest's screen, served by QEMU.

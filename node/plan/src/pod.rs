@@ -20,6 +20,8 @@ pub const COMMAND: [&str; 2] = ["/usr/libexec/catamaran/catamaran-init", "pod"];
 pub const CONSOLE_LOG_CONTAINER: &str = "guest-console-log";
 /// Command of that container.
 pub const CONSOLE_LOG_COMMAND: [&str; 2] = ["/usr/libexec/catamaran/catamaran-init", "console-log"];
+/// Command of an attachment pod: it only holds a claim on its node.
+pub const HOLD_COMMAND: [&str; 2] = ["/usr/libexec/catamaran/catamaran-init", "hold"];
 /// Pod volume of the run folder ([`paths::RUN`]).
 pub const RUN_VOLUME: &str = "run";
 /// Pod volume of the folder that outlives runs ([`paths::STATE`]).
@@ -376,6 +378,23 @@ pub fn probe_command(probe: &Probe) -> Option<Vec<String>> {
         .to_vec();
     words.extend_from_slice(command);
     Some(words)
+}
+
+/// Where the disk of a volume is in its attachment pod.
+#[must_use]
+pub fn held(volume: &str) -> String {
+    folder(volume)
+}
+
+/// Where to look for the disk of a volume that was brought into the pod while it runs.
+#[must_use]
+pub fn hot_look(volume: &str) -> Look {
+    Look {
+        volume: volume.to_owned(),
+        path: format!("{}/{volume}", paths::HOTPLUG),
+        kind: LookKind::Claim,
+        make: None,
+    }
 }
 
 fn folder(volume: &str) -> String {

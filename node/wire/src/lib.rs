@@ -13,7 +13,7 @@ pub use frame::{Connection, FrameError, MAX_FRAME};
 pub use inspect::{FoundDisk, Inspected, InspectedDisk};
 pub use message::{
     DhcpServe, ErrorKind, Hello, Incoming, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Request, Stream,
-    Verb, WireError,
+    Unplugged, Verb, WireError,
 };
 pub use report::{
     AgentInfo, BlockStats, EndReason, GuestInterface, MemoryStats, NetStats, PauseReason,

@@ -102,10 +102,32 @@ pub enum Verb {
         /// Folders whose file names are asked.
         folders: Vec<String>,
     },
+    /// Plug devices in, in this order; those that are there already are left alone.
+    Plug {
+        /// The devices.
+        devices: Vec<catamaran_plan::hotplug::Device>,
+    },
+    /// Whether a device is gone ([`Unplugged`]), or is to go.
+    Unplug {
+        /// Its name.
+        alias: String,
+        /// Ask the guest to let it go, if it is there; else only look.
+        ask: bool,
+    },
     /// Save memory to a file below `/state` and end.
     Save,
     /// End the launcher once the guest is gone; init then ends with the VM's result.
     Finish,
+}
+
+/// Answer to [`Verb::Unplug`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Unplugged {
+    /// Neither the guest nor QEMU has it any more.
+    Gone,
+    /// The guest has not let it go yet.
+    Leaving,
 }
 
 /// A raw stream.

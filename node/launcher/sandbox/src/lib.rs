@@ -3,6 +3,7 @@
 //! A crate of its own because the daemon builds sandboxes and must not load libvirt, which the launcher inside does.
 
 pub mod console_log;
+pub mod hold;
 pub mod init;
 pub mod pod;
 pub mod records;

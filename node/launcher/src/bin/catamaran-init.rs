@@ -1,9 +1,9 @@
 //! `catamaran-init`: the stage that makes a machine's sandbox, and PID 1 in it;
-//! in a pod also the container that shows the serial log.
+//! in a pod also the container that shows the serial log, and in a pod of its own what holds a claim.
 
 use std::process::ExitCode;
 
-use catamaran_sandbox::{console_log, init, pod, sandbox::stage};
+use catamaran_sandbox::{console_log, hold, init, pod, sandbox::stage};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         ["enter"] => stage::enter(),
         ["pod"] => told(pod::run().map(|never| match never {})),
         ["console-log"] => told(console_log::run()),
+        ["hold"] => told(hold::run()),
         ["run"] => told(init::run(&init::Places::default(), None)),
         ["run", launcher] => told(init::run(&init::Places::default(), launcher.parse().ok())),
         ["task", ..] => told(init::task(&arguments[1..])),
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS),
         ),
         _ => told::<&str>(Err(
-            "usage: catamaran-init sandbox < SPEC | enter | pod | console-log | run [LAUNCHER-PID] | task PROGRAM ARGUMENT…",
+            "usage: catamaran-init sandbox < SPEC | enter | pod | console-log | hold | run [LAUNCHER-PID] | task PROGRAM ARGUMENT…",
         )),
     }
 }

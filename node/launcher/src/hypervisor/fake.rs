@@ -3,10 +3,12 @@
 //! Its guest boots at once, powers off when asked (unless told to be deaf), and has a guest agent that knows three
 //! commands. [`FakeHypervisor::happen`] makes things happen to it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use catamaran_wire::{ErrorKind, MemoryStats, Statistics};
+use catamaran_plan::hotplug::Device;
+use catamaran_wire::{ErrorKind, MemoryStats, Statistics, Unplugged};
 use tokio::sync::mpsc;
 
 use super::{DomainState, Event, Found, Hypervisor, HypervisorError, Press, Start};
@@ -24,6 +26,7 @@ struct Inner {
     deaf: bool,
     refuses: Option<String>,
     pressed: Vec<Press>,
+    plugged: BTreeSet<String>,
 }
 
 impl FakeHypervisor {
@@ -186,8 +189,24 @@ impl Hypervisor for FakeHypervisor {
         })
     }
 
-    fn plug(&self, _device_xml: &str, _plugged_in: bool) -> Result<(), HypervisorError> {
-        self.state().map(drop)
+    fn plug(&self, device: &Device) -> Result<(), HypervisorError> {
+        self.state()?;
+        self.inner().plugged.insert(device.alias.clone());
+        Ok(())
+    }
+
+    /// A deaf guest lets nothing go.
+    fn unplug(&self, alias: &str, ask: bool) -> Result<Unplugged, HypervisorError> {
+        self.state()?;
+        let mut inner = self.inner();
+        if ask && !inner.deaf {
+            inner.plugged.remove(alias);
+        }
+        Ok(if inner.plugged.contains(alias) {
+            Unplugged::Leaving
+        } else {
+            Unplugged::Gone
+        })
     }
 }
 

@@ -7,7 +7,10 @@ use catamaran_libvirt::{
     Account, AgentState, Connection, Domain, ErrorKind as LibvirtKind, EventKind, IoErrorAction,
     Lifecycle, SaveFormat, Settings, ShutdownMode, State,
 };
-use catamaran_wire::{BlockStats, ErrorKind, MemoryStats, NetStats, Statistics, VcpuStats};
+use catamaran_plan::hotplug::Device;
+use catamaran_wire::{
+    BlockStats, ErrorKind, MemoryStats, NetStats, Statistics, Unplugged, VcpuStats,
+};
 use tokio::sync::mpsc;
 
 use super::{DomainState, Event, Found, Hypervisor, HypervisorError, Press, Start};
@@ -164,13 +167,30 @@ impl Hypervisor for Libvirt {
         Ok(translate_statistics(&self.domain()?.statistics()?))
     }
 
-    fn plug(&self, device_xml: &str, plugged_in: bool) -> Result<(), HypervisorError> {
+    fn plug(&self, device: &Device) -> Result<(), HypervisorError> {
         let domain = self.domain()?;
-        Ok(if plugged_in {
-            domain.attach(device_xml)
+        if has_device(&domain.xml()?, &device.alias) {
+            return Ok(());
+        }
+        domain.attach(&device.xml)?;
+        catamaran_libvirt::trim_memory();
+        Ok(())
+    }
+
+    fn unplug(&self, alias: &str, ask: bool) -> Result<Unplugged, HypervisorError> {
+        let domain = self.domain()?;
+        // A device stands in the description until QEMU has said that it is deleted.
+        if !has_device(&domain.xml()?, alias) {
+            return Ok(Unplugged::Gone);
+        }
+        if ask {
+            domain.detach(alias)?;
+        }
+        Ok(if has_device(&domain.xml()?, alias) {
+            Unplugged::Leaving
         } else {
-            domain.detach(device_xml)
-        }?)
+            Unplugged::Gone
+        })
     }
 }
 
@@ -188,6 +208,10 @@ impl From<catamaran_libvirt::Error> for HypervisorError {
             message: error.to_string(),
         }
     }
+}
+
+fn has_device(xml: &str, alias: &str) -> bool {
+    xml.contains(&format!("<alias name='{alias}'/>"))
 }
 
 fn translate(event: EventKind) -> Option<Event> {
