@@ -1,11 +1,11 @@
-//! A pod from inside: its network namespace and its root folder, by way of its launcher's process.
+//! A pod from inside: its network namespace, its mounts and its root folder, by way of its launcher's process.
 //!
 //! A process id alone names nobody for long. The handles are taken while a pidfd says that the process lives, and the root must show the very
 //! run folder that the launcher was reached in: so they are that pod's and nobody else's.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,11 +18,12 @@ use catamaran_plan::paths;
 #[derive(Debug)]
 pub struct Inside {
     netns: File,
+    mounts: File,
     root: OwnedFd,
 }
 
 impl Inside {
-    /// The pod of a launcher that was reached in that run folder.
+    /// The pod of a launcher, or of who holds a claim, that was reached in that run folder.
     ///
     /// # Errors
     /// The process is gone, or is not in the pod of that folder.
@@ -30,9 +31,14 @@ impl Inside {
         let gone = || io::Error::new(io::ErrorKind::NotFound, format!("process {pid} is gone"));
         let process = pidfd_open(Pid::from_raw(pid).ok_or_else(gone)?, PidfdFlags::empty())?;
         let netns = File::open(format!("/proc/{pid}/ns/net"))?;
+        let mounts = File::open(format!("/proc/{pid}/ns/mnt"))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
-        let inside = Self { netns, root };
+        let inside = Self {
+            netns,
+            mounts,
+            root,
+        };
         let (seen, wanted) = (fstat(inside.open(paths::RUN)?)?, stat(run)?);
         if (seen.st_dev, seen.st_ino) != (wanted.st_dev, wanted.st_ino) {
             return Err(io::Error::new(
@@ -51,6 +57,12 @@ impl Inside {
     #[must_use]
     pub fn netns(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.netns.as_raw_fd()).into()
+    }
+
+    /// The mount namespace, for whoever enters it.
+    #[must_use]
+    pub fn mounts(&self) -> BorrowedFd<'_> {
+        self.mounts.as_fd()
     }
 
     /// A mere handle on something in the pod, found without following links.

@@ -1,7 +1,7 @@
 //! A `VirtualMachineInstance` as the API server has it, reduced to what its node needs.
 
 use catamaran_api::{VirtualMachineInstance, VirtualMachineInstanceStatus};
-use catamaran_lifecycle::{HARDWARE_ANNOTATION, Phase, VmiView, machine_uid};
+use catamaran_lifecycle::{HARDWARE_ANNOTATION, Phase, VmiView, cold, machine_uid};
 use catamaran_plan::{Hardware, Identity};
 use kube::api::DynamicObject;
 use serde_json::Value;
@@ -80,10 +80,10 @@ impl Instance {
         self.object.status.clone().unwrap_or_default()
     }
 
-    /// Digest of its spec, without what no hardware depends on: whether this run begins paused.
+    /// Digest of its spec, without what no hardware depends on: whether this run begins paused, and volumes that come and go.
     #[must_use]
     pub fn spec_digest(&self) -> String {
-        let mut spec = self.object.spec.clone();
+        let mut spec = cold(&self.object.spec);
         spec.start_strategy = None;
         digest(&serde_json::to_value(spec).unwrap_or(Value::Null))
     }
@@ -114,7 +114,7 @@ impl Instance {
 }
 
 /// It becomes a part of a path.
-fn is_uid(text: &str) -> bool {
+pub(super) fn is_uid(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()

@@ -9,8 +9,10 @@
 //! Level-triggered: each step looks at everything anew, so that a daemon that was killed at any line goes on where it was. The guest never
 //! depends on this task: it runs in its pod, under its own init.
 
+mod hotplug;
 mod publish;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,6 +63,8 @@ struct Task {
     session: Option<Session>,
     /// Grace period that the launcher was asked to stop with, and when its guest is destroyed.
     stop: Option<(u32, Instant)>,
+    /// When the guest was asked to let each volume go.
+    asked: HashMap<String, Instant>,
     tries: u32,
     dials: u32,
 }
@@ -97,6 +101,7 @@ pub async fn run(world: Arc<World>, key: Key, mut objects: watch::Receiver<Objec
         connection: None,
         session: None,
         stop: None,
+        asked: HashMap::new(),
         tries: 0,
         dials: 0,
     };
@@ -139,6 +144,7 @@ impl Task {
                     self.connection = None;
                     self.session = None;
                     self.stop = None;
+                    self.asked.clear();
                     self.tries = 0;
                 }
                 self.latest = Some(new);
@@ -197,6 +203,7 @@ impl Task {
         if matches!(act, Act::Publish | Act::Stop(_)) {
             self.serve(instance, pod).await?;
         }
+        let mut again = None;
         match act {
             Act::Wait => {}
             Act::Start => {
@@ -215,7 +222,10 @@ impl Task {
                 events::left_out(&self.world, &self.said, instance, &session.plan.notes);
                 self.session = Some(session);
             }
-            Act::Publish => self.publish_running(instance, report).await?,
+            Act::Publish => {
+                self.publish_running(instance, report).await?;
+                again = Box::pin(self.hotplug(pod, report)).await?;
+            }
             Act::Stop(grace) => {
                 if !view.phase.is_final()
                     && matches!(report.state, VmState::Running | VmState::Paused { .. })
@@ -243,7 +253,7 @@ impl Task {
             }
             return Ok(Next::At(Some(overdue)));
         }
-        Ok(Next::At(None))
+        Ok(Next::At(again))
     }
 
     /// Connects to the launcher; whether it is there.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use catamaran_api::VolumeStatus;
 use catamaran_plan::Plan;
+use catamaran_plan::hotplug::Plugged;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -36,6 +37,9 @@ pub struct Session {
     pub volumes: Vec<VolumeStatus>,
     /// Memory and processors for the status.
     pub sizes: Sizes,
+    /// What was plugged in since the start.
+    #[serde(default)]
+    pub plugged: Plugged,
 }
 
 /// Sizes for the status.

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use catamaran_api::{PersistentVolumeClaimInfo, VolumeStatus};
 use catamaran_network::{Attachment, interface_mtu};
+use catamaran_plan::hotplug::Plugged;
 use catamaran_plan::pod::Look;
 use catamaran_plan::{
     Generation, Given, GivenBoot, GivenDisk, GivenNic, Hardware, HostFacts, Plan, PlanError, pod,
@@ -77,6 +78,7 @@ pub async fn run(
             cores: spec.cpu.cores,
             threads: spec.cpu.threads,
         },
+        plugged: Plugged::default(),
         plan,
     };
     session.save(world, instance.uid)?;
@@ -116,7 +118,7 @@ pub async fn connect(
     serve(launcher, &inside.netns(), &bound).await
 }
 
-fn validated(instance: &Instance) -> Result<MachineSpec, StartError> {
+pub(super) fn validated(instance: &Instance) -> Result<MachineSpec, StartError> {
     MachineSpec::from_vmi(&instance.object, Context::Cluster)
         .map(|(spec, _)| spec)
         .map_err(|errors| StartError::Plan(errors.to_string().replace('\n', "; ")))
@@ -127,7 +129,6 @@ async fn read_claims(
     world: &World,
     spec: &MachineSpec,
 ) -> Result<BTreeMap<String, PersistentVolumeClaim>, StartError> {
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(world.client.0.clone(), &spec.namespace);
     let mut found = BTreeMap::new();
     for volume in &spec.volumes {
         let (VolumeSource::PersistentVolumeClaim { claim, .. }
@@ -135,20 +136,26 @@ async fn read_claims(
         else {
             continue;
         };
-        let object = api
-            .get_opt(claim)
-            .await
-            .map_err(|error| StartError::Volume {
-                volume: volume.name.clone(),
-                message: format!("claim {claim} can't be read: {error}"),
-            })?;
-        let name = || format!("{}/{claim}", spec.namespace);
-        found.insert(
-            volume.name.clone(),
-            object.ok_or_else(|| StartError::ClaimNotFound(name()))?,
-        );
+        let object = read_claim(world, &spec.namespace, &volume.name, claim).await?;
+        found.insert(volume.name.clone(), object);
     }
     Ok(found)
+}
+
+/// The claim of a volume.
+pub(super) async fn read_claim(
+    world: &World,
+    namespace: &str,
+    volume: &str,
+    claim: &str,
+) -> Result<PersistentVolumeClaim, StartError> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(world.client.0.clone(), namespace);
+    let found = api.get_opt(claim).await;
+    let found = found.map_err(|error| StartError::Volume {
+        volume: volume.to_owned(),
+        message: format!("claim {claim} can't be read: {error}"),
+    })?;
+    found.ok_or_else(|| StartError::ClaimNotFound(format!("{namespace}/{claim}")))
 }
 
 /// Bytes that a claim really has, else what it asks for.
@@ -157,6 +164,11 @@ fn capacity(claim: &PersistentVolumeClaim) -> Option<u64> {
     let size = capacity.get("storage").map(|quantity| quantity.0.as_str());
     size.and_then(catamaran_spec::quantity::units)
         .or_else(|| requested(claim))
+}
+
+/// Bytes of the largest disk that a claim's file system takes.
+pub(super) fn room(claim: &PersistentVolumeClaim) -> Option<u64> {
+    capacity(claim).map(without_overhead)
 }
 
 /// The room of a file system that is left to the file system itself.
@@ -185,7 +197,7 @@ fn disks(
                 ..
             })
         );
-        look.make = capacity(claim).map(without_overhead).filter(|_| writable);
+        look.make = room(claim).filter(|_| writable);
         claims::prepare(inside, run, look, writable)?;
     }
     Ok(disks)
@@ -347,7 +359,7 @@ fn volumes(
     volumes.collect()
 }
 
-fn claim_info(claim: &PersistentVolumeClaim) -> PersistentVolumeClaimInfo {
+pub(super) fn claim_info(claim: &PersistentVolumeClaim) -> PersistentVolumeClaimInfo {
     let (spec, status) = (claim.spec.as_ref(), claim.status.as_ref());
     let texts = |map: Option<
         &BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,

@@ -115,7 +115,10 @@ fn hardware(status: &mut VirtualMachineInstanceStatus, session: &Session) {
         sockets: Some(session.sizes.sockets),
         threads: Some(session.sizes.threads),
     });
-    status.volume_status.clone_from(&session.volumes);
+    // Of volumes that come and go, what is known stays.
+    let hot = std::mem::take(&mut status.volume_status).into_iter();
+    let hot = hot.filter(|volume| volume.hotplug_volume.is_some());
+    status.volume_status = session.volumes.iter().cloned().chain(hot).collect();
 }
 
 /// A quantity as people write it.

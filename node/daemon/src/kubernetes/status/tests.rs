@@ -25,6 +25,7 @@ fn session() -> Session {
     let mut facts = HostFacts::offline();
     facts.accelerator = Accelerator::Tcg;
     Session {
+        plugged: Default::default(),
         pod: "p".into(),
         plan: plan(&spec, &facts, &offline_given(&spec)).unwrap(),
         addresses: vec!["10.244.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
