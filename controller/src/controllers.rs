@@ -6,11 +6,11 @@ use std::time::Duration;
 use catamaran_api::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet};
 use catamaran_baremetal::Bmcs;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use kube::Resource;
 use kube::api::Api;
 use kube::client::Client;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{reflector, watcher};
+use kube::{Resource, ResourceExt as _};
 
 use crate::args::Args;
 use crate::error::chain;
@@ -24,8 +24,8 @@ use crate::work::{self, Trigger};
 use crate::world::World;
 use crate::{baremetal, kubevirt, nodes, replica_set, vm, vmi};
 
-/// Label of launcher pods.
-const LAUNCHERS: &str = "kubevirt.io=virt-launcher";
+/// Labels of launcher and attachment pods.
+const PODS: &str = "kubevirt.io in (virt-launcher,hotplug-disk)";
 /// Label of what belongs to an installation of ours.
 const COMPONENTS: &str = "app.kubernetes.io/part-of=catamaran";
 /// Pause between tries to make the installation's object.
@@ -107,11 +107,15 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics, bm
     );
     let watch_pods = follow(
         Api::all(client.clone()),
-        config().labels(LAUNCHERS),
+        config().labels(PODS),
         pods_writer,
         &world.pods,
         |seen| match seen {
             Seen::One(pod) => {
+                if let Some(name) = pod.labels().get(vmi::ATTACHMENT_OF) {
+                    wake_instance.wake(&Key::of(pod).named(name));
+                    return;
+                }
                 let Some(key) = owner_of::<VirtualMachineInstance, _>(pod) else {
                     return;
                 };

@@ -15,8 +15,10 @@ mod status;
 
 use std::time::Duration;
 
-use catamaran_api::VirtualMachine;
-use catamaran_lifecycle::{Action, BackOff, Facts, VmView, VmiView, decide, template_digest};
+use catamaran_api::{VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceSpec};
+use catamaran_lifecycle::{
+    Action, BackOff, Facts, Phase, VmView, VmiView, decide, follow_template, template_digest,
+};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action as Next;
 
@@ -150,6 +152,14 @@ async fn round(world: &World, key: &Key, vm: &VirtualMachine) -> Result<Round, E
         }
         Action::Nothing => apply::status(world, &input, None).await?,
     }
+    let template = machine.spec.template.spec.as_ref();
+    if let (Some(template), Some(vmi)) = (template, &found.instance)
+        && !ends
+        && let Some(spec) = volumes(template, vmi)
+    {
+        apply::volumes(world, vmi, &spec).await?;
+        return Ok(Round::Again);
+    }
     if let Some(strategy) = decision.rewrite {
         apply::rewrite(world, key, strategy).await?;
         return Ok(Round::Again);
@@ -158,6 +168,19 @@ async fn round(world: &World, key: &Key, vm: &VirtualMachine) -> Result<Round, E
         Some(at) => Next::requeue(seconds(at - now + 1)),
         None => Next::await_change(),
     }))
+}
+
+/// The spec of a run with the volumes that its machine has now, where that is another one.
+fn volumes(
+    template: &VirtualMachineInstanceSpec,
+    vmi: &VirtualMachineInstance,
+) -> Option<VirtualMachineInstanceSpec> {
+    let phase = vmi.status.as_ref().and_then(|s| s.phase.as_deref());
+    let over = vmi.metadata.deletion_timestamp.is_some() || Phase::parse(phase).is_final();
+    if over {
+        return None;
+    }
+    follow_template(template, vmi)
 }
 
 fn seconds(seconds: i64) -> Duration {

@@ -13,11 +13,13 @@ pub mod build;
 pub(crate) mod decide;
 mod fate;
 mod fetch;
+mod hotplug;
 mod pod_view;
 mod state;
 
 use std::time::Duration;
 
+use catamaran_api::VirtualMachineInstance;
 use catamaran_spec::{Context, MachineSpec};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -25,7 +27,7 @@ use kube::runtime::controller::Action as Next;
 
 use crate::error::Error;
 use crate::objects::Key;
-use crate::vmi::decide::PodAction;
+use crate::vmi::decide::{Decision, PodAction};
 use crate::vmi::pod_view::{PodState, PodView};
 use crate::world::World;
 
@@ -34,6 +36,10 @@ const MISSING: u64 = 3;
 
 /// Label of a launcher pod with the name of its instance.
 pub const NAME_LABEL: &str = "vm.kubevirt.io/name";
+/// Label `kubevirt.io` of attachment pods, as the peer's.
+pub const ATTACHMENTS: &str = "hotplug-disk";
+/// Label of an attachment pod with the name of its instance.
+pub const ATTACHMENT_OF: &str = "catamaran.dev/attachment-of";
 
 /// Whether a pod is a launcher pod of that instance, or of an earlier one of the same name.
 #[must_use]
@@ -87,10 +93,36 @@ pub async fn reconcile(world: &World, key: &Key) -> Result<Next, Error> {
             Err(faults) => decision.refuse(&faults.to_string(), now),
         }
     }
+    attachments(world, key, &vmi, pod.as_ref(), &mut decision).await?;
     apply::apply(world, key, &vmi, pod.as_ref(), &decision).await?;
     match (retry, decision.again_in) {
         (Some(error), _) => Err(error),
         (None, Some(seconds)) => Ok(Next::requeue(Duration::from_secs(seconds))),
         (None, None) => Ok(Next::await_change()),
     }
+}
+
+/// Brings the pods of volumes that come and go to what the instance asks for; what is said of them is a part of the decision.
+async fn attachments(
+    world: &World,
+    key: &Key,
+    vmi: &VirtualMachineInstance,
+    launcher: Option<&Pod>,
+    decision: &mut Decision,
+) -> Result<(), Error> {
+    let volumes = hotplug::volumes(vmi);
+    if volumes.is_empty() {
+        return Ok(());
+    }
+    let view = launcher.map(PodView::of);
+    let run = decision.run(vmi, view.as_ref());
+    let known = fetch::attachments(world, key, vmi, &volumes, launcher, run).await?;
+    let plan = hotplug::decide(vmi, run, &known);
+    apply::attachments(world, key, vmi, launcher, &plan).await?;
+    decision.status.volume_status = plan.status;
+    decision.again_in = [decision.again_in, plan.again_in]
+        .into_iter()
+        .flatten()
+        .min();
+    Ok(())
 }

@@ -1,6 +1,9 @@
 //! The writes of a machine's life.
 
-use catamaran_api::{VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceStatus};
+use catamaran_api::{
+    VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceSpec,
+    VirtualMachineInstanceStatus,
+};
 use catamaran_lifecycle::{
     Phase, RunStrategy, instance, instance_ready, set_instance_condition, to_time,
 };
@@ -186,6 +189,23 @@ pub(super) async fn delete(
             Err(error)
         }
     }
+}
+
+/// Writes the volumes that come and go into a run.
+pub(super) async fn volumes(
+    world: &World,
+    vmi: &VirtualMachineInstance,
+    spec: &VirtualMachineInstanceSpec,
+) -> Result<(), Error> {
+    let Some(change) = patch::difference(&vmi.spec, spec) else {
+        return Ok(());
+    };
+    let namespace = vmi.namespace().unwrap_or_default();
+    let api: Api<VirtualMachineInstance> = Api::namespaced(world.client.clone(), &namespace);
+    let change = json!({ "spec": change });
+    let new = patch::merge(&api, vmi, change, Part::Main, MACHINE_MANAGER).await?;
+    world.instances.put(new);
+    Ok(())
 }
 
 /// Writes another run strategy into the spec, where the spec has it.

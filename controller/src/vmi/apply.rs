@@ -15,6 +15,7 @@ use crate::patch::{self, INSTANCE_MANAGER, Part};
 use crate::vmi::build::{self, Input};
 use crate::vmi::decide::{Decision, PodAction};
 use crate::vmi::fetch;
+use crate::vmi::hotplug;
 use crate::vmi::pod_view::GATE;
 use crate::vmi::state;
 use crate::world::World;
@@ -143,6 +144,62 @@ pub(super) async fn apply(
         world.events.warning(vmi, reason, words).await;
     }
     write(world, key, vmi, decision).await
+}
+
+/// Makes and removes the pods of volumes that come and go.
+pub(super) async fn attachments(
+    world: &World,
+    key: &Key,
+    vmi: &VirtualMachineInstance,
+    launcher: Option<&Pod>,
+    plan: &hotplug::Plan,
+) -> Result<(), Error> {
+    let uid = vmi.metadata.uid.as_deref().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(world.client.clone(), &key.namespace);
+    for volume in &plan.delete {
+        let name = build::attachment_name(uid, volume);
+        if let Some(pod) = world.pods.get(&key.named(&name)) {
+            delete_pod(world, key, &pod, build::ATTACHMENT_GRACE).await?;
+        }
+    }
+    let settings = world.settings();
+    for (volume, claim) in &plan.create {
+        let Some(launcher) = launcher else { continue };
+        let pod = build::attachment(&build::Attach {
+            vmi,
+            launcher,
+            volume,
+            claim,
+            settings: &settings,
+        });
+        let name = pod.name_any();
+        let params = PostParams {
+            field_manager: Some(INSTANCE_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let what = format!("create pod {}/{name}", key.namespace);
+        match api.create(&params, &pod).await.map_err(Error::api(what)) {
+            Ok(made) => {
+                world.pods.put(made);
+                let note = format!("Created attachment pod {name} for volume {volume}");
+                world.events.normal(vmi, "SuccessfulCreate", note).await;
+            }
+            // The cache has not seen it yet, or it is somebody else's.
+            Err(error) if error.already_exists() => {
+                let what = format!("read pod {}/{name}", key.namespace);
+                let there = api.get(&name).await.map_err(Error::api(what))?;
+                let mut owners = there.metadata.owner_references.iter().flatten();
+                if owners.all(|owner| Some(&owner.uid) != launcher.metadata.uid.as_ref()) {
+                    return Err(Error::Taken {
+                        what: format!("pod {}/{name}", key.namespace),
+                    });
+                }
+                world.pods.put(there);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Status, labels and finalizer in one write.

@@ -1,5 +1,6 @@
 //! The launcher pod of an instance. Pure: the same instance, claims and settings give the same pod.
 
+mod attachment;
 mod console_log;
 mod probes;
 mod resources;
@@ -25,6 +26,8 @@ use crate::settings::Settings;
 use crate::vmi::NAME_LABEL;
 use crate::vmi::pod_view::GATE;
 use crate::vmi::state;
+
+pub use attachment::{ATTACHMENT_GRACE, Attach, attachment, attachment_name};
 
 /// Seconds that a pod has longer than its guest.
 const AFTER_GRACE: i64 = 15;
@@ -196,18 +199,7 @@ fn spec(input: &Input<'_>, overhead: u64) -> PodSpec {
         }]),
         restart_policy: Some("Never".to_owned()),
         scheduler_name: asked.scheduler_name.clone(),
-        security_context: Some(PodSecurityContext {
-            fs_group: Some(i64::from(paths::GID)),
-            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-            run_as_group: Some(i64::from(paths::GID)),
-            run_as_non_root: Some(true),
-            run_as_user: Some(i64::from(paths::UID)),
-            seccomp_profile: Some(SeccompProfile {
-                localhost_profile: None,
-                type_: "RuntimeDefault".to_owned(),
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(pod_security()),
         service_account_name: asked.service_account_name.clone(),
         subdomain: machine.subdomain.clone(),
         termination_grace_period_seconds: Some(
@@ -217,6 +209,34 @@ fn spec(input: &Input<'_>, overhead: u64) -> PodSpec {
         topology_spread_constraints: some(asked.topology_spread_constraints.clone()),
         volumes: Some(volumes.volumes),
         ..PodSpec::default()
+    }
+}
+
+/// Nothing of ours is root.
+fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        fs_group: Some(i64::from(paths::GID)),
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        run_as_group: Some(i64::from(paths::GID)),
+        run_as_non_root: Some(true),
+        run_as_user: Some(i64::from(paths::UID)),
+        seccomp_profile: Some(SeccompProfile {
+            localhost_profile: None,
+            type_: "RuntimeDefault".to_owned(),
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            add: None,
+            drop: Some(vec!["ALL".to_owned()]),
+        }),
+        read_only_root_filesystem: Some(true),
+        ..SecurityContext::default()
     }
 }
 
@@ -242,15 +262,7 @@ fn containers(
         readiness_probe: machine.readiness_probe.as_ref().and_then(probes::probe),
         ports: some(ports(machine)),
         resources: Some(resources::requirements(machine, settings, overhead)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities {
-                add: None,
-                drop: Some(vec!["ALL".to_owned()]),
-            }),
-            read_only_root_filesystem: Some(true),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(container_security()),
         volume_devices: some(devices),
         volume_mounts: some(mounts),
         ..Container::default()

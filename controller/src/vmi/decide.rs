@@ -12,6 +12,7 @@ use catamaran_plan::paths;
 use crate::finalizers;
 use crate::node_states::NodeState;
 use crate::vmi::fate::Fate;
+use crate::vmi::hotplug::Run;
 use crate::vmi::pod_view::{PodState, PodView};
 
 /// Seconds that a pod has longer than its guest: for the launcher to end after it.
@@ -149,6 +150,21 @@ pub(crate) fn not_migratable(status: &mut VirtualMachineInstanceStatus, now: Sec
 }
 
 impl Decision {
+    /// Where the run is for the volumes that come and go.
+    pub(super) fn run(&self, vmi: &VirtualMachineInstance, pod: Option<&PodView>) -> Run {
+        let phase = Phase::parse(self.status.phase.as_deref());
+        match pod.map(|pod| (&pod.state, pod.deleting)) {
+            None if may_run(phase) => Run::Between,
+            None | Some((PodState::Ended { .. }, _)) => Run::Over,
+            Some((PodState::Running, None))
+                if phase == Phase::Running && vmi.metadata.deletion_timestamp.is_none() =>
+            {
+                Run::On
+            }
+            Some(_) => Run::Between,
+        }
+    }
+
     /// The instance is being deleted.
     fn leave(
         &mut self,

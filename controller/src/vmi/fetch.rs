@@ -15,6 +15,7 @@ use crate::objects::Key;
 use crate::vmi::build::{self, ClaimMode};
 use crate::vmi::decide::may_run;
 use crate::vmi::fate::Fate;
+use crate::vmi::hotplug::{Attachment, Known, Run};
 use crate::world::World;
 
 /// The pod. Before one counts as gone the API server itself is asked: a cache that lags would end a machine that runs.
@@ -63,6 +64,51 @@ pub(super) async fn fate(
     Ok(Some(Fate::on(name, NodeState::of(node.as_ref()))))
 }
 
+/// What there is of volumes that come and go; their claims are looked at where a pod is to be made.
+pub(super) async fn attachments(
+    world: &World,
+    key: &Key,
+    vmi: &VirtualMachineInstance,
+    volumes: &BTreeMap<String, Option<String>>,
+    launcher: Option<&Pod>,
+    run: Run,
+) -> Result<BTreeMap<String, Known>, Error> {
+    let of_launcher = |pod: &Pod| {
+        let uid = launcher.and_then(|launcher| launcher.metadata.uid.as_ref());
+        uid.is_none_or(|uid| {
+            let mut owners = pod.metadata.owner_references.iter().flatten();
+            owners.any(|owner| owner.uid == *uid)
+        })
+    };
+    let uid = vmi.metadata.uid.as_deref().unwrap_or_default();
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(world.client.clone(), &key.namespace);
+    let mut all = BTreeMap::new();
+    for (volume, claim) in volumes {
+        let mut known = Known {
+            pod_name: build::attachment_name(uid, volume),
+            ..Known::default()
+        };
+        let pod = world.pods.get(&key.named(&known.pod_name));
+        let pod = pod.filter(of_launcher);
+        known.pod = pod.as_ref().map(Attachment::of);
+        if let Some(claim) = claim.as_ref().filter(|_| run == Run::On && pod.is_none()) {
+            let what = format!("read claim {}/{claim}", key.namespace);
+            let found = api.get_opt(claim).await.map_err(Error::api(what))?;
+            known.claim = found.as_ref().map(mode);
+        }
+        all.insert(volume.clone(), known);
+    }
+    Ok(all)
+}
+
+fn mode(claim: &PersistentVolumeClaim) -> ClaimMode {
+    let spec = claim.spec.as_ref();
+    match spec.and_then(|spec| spec.volume_mode.as_deref()) {
+        Some("Block") => ClaimMode::Block,
+        _ => ClaimMode::Filesystem,
+    }
+}
+
 /// The claims that a machine's pod mounts.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
@@ -87,12 +133,7 @@ pub(super) async fn claims(
         let what = format!("read claim {}/{name}", key.namespace);
         match api.get_opt(&name).await.map_err(Error::api(what))? {
             Some(claim) => {
-                let mode = claim.spec.and_then(|spec| spec.volume_mode);
-                let mode = match mode.as_deref() {
-                    Some("Block") => ClaimMode::Block,
-                    _ => ClaimMode::Filesystem,
-                };
-                claims.modes.insert(name, mode);
+                claims.modes.insert(name, mode(&claim));
             }
             None => {
                 claims.missing.get_or_insert(name);
