@@ -18,7 +18,7 @@ use crate::answer::{Refusal, chain};
 use crate::objects;
 use crate::route::{Action, Method, Miss, On, Open, Route, Target, route};
 use crate::server::State;
-use crate::{access, admission, discovery, instances, machines, openapi, streams};
+use crate::{access, admission, discovery, instances, machines, openapi, streams, volumes};
 
 /// Longest body, bytes: what the API server takes.
 const BODY_BYTES: usize = 3 * 1024 * 1024;
@@ -164,6 +164,14 @@ async fn act(state: &Arc<State>, target: &Target, request: Request) -> Result<Re
             let vmi = of_target(state, target).await?;
             instances::question(&state.nodes, &vmi, action, request.uri().query()).await
         }
+        Action::AddVolume => {
+            let order = volumes::Order::add(&body(request).await?)?;
+            change_volumes(state, target, &order).await
+        }
+        Action::RemoveVolume => {
+            let order = volumes::Order::remove(&body(request).await?)?;
+            change_volumes(state, target, &order).await
+        }
         action @ (Action::Pause
         | Action::Unpause
         | Action::SoftReboot
@@ -173,6 +181,22 @@ async fn act(state: &Arc<State>, target: &Target, request: Request) -> Result<Re
             let vmi = of_target(state, target).await?;
             instances::verb(&state.nodes, &vmi, action, &body(request).await?).await
         }
+    }
+}
+
+async fn change_volumes(
+    state: &State,
+    target: &Target,
+    order: &volumes::Order,
+) -> Result<Response, Refusal> {
+    let (client, namespace, name) = (
+        &state.client,
+        target.namespace.as_str(),
+        target.name.as_str(),
+    );
+    match target.row.on {
+        On::Instance => volumes::of_instance(client, namespace, name, order).await,
+        On::Machine | On::Manifest => volumes::of_machine(client, namespace, name, order).await,
     }
 }
 

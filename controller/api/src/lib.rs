@@ -28,6 +28,7 @@ mod route;
 mod server;
 mod splice;
 mod streams;
+mod volumes;
 mod websocket;
 
 use std::net::SocketAddr;

@@ -142,6 +142,8 @@ fn schemas() -> Value {
         "StartOptions": options(json!({"paused": {"type": "boolean"}})),
         "StopOptions": options(json!({"gracePeriod": integer})),
         "RestartOptions": options(json!({"gracePeriodSeconds": integer})),
+        "AddVolumeOptions": options(json!({"name": {"type": "string"}, "disk": any, "volumeSource": any})),
+        "RemoveVolumeOptions": options(json!({"name": {"type": "string"}})),
         "PauseOptions": options(json!({})),
         "UnpauseOptions": options(json!({})),
         "FreezeUnfreezeTimeout": {"type": "object", "properties": {"unfreezeTimeout": {"type": "string"}}},

@@ -46,6 +46,8 @@ pub(crate) enum Action {
     Reset,
     Freeze,
     Unfreeze,
+    AddVolume,
+    RemoveVolume,
     /// Always 400, with this reason.
     Refused(&'static str),
 }
@@ -109,9 +111,9 @@ const fn row(
 }
 
 use Action::{
-    Console, Dmesg, ExpandManifest, ExpandSpec, FilesystemList, Freeze, GuestOsInfo, Pause,
-    PortForward, Refused, Reset, Restart, Screenshot, SoftReboot, Start, Stop, Unfreeze, Unpause,
-    UserList, Vnc,
+    AddVolume, Console, Dmesg, ExpandManifest, ExpandSpec, FilesystemList, Freeze, GuestOsInfo,
+    Pause, PortForward, Refused, RemoveVolume, Reset, Restart, Screenshot, SoftReboot, Start, Stop,
+    Unfreeze, Unpause, UserList, Vnc,
 };
 use Method::{Get, Put};
 use On::{Instance, Machine, Manifest};
@@ -119,7 +121,6 @@ use On::{Instance, Machine, Manifest};
 pub(super) const GUESTFS: &str =
     "guestfs is not supported: there is no image with libguestfs tools";
 pub(super) const PROFILER: &str = "the cluster profiler is not supported";
-const HOTPLUG: &str = "adding and removing volumes of a running machine is not supported yet: change the volumes of the machine and restart it";
 const MIGRATE: &str =
     "live migration is not supported: `restart` starts the machine anew, on any node that takes it";
 const EVACUATE: &str = "evacuation is not supported: an eviction shuts the machine down, and its run strategy decides whether it starts elsewhere";
@@ -137,7 +138,7 @@ pub(crate) static ROWS: [Row; 41] = [
         Machine,
         Put,
         "addvolume",
-        Refused(HOTPLUG),
+        AddVolume,
         Some("AddVolumeOptions"),
     ),
     row(
@@ -176,7 +177,7 @@ pub(crate) static ROWS: [Row; 41] = [
         Machine,
         Put,
         "removevolume",
-        Refused(HOTPLUG),
+        RemoveVolume,
         Some("RemoveVolumeOptions"),
     ),
     row(Machine, Put, "restart", Restart, Some("RestartOptions")),
@@ -186,7 +187,7 @@ pub(crate) static ROWS: [Row; 41] = [
         Instance,
         Put,
         "addvolume",
-        Refused(HOTPLUG),
+        AddVolume,
         Some("AddVolumeOptions"),
     ),
     row(
@@ -235,7 +236,7 @@ pub(crate) static ROWS: [Row; 41] = [
         Instance,
         Put,
         "removevolume",
-        Refused(HOTPLUG),
+        RemoveVolume,
         Some("RemoveVolumeOptions"),
     ),
     row(Instance, Put, "reset", Reset, None),

@@ -86,7 +86,7 @@ async fn refusals_are_statuses() {
             format!("{VM}/a/addvolume"),
             "{}",
             400,
-            "not supported yet",
+            "AddVolumeOptions requires name to be set",
         ),
         (
             "GET",
