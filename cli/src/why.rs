@@ -21,6 +21,7 @@ mod facts;
 mod pod;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 pub(crate) use answer::why;
 pub(crate) use facts::Facts;

@@ -6,7 +6,7 @@
 use catamaran_lifecycle::{BackOff, Phase, RunStrategy, VmView, VmiView};
 
 use super::facts::Facts;
-use super::pod;
+use super::{pod, volume};
 use crate::connection::Seen;
 
 /// Seconds that a node's daemon has to take an instance over, before that is the reason.
@@ -150,6 +150,8 @@ fn running(facts: &Facts) -> Option<String> {
         });
     let rest = if restart {
         format!("; what was changed of it waits for `kubectl catamaran restart {name}`")
+    } else if let Some(words) = volume::stuck(facts) {
+        format!(", but {words}")
     } else {
         String::new()
     };

@@ -508,3 +508,39 @@ fn nothing_is_wrong() {
         "demo runs on node n1 and is ready; what was changed of it waits for `kubectl catamaran restart demo`.",
     );
 }
+
+fn with_volume(phase: &str, message: Option<&str>, events: Value) -> World {
+    let mut vmi = on_node("Running", &json!([{"type": "Ready", "status": "True"}]));
+    vmi["status"]["volumeStatus"] = json!([{
+        "name": "extra", "target": "", "phase": phase, "message": message,
+        "hotplugVolume": {"attachPodName": "hp-volume-x"},
+    }]);
+    World {
+        vm: always(),
+        vmi,
+        events,
+        ..World::default()
+    }
+}
+
+#[test]
+fn a_volume_is_not_plugged_in() {
+    let missing = "PersistentVolumeClaim extra is not there";
+    expect(
+        with_volume("Pending", Some(missing), json!([])),
+        "demo runs on node n1 and is ready, but its volume \"extra\" is not plugged in yet: PersistentVolumeClaim extra is not there.",
+    );
+    let said = warning("Pod", "hp-volume-x", "FailedMount", "no such share.");
+    expect(
+        with_volume("Pending", Some("Pod hp-volume-x does not run yet"), said),
+        "demo runs on node n1 and is ready, but its volume \"extra\" is not plugged in yet: no such share.",
+    );
+}
+
+#[test]
+fn a_guest_does_not_let_a_volume_go() {
+    expect(
+        with_volume("Detaching", None, json!([])),
+        "demo runs on node n1 and is ready, but its guest has not let volume \"extra\" go yet; it must not be mounted there.",
+    );
+}

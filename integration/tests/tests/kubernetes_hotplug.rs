@@ -1,0 +1,193 @@
+//! Claims that are plugged into machines while they run, and out again.
+
+use anyhow::{Context as _, Result, ensure};
+use catamaran_tests::cluster::websocket::Proxy;
+use catamaran_tests::cluster::{self, Cluster, MINIMAL};
+use catamaran_tests::{BOOT, Console, SHORT, manifest, wait::Seen, wait_for};
+use serde_json::{Value, json};
+
+fn machine(name: &str) -> Value {
+    let mut machine = manifest::machine(name);
+    machine["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
+    machine
+}
+
+/// A claim of a volume on the disk that all nodes share, and its folder.
+fn claim(cluster: &Cluster, name: &str) -> ([Value; 2], String) {
+    let unique = format!("{}-{name}", cluster.namespace());
+    let folder = format!("/tmp/catamaran-{unique}");
+    let size = json!({"storage": "64Mi"});
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume",
+        "metadata": {"name": unique},
+        "spec": {
+            "capacity": size, "accessModes": ["ReadWriteOnce"], "storageClassName": unique,
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": folder, "type": "DirectoryOrCreate"},
+        },
+    });
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {"storageClassName": unique, "accessModes": ["ReadWriteOnce"], "resources": {"requests": size}},
+    });
+    ([volume, claim], folder)
+}
+
+/// A verb of a machine, as the peer's command line sends it.
+fn put(cluster: &Cluster, proxy: &Proxy, name: &str, verb: &str, body: &Value) -> Result<()> {
+    let namespace = cluster.namespace();
+    let path = format!(
+        "/apis/subresources.kubevirt.io/v1/namespaces/{namespace}/virtualmachines/{name}/{verb}"
+    );
+    let (code, said) = proxy.request("PUT", &path, &body.to_string())?;
+    ensure!(code == 202, "{verb}: {code}: {said}");
+    Ok(())
+}
+
+fn added(bus: &str) -> Value {
+    json!({
+        "name": "data", "disk": {"name": "", "serial": "data", "disk": {"bus": bus}},
+        "volumeSource": {"persistentVolumeClaim": {"claimName": "data", "hotpluggable": true}},
+    })
+}
+
+/// Waits until the volume is in that phase; `None`: until nothing is said of it any more.
+fn wait_phase(cluster: &Cluster, instance: &str, phase: Option<&str>) -> Result<()> {
+    wait_for(&format!("the volume is {phase:?}"), BOOT, || {
+        let found = cluster.get(&format!("vmi/{instance}"))?;
+        let all = found["status"]["volumeStatus"].as_array();
+        let said = all.into_iter().flatten();
+        let said = said.filter(|volume| volume["name"] == "data").last();
+        let found = said.and_then(|said| said["phase"].as_str());
+        Ok(Seen::when(
+            found == phase,
+            said.map(Value::to_string).unwrap_or_default(),
+        ))
+    })
+}
+
+fn attachments(cluster: &Cluster) -> Result<Vec<Value>> {
+    cluster.list("pod", "kubevirt.io=hotplug-disk")
+}
+
+fn wait_no_attachment(cluster: &Cluster) -> Result<()> {
+    wait_for("no attachment pod is left", BOOT, || {
+        let pods = attachments(cluster)?;
+        Ok(Seen::when(
+            pods.is_empty(),
+            format!("{} are there", pods.len()),
+        ))
+    })
+}
+
+fn console(proxy: &Proxy, cluster: &Cluster, instance: &str) -> Result<Console> {
+    let path = cluster.subresource(instance, "console");
+    let stream = || proxy.stream(&path).map(Seen::Yes);
+    let (output, input) = wait_for("the guest's console", BOOT, stream)?;
+    let mut guest = Console::over(output, input);
+    guest.type_in("\n")?;
+    guest.wait_for(":/root# ", BOOT)?;
+    Ok(guest)
+}
+
+/// Waits until the guest prints that.
+fn wait_guest(guest: &mut Console, command: &str, expected: &str) -> Result<()> {
+    wait_for(&format!("{command:?} in the guest"), SHORT, || {
+        let said = guest.shell(command)?;
+        Ok(Seen::when(said == expected, said))
+    })
+}
+
+#[test]
+fn a_claim_is_plugged_into_a_running_machine_and_out_again() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let (objects, folder) = claim(cluster, "data");
+        let [volume, claim] = &objects;
+        cluster.apply(&[volume, claim, &machine("first"), &machine("second")])?;
+        let proxy = cluster.proxy()?;
+        for name in ["first", "second"] {
+            cluster.wait_field(&format!("vmi/{name}"), "/status/phase", "Running", BOOT)?;
+        }
+
+        // In: the guest sees the disk and writes.
+        let mut guest = console(&proxy, cluster, "first")?;
+        put(cluster, &proxy, "first", "addvolume", &added("scsi"))?;
+        wait_phase(cluster, "first", Some("Ready"))?;
+        let pods = attachments(cluster)?;
+        let launcher = cluster.launcher_pod("first")?;
+        ensure!(pods.len() == 1, "{} attachment pods", pods.len());
+        ensure!(pods[0]["metadata"]["ownerReferences"][0]["uid"] == launcher["metadata"]["uid"]);
+        ensure!(pods[0]["spec"]["nodeName"] == launcher["spec"]["nodeName"]);
+        let there = "test -b /dev/sda && echo yes || echo no";
+        wait_guest(&mut guest, there, "yes")?;
+        guest.shell("echo kept > /dev/sda && sync")?;
+
+        // A daemon that begins anew knows the disk.
+        cluster.kubectl([
+            "--namespace=catamaran-system",
+            "delete",
+            "pod",
+            "--selector=app.kubernetes.io/name=catamaran-node",
+        ])?;
+
+        // Out: the guest has it no more, and nothing is left of it.
+        put(
+            cluster,
+            &proxy,
+            "first",
+            "removevolume",
+            &json!({"name": "data"}),
+        )?;
+        wait_phase(cluster, "first", None)?;
+        drop(guest);
+        let mut guest = console(&proxy, cluster, "first")?;
+        wait_guest(&mut guest, there, "no")?;
+        wait_no_attachment(cluster)?;
+        let conditions = cluster.get("vm/first")?["status"]["conditions"].to_string();
+        ensure!(!conditions.contains("RestartRequired"), "{conditions}");
+        drop(guest);
+
+        // Another machine reads what the first one wrote.
+        put(cluster, &proxy, "second", "addvolume", &added("virtio"))?;
+        wait_phase(cluster, "second", Some("Ready"))?;
+        let mut guest = console(&proxy, cluster, "second")?;
+        let read = "head -n 1 /dev/$(grep -l data /sys/block/vd*/serial | cut -d/ -f4) 2>/dev/null";
+        wait_guest(&mut guest, read, "kept")?;
+        drop((guest, proxy));
+
+        // A machine that goes takes everything with it.
+        cluster.kubectl(["delete", "vm/second", "vm/first"])?;
+        wait_no_attachment(cluster)?;
+        let name = volume["metadata"]["name"].as_str();
+        let name = name.context("a volume without a name")?;
+        cluster.kubectl(["delete", "pvc/data", &format!("pv/{name}")])?;
+        cluster.on_node(1, &["rm", "-r", &folder])?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_claim_that_is_not_there_is_told_and_can_be_given_up() -> Result<()> {
+    cluster::run(1, |cluster| {
+        cluster.apply(&[&machine("waiter")])?;
+        cluster.wait_field("vmi/waiter", "/status/phase", "Running", BOOT)?;
+        let proxy = cluster.proxy()?;
+        put(cluster, &proxy, "waiter", "addvolume", &added("scsi"))?;
+        wait_phase(cluster, "waiter", Some("Pending"))?;
+        let said = cluster.get("vmi/waiter")?["status"]["volumeStatus"].to_string();
+        ensure!(
+            said.contains("PersistentVolumeClaim data is not there"),
+            "{said}"
+        );
+        put(
+            cluster,
+            &proxy,
+            "waiter",
+            "removevolume",
+            &json!({"name": "data"}),
+        )?;
+        wait_phase(cluster, "waiter", None)?;
+        wait_no_attachment(cluster)
+    })
+}
