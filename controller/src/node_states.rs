@@ -104,13 +104,11 @@ impl NodeStates {
 
     /// Takes a whole list; gives the names whose state has changed.
     fn replace(&self, listed: HashMap<String, NodeState>) -> Vec<String> {
-        let before = self
-            .0
-            .send_replace(Some(listed.clone()))
-            .unwrap_or_default();
-        let names = before.keys().chain(listed.keys());
+        let before = self.0.send_replace(Some(listed)).unwrap_or_default();
+        let after = self.0.borrow().clone().unwrap_or_default();
+        let names = before.keys().chain(after.keys());
         let mut changed: Vec<String> = names
-            .filter(|name| before.get(*name) != listed.get(*name))
+            .filter(|name| before.get(*name) != after.get(*name))
             .cloned()
             .collect();
         changed.sort();

@@ -57,8 +57,8 @@ fn wait_phase(cluster: &Cluster, instance: &str, phase: Option<&str>) -> Result<
     wait_for(&format!("the volume is {phase:?}"), BOOT, || {
         let found = cluster.get(&format!("vmi/{instance}"))?;
         let all = found["status"]["volumeStatus"].as_array();
-        let said = all.into_iter().flatten();
-        let said = said.filter(|volume| volume["name"] == "data").last();
+        let mut all = all.into_iter().flatten();
+        let said = all.find(|volume| volume["name"] == "data");
         let found = said.and_then(|said| said["phase"].as_str());
         Ok(Seen::when(
             found == phase,
