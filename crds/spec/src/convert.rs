@@ -6,6 +6,7 @@ mod access;
 mod devices;
 mod disks;
 mod firmware;
+mod host_ports;
 mod hotplug;
 mod network;
 mod probe;
@@ -22,6 +23,7 @@ use crate::field::{Fault, Faults, FieldErrors, FieldPath, Warning};
 use crate::instancetype::Role;
 use crate::machine::{Chassis, MachineSpec, StartStrategy};
 use crate::names;
+use crate::network::HOST_PORTS_ANNOTATION;
 use crate::support::{self, Context};
 
 /// Run strategies that are carried out.
@@ -43,7 +45,7 @@ impl MachineSpec {
         context: Context,
     ) -> Result<(Self, Vec<Warning>), FieldErrors> {
         let mut faults = Faults::default();
-        let warnings = support::of_vm(vm, context, &mut faults);
+        let mut warnings = support::of_vm(vm, context, &mut faults);
         let root = FieldPath::new("spec");
         run_strategy(vm, &root, &mut faults);
         for role in Role::ALL
@@ -67,7 +69,10 @@ impl MachineSpec {
         let identity = Identity {
             object: &vm.metadata,
             instance: metadata,
+            at: path.child("metadata"),
         };
+        misplaced(vm, &identity, &mut faults);
+        warnings.extend(identity.warnings(context));
         finish(
             identity,
             spec,
@@ -87,11 +92,13 @@ impl MachineSpec {
         context: Context,
     ) -> Result<(Self, Vec<Warning>), FieldErrors> {
         let mut faults = Faults::default();
-        let warnings = support::of_vmi(vmi, context, &mut faults);
+        let mut warnings = support::of_vmi(vmi, context, &mut faults);
         let identity = Identity {
             object: &vmi.metadata,
             instance: &vmi.metadata,
+            at: FieldPath::new("metadata"),
         };
+        warnings.extend(identity.warnings(context));
         finish(
             identity,
             &vmi.spec,
@@ -104,10 +111,34 @@ impl MachineSpec {
 }
 
 /// Whose names and whose labels.
-#[derive(Clone, Copy)]
 struct Identity<'a> {
     object: &'a ObjectMeta,
     instance: &'a ObjectMeta,
+    /// Where the instance's metadata are.
+    at: FieldPath,
+}
+
+impl Identity<'_> {
+    fn warnings(&self, context: Context) -> Vec<Warning> {
+        let keys = self.instance.annotations.iter().flatten();
+        support::annotations(keys.map(|(key, _)| key.as_str()), &self.at, context)
+    }
+
+    /// An annotation of the instance, and where it is.
+    fn annotation(&self, key: &str) -> Option<(&str, FieldPath)> {
+        let value = self.instance.annotations.as_ref()?.get(key)?;
+        Some((value, self.at.child("annotations").key(key)))
+    }
+}
+
+/// Annotations of the machine itself that mean something for its instances only: they would be ignored.
+fn misplaced(vm: &VirtualMachine, identity: &Identity<'_>, faults: &mut Faults) {
+    let here = FieldPath::new("metadata.annotations");
+    let keys = vm.metadata.annotations.iter().flat_map(|all| all.keys());
+    for key in keys.filter(|key| support::is_annotation(key)) {
+        let words = format!("belongs into {}", identity.at.child("annotations"));
+        faults.push(&here.key(key), Fault::Forbidden(words));
+    }
 }
 
 fn finish(
@@ -170,6 +201,12 @@ fn machine(
     disks::join(&domain.devices, &at.child("devices"), spec, path, faults);
     let (disks, volumes, hotplug) = hotplug::split(spec, (disks, volumes), context, path, faults);
     let interfaces = network::interfaces(spec, path, faults);
+    let host_ports = host_ports::host_ports(
+        identity.annotation(HOST_PORTS_ANNOTATION),
+        network::joins_pods(spec),
+        &interfaces,
+        faults,
+    );
     boot_orders(spec, &at.child("devices"), faults);
     let devices = devices::devices(&domain.devices, &at.child("devices"), faults);
     let access_credentials = access::credentials(spec, path, faults);
@@ -208,6 +245,7 @@ fn machine(
         volumes,
         hotplug,
         interfaces,
+        host_ports,
         devices,
         io_threads,
         access_credentials,

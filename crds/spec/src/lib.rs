@@ -33,6 +33,9 @@ pub use hardware::{
     Watchdog, WatchdogAction,
 };
 pub use machine::{Devices, MachineSpec, Resources, StartStrategy};
-pub use network::{Binding, Interface, Joined, LinkState, NicModel, Port, PortRange, Protocol};
+pub use network::{
+    Binding, HOST_PORTS_ANNOTATION, HostPort, Interface, Joined, LinkState, NicModel, Port,
+    PortRange, Protocol,
+};
 pub use probe::{Probe, ProbeAction};
 pub use support::Context;

@@ -7,7 +7,7 @@ use crate::disk::{Disk, HotDisk, Volume};
 use crate::hardware::{
     Clock, Cpu, Features, Firmware, Input, IoThreads, Memory, Tpm, Video, Watchdog,
 };
-use crate::network::Interface;
+use crate::network::{HostPort, Interface};
 use crate::probe::Probe;
 
 /// One virtual machine, validated: every default filled in, every reference resolved inside the object.
@@ -43,6 +43,8 @@ pub struct MachineSpec {
     pub hotplug: Vec<HotDisk>,
     /// Network interfaces in manifest order, each already joined with its network.
     pub interfaces: Vec<Interface>,
+    /// Ports of the host that lead to the guest, from an annotation.
+    pub host_ports: Vec<HostPort>,
     /// Everything else that is plugged in.
     pub devices: Devices,
     /// I/O threads.

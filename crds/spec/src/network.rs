@@ -1,6 +1,12 @@
 //! Network interfaces, joined with their networks.
 
+use std::fmt;
+use std::net::IpAddr;
+
 use ipnet::{Ipv4Net, Ipv6Net};
+
+/// Annotation of an instance: ports of the host that lead to it, as `[ADDRESS:]PORT:GUEST-PORT[/PROTOCOL]`, parted by commas.
+pub const HOST_PORTS_ANNOTATION: &str = "catamaran.dev/host-ports";
 
 /// A network interface of the guest. On one machine without Kubernetes all of them join the same network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +111,34 @@ pub struct PortRange {
     pub start: u16,
     /// Last port.
     pub end: u16,
+}
+
+/// A port of the host that leads to the guest's pod address. On one machine without Kubernetes only: there a Service is for that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// Address of the host; all of them when none.
+    pub address: Option<IpAddr>,
+    /// The host's port, at least 1.
+    pub port: u16,
+    /// The guest's port, at least 1.
+    pub guest_port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
+            None => {}
+        }
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        write!(f, "{}:{}/{protocol}", self.port, self.guest_port)
+    }
 }
 
 /// Transport protocol.

@@ -173,7 +173,20 @@ fn read<T: DeserializeOwned>(
         &FieldPath::new("spec.template.metadata"),
         &mut faults,
     );
-    let warnings = support::fields(table, &manifest["spec"], context, &mut faults);
+    let mut warnings = support::fields(table, &manifest["spec"], context, &mut faults);
+    let (at, instance) = match table {
+        "vm" => (
+            "spec.template.metadata",
+            &manifest["spec"]["template"]["metadata"],
+        ),
+        _ => ("metadata", &manifest["metadata"]),
+    };
+    let keys = instance["annotations"].as_object().into_iter().flatten();
+    warnings.extend(support::annotations(
+        keys.map(|(key, _)| key.as_str()),
+        &FieldPath::new(at),
+        context,
+    ));
 
     if broken {
         return Err(FieldErrors(faults.0));

@@ -60,6 +60,27 @@ pub(crate) fn fields(
     walk.warnings
 }
 
+/// Annotations of an instance that are known and have no effect in that context. `at` is where its metadata are.
+pub(crate) fn annotations<'a>(
+    keys: impl Iterator<Item = &'a str>,
+    at: &FieldPath,
+    context: Context,
+) -> Vec<Warning> {
+    let at = at.child("annotations");
+    let rows = keys.filter_map(|key| Some((key, table::annotation(key)?)));
+    rows.filter(|(_, row)| row.state(context) == State::Accepted)
+        .map(|(key, row)| Warning {
+            path: at.key(key),
+            reason: row.reason.to_owned(),
+        })
+        .collect()
+}
+
+/// Whether an annotation of that name means something for an instance.
+pub(crate) fn is_annotation(key: &str) -> bool {
+    table::annotation(key).is_some()
+}
+
 struct Walk<'a> {
     context: Context,
     faults: &'a mut Faults,

@@ -11,10 +11,12 @@ pub mod guest;
 pub mod host;
 pub mod manifest;
 pub mod metrics;
+pub mod offer;
 pub mod parcel;
 pub mod programs;
 pub mod setting;
 pub mod snapshot;
+pub mod steps;
 pub mod wait;
 
 pub use bench::{Bench, run, run_in};

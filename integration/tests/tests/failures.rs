@@ -6,13 +6,13 @@
 use std::fs::{self, File};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use catamaran_tests::bench::Bench;
 use catamaran_tests::manifest::{machine, pod};
 use catamaran_tests::setting::without;
+use catamaran_tests::steps::{delete, listener, page, wait_described, wait_page};
 use catamaran_tests::wait::Seen;
 use catamaran_tests::{BOOT, SHORT, Setting, Snapshot, command, programs, run, run_in, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,38 +22,6 @@ use serde_json::json;
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 /// What the launcher loads to drive QEMU.
 const DRIVER: &str = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so";
-
-/// Waits until all words stand in what `describe` says of an object.
-fn wait_described(bench: &Bench, object: &str, words: &[&str]) -> Result<String> {
-    wait_for(&format!("{object} says {words:?}"), SHORT, || {
-        let said = bench.catamaran(["describe", object])?;
-        let all = words.iter().all(|word| said.contains(word));
-        Ok(if all {
-            Seen::Yes(said)
-        } else {
-            Seen::NotYet(said)
-        })
-    })
-}
-
-/// Deletes objects, after which nothing may be left of them.
-fn delete(bench: &Bench, objects: &[&str], before: &Snapshot) -> Result<()> {
-    bench.catamaran(["delete"].iter().chain(objects))?;
-    wait_for(&format!("nothing is left of {objects:?}"), SHORT, || {
-        let difference = bench.snapshot().difference(before);
-        Ok(Seen::when(difference.is_empty(), difference.to_string()))
-    })
-}
-
-/// A process of the bench's network namespace that ends with the value.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn a_machine_is_not_emulated_where_kvm_is_required() -> Result<()> {
@@ -77,27 +45,13 @@ fn a_pod_whose_host_port_is_taken_says_by_whom_and_waits() -> Result<()> {
         let mut web = pod("first", &["httpd", "-f", "-p", "80", "-h", "/www"]);
         web["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 8080}]);
         bench.apply(&[&web])?;
-        let page = |port: u16| {
-            let url = format!("http://127.0.0.1:{port}/");
-            command::stdout(&mut bench.inside(["curl", "-sf", &url]))
-        };
-        let wait_page = |port| {
-            wait_for(&format!("the page is there on port {port}"), SHORT, || {
-                let page = page(port)?;
-                Ok(Seen::when(page.trim() == "catamaran-tiny", page))
-            })
-        };
-        wait_page(8080)?;
+        let url = |port: u16| format!("http://127.0.0.1:{port}/");
+        wait_page(bench, &url(8080), "catamaran-tiny")?;
 
         // Taken by another pod, and by a program of the host.
         let mut second = web.clone();
         second["metadata"]["name"] = "second".into();
-        let socat = ["socat", "TCP-LISTEN:8081,fork", "EXEC:true"];
-        let listener = Running(bench.inside(socat).stdin(Stdio::null()).spawn()?);
-        wait_for("somebody listens on port 8081", SHORT, || {
-            let said = command::stdout(&mut bench.inside(["ss", "-Hltn", "sport = :8081"]))?;
-            Ok(Seen::when(said.contains("8081"), said))
-        })?;
+        let listener = listener(bench, 8081)?;
         let mut third = web.clone();
         third["metadata"]["name"] = "third".into();
         third["spec"]["containers"][0]["ports"][0]["hostPort"] = 8081.into();
@@ -115,15 +69,15 @@ fn a_pod_whose_host_port_is_taken_says_by_whom_and_waits() -> Result<()> {
             );
         }
         ensure!(
-            page(8080)?.trim() == "catamaran-tiny",
+            page(bench, &url(8080))?.trim() == "catamaran-tiny",
             "the first has lost its port"
         );
 
         // They get it when it is free.
         drop(listener);
         bench.catamaran(["delete", "pod/first"])?;
-        wait_page(8080)?;
-        wait_page(8081)?;
+        wait_page(bench, &url(8080), "catamaran-tiny")?;
+        wait_page(bench, &url(8081), "catamaran-tiny")?;
         delete(bench, &["pod/second", "pod/third"], &empty)
     })
 }
@@ -285,7 +239,7 @@ fn a_launcher_that_never_answers_holds_up_neither_stop_nor_delete() -> Result<()
 }
 
 #[test]
-fn the_kernel_log_of_a_guest_can_be_read_live_and_after_its_panic() -> Result<()> {
+fn the_kernel_log_of_a_guest_can_be_read_live_paused_hung_and_after_its_panic() -> Result<()> {
     run(|bench| {
         let mut vm = machine("sailor");
         vm["spec"]["runStrategy"] = "Once".into();
@@ -304,6 +258,22 @@ fn the_kernel_log_of_a_guest_can_be_read_live_and_after_its_panic() -> Result<()
             tail.len() <= 201 && tail.contains("the mast holds"),
             "{tail:?}"
         );
+
+        // A guest whose processors stand still can't be asked anything.
+        bench.catamaran(["pause", "sailor"])?;
+        bench.wait_field("vm/sailor", "/status/printableStatus", "Paused", SHORT)?;
+        let paused = bench.catamaran(["dmesg", "sailor"])?;
+        ensure!(paused.contains("the mast holds"), "{paused}");
+        bench.catamaran(["unpause", "sailor"])?;
+
+        // Nor one whose hypervisor answers nobody any more.
+        let qemu = bench.process("sailor", "qemu-system-x86_64")?;
+        let qemu = Pid::from_raw(qemu).context("no pid")?;
+        kill_process(qemu, Signal::STOP)?;
+        let hung = bench.catamaran(["dmesg", "sailor"]);
+        kill_process(qemu, Signal::CONT)?;
+        let hung = hung?;
+        ensure!(hung.contains("the mast holds"), "{hung}");
 
         guest.type_in("echo the mast breaks >/dev/kmsg; echo c >/proc/sysrq-trigger\n")?;
         bench.wait_field("vmi/sailor", "/status/phase", "Failed", BOOT)?;

@@ -28,7 +28,7 @@ pub(super) fn interfaces(
     let devices = &spec.domain.devices;
     let nics = root.child("domain").child("devices").child("interfaces");
     if devices.interfaces.is_empty() && spec.networks.is_empty() {
-        return if devices.autoattach_pod_interface.unwrap_or(true) {
+        return if joins_pods(spec) {
             vec![default_interface()]
         } else {
             Vec::new()
@@ -64,6 +64,15 @@ pub(super) fn interfaces(
         found.extend(one(interface, network, &path, faults));
     }
     found
+}
+
+/// Whether the machine joins the pod network.
+pub(super) fn joins_pods(spec: &VirtualMachineInstanceSpec) -> bool {
+    let devices = &spec.domain.devices;
+    if devices.interfaces.is_empty() && spec.networks.is_empty() {
+        return devices.autoattach_pod_interface.unwrap_or(true);
+    }
+    spec.networks.iter().any(|network| network.pod.is_some())
 }
 
 /// What a machine gets that names no network and no interface.

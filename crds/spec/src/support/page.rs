@@ -15,15 +15,17 @@ Every field of a `VirtualMachine` or `VirtualMachineInstance` is in one of three
 - **refused**: an error that names the field.
 
 Fields that are not listed are refused too. A switch that says `false` asks for nothing and is always accepted.
+Annotations of the instance that mean something stand below *Annotation*; others are kept and have no meaning.
 Paths below *Instance* begin with `spec` in a `VirtualMachineInstance` and with `spec.template.spec` in a `VirtualMachine`.
 Instancetypes and preferences, of a namespace or of the cluster, are stored with refused fields in them, with a warning; a machine that names such a
 one is refused.
 ";
 
 /// Title of a section, and what its rows begin with.
-const SECTIONS: [(&str, &str); 4] = [
+const SECTIONS: [(&str, &str); 5] = [
     ("VirtualMachine", "vm."),
     ("Instance", ""),
+    ("Annotation", "@annotation."),
     ("Instancetype", "@instancetype."),
     ("Preference", "@preference."),
 ];

@@ -13,6 +13,9 @@ pub(crate) const INSTANCETYPE: &str = "@instancetype";
 /// Pattern that the spec of a preference begins with.
 pub(crate) const PREFERENCE: &str = "@preference";
 
+/// Pattern that an annotation of an instance begins with.
+const ANNOTATION: &str = "@annotation";
+
 /// What happens to a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -48,6 +51,7 @@ impl State {
 #[derive(Debug, Clone)]
 pub struct Row {
     /// Path from the instance's spec, or behind `vm.`, `@instancetype.` or `@preference.` from the spec of such an object; list elements as `[]`.
+    /// Behind `@annotation.` the name of an annotation.
     pub path: &'static str,
     /// Everything below shares this row.
     pub whole: bool,
@@ -135,6 +139,11 @@ pub fn rows() -> &'static [Row] {
 /// The row of exactly that pattern.
 pub(super) fn find(pattern: &str) -> Option<&'static Row> {
     TABLE.by_path.get(pattern).map(|at| &TABLE.rows[*at])
+}
+
+/// The row of an annotation.
+pub(super) fn annotation(key: &str) -> Option<&'static Row> {
+    find(&format!("{ANNOTATION}.{key}"))
 }
 
 /// Whether rows stand below that pattern.

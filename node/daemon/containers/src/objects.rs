@@ -4,12 +4,18 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
-/// Looks up ConfigMaps and Secrets.
+use crate::pod::Port;
+
+/// Looks up ConfigMaps and Secrets, and who else has a port of the host.
 pub trait Objects: Send + Sync {
     /// The ConfigMap, if there is one.
     fn config_map(&self, namespace: &str, name: &str) -> Option<ConfigMap>;
     /// The Secret, if there is one.
     fn secret(&self, namespace: &str, name: &str) -> Option<Secret>;
+    /// Who has the host port of this entry, of everybody but Pods.
+    fn host_port_holder(&self, _port: &Port) -> Option<String> {
+        None
+    }
 }
 
 /// No objects at all.

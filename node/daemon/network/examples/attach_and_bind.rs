@@ -4,7 +4,8 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use catamaran_network::{
-    BindRequest, Binding, HostNetwork, HostPort, Key, NetworkConfig, PortTarget, Protocol, bind,
+    BindRequest, Binding, HostNetwork, HostPort, Key, NetworkConfig, Owner, PortTarget, Protocol,
+    bind,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -27,18 +28,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         port: 8080,
         protocol: Protocol::Tcp,
     };
-    let to = PortTarget {
-        v4: attachment
-            .addresses
-            .iter()
-            .find_map(|net| match net.addr() {
-                std::net::IpAddr::V4(ip) => Some(ip),
-                std::net::IpAddr::V6(_) => None,
-            }),
-        v6: None,
-        port: 80,
-    };
-    network.expose(&key, from, to).await?;
+    let addresses: Vec<_> = attachment.addresses.iter().map(|net| net.addr()).collect();
+    let to = PortTarget::of(&addresses, 80);
+    network.expose(&Owner::machine(key), from, to).await?;
     bind(&BindRequest {
         netns: attachment.netns,
         interface: attachment.interface,

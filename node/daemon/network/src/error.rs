@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::expose::Protocol;
+use crate::expose::{Owner, Protocol};
 use crate::key::Key;
 
 /// Errors of this crate. The `source` is never part of the text.
@@ -141,7 +141,7 @@ pub enum Error {
         protocol: Protocol,
     },
     /// Another VM or Pod has the port.
-    #[error("host port {port}/{protocol} on {} is taken by {owner}", address(*host_ip))]
+    #[error("host port {port}/{protocol} on {} is in use by {owner}", address(*host_ip))]
     HostPortTaken {
         /// Address of the host; all when none.
         host_ip: Option<IpAddr>,
@@ -150,7 +150,7 @@ pub enum Error {
         /// TCP or UDP.
         protocol: Protocol,
         /// Who has it.
-        owner: Key,
+        owner: Owner,
     },
     /// The namespace has no such interface.
     #[error("{} has no interface {interface}", netns.display())]

@@ -37,6 +37,54 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// Kinds of things that have host ports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OwnerKind {
+    /// A Pod. Records of daemons that knew no ports of machines name no kind.
+    #[default]
+    Pod,
+    /// A virtual machine.
+    Machine,
+}
+
+/// Whose a host port is: a Pod and a machine may have the same name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// What it is.
+    #[serde(default)]
+    pub kind: OwnerKind,
+    /// Its namespace and name.
+    #[serde(flatten)]
+    pub key: Key,
+}
+
+impl Owner {
+    /// The Pod of that name.
+    #[must_use]
+    pub fn pod(key: Key) -> Self {
+        let kind = OwnerKind::Pod;
+        Self { kind, key }
+    }
+
+    /// The virtual machine of that name.
+    #[must_use]
+    pub fn machine(key: Key) -> Self {
+        let kind = OwnerKind::Machine;
+        Self { kind, key }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            OwnerKind::Pod => "Pod",
+            OwnerKind::Machine => "virtual machine",
+        };
+        write!(f, "{kind} {}", self.key)
+    }
+}
+
 /// A port of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HostPort {
@@ -46,6 +94,15 @@ pub struct HostPort {
     pub port: u16,
     /// TCP or UDP.
     pub protocol: Protocol,
+}
+
+impl HostPort {
+    /// Whether some connection could be meant for both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let same_ip = self.ip == other.ip || self.ip.is_none() || other.ip.is_none();
+        self.port == other.port && self.protocol == other.protocol && same_ip
+    }
 }
 
 /// Where a host port leads.
@@ -59,10 +116,26 @@ pub struct PortTarget {
     pub port: u16,
 }
 
+impl PortTarget {
+    /// A port behind the first address of each family.
+    #[must_use]
+    pub fn of(addresses: &[IpAddr], port: u16) -> Self {
+        let v4 = addresses.iter().find_map(|address| match address {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = addresses.iter().find_map(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(*v6),
+        });
+        Self { v4, v6, port }
+    }
+}
+
 /// A host port with everything about it, as it is kept on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Exposure {
-    pub(crate) owner: Key,
+    pub(crate) owner: Owner,
     pub(crate) from: HostPort,
     pub(crate) to: PortTarget,
 }
@@ -87,11 +160,10 @@ pub(crate) fn all(config: &NetworkConfig) -> Result<Vec<Exposure>, Error> {
 pub(crate) fn record(config: &NetworkConfig, exposure: &Exposure) -> Result<(), Error> {
     let HostPort { ip, port, protocol } = exposure.from;
     let known = all(config)?;
-    let clashes = |other: &&Exposure| {
-        let same_ip = other.from.ip == ip || other.from.ip.is_none() || ip.is_none();
-        other.from.port == port && other.from.protocol == protocol && same_ip
-    };
-    let clashing: Vec<&Exposure> = known.iter().filter(clashes).collect();
+    let clashing: Vec<&Exposure> = known
+        .iter()
+        .filter(|other| other.from.overlaps(&exposure.from))
+        .collect();
     if let Some(other) = clashing.iter().find(|other| other.owner != exposure.owner) {
         return Err(Error::HostPortTaken {
             host_ip: ip,
@@ -201,7 +273,7 @@ mod tests {
     #[test]
     fn a_port_on_loopback_is_never_led_on_from_outside() {
         let exposure = |ip: &str| Exposure {
-            owner: Key::new("default", "a").unwrap(),
+            owner: Owner::pod(Key::new("default", "a").unwrap()),
             from: HostPort {
                 ip: Some(ip.parse().unwrap()),
                 port: 80,
@@ -220,5 +292,15 @@ mod tests {
             "{own}"
         );
         assert_ne!(render(&[exposure("192.0.2.1")]).0, "");
+    }
+
+    #[test]
+    fn a_record_that_names_no_kind_is_a_pods() {
+        let record = r#"{"namespace": "default", "name": "a"}"#;
+        let owner: Owner = serde_json::from_str(record).unwrap();
+        assert_eq!(owner, Owner::pod(Key::new("default", "a").unwrap()));
+        let machine = Owner::machine(owner.key);
+        let text = serde_json::to_string(&machine).unwrap();
+        assert_eq!(serde_json::from_str::<Owner>(&text).unwrap(), machine);
     }
 }

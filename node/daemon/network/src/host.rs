@@ -10,11 +10,11 @@ use tokio::sync::Mutex;
 
 use crate::config::NetworkConfig;
 use crate::error::Error;
-use crate::expose::{self, Exposure, HostPort, PortTarget};
+use crate::expose::{self, Exposure, HostPort, Owner, PortTarget};
 use crate::files;
 use crate::guard;
 use crate::ipam;
-use crate::key::{Key, VETH_PREFIX};
+use crate::key::VETH_PREFIX;
 use crate::netlink::{LinkChange, Netlink};
 use crate::{netns, nft, sysctl};
 
@@ -112,7 +112,7 @@ impl HostNetwork {
     ///
     /// # Errors
     /// [`Error::HostPortTaken`] when another owner has it, [`Error::HostPortInUse`] when a process listens on it.
-    pub async fn expose(&self, owner: &Key, from: HostPort, to: PortTarget) -> Result<(), Error> {
+    pub async fn expose(&self, owner: &Owner, from: HostPort, to: PortTarget) -> Result<(), Error> {
         let _held = self.lock.lock().await;
         let (config, exposure) = (
             self.config.clone(),
@@ -147,7 +147,7 @@ impl HostNetwork {
     ///
     /// # Errors
     /// A record or the rules could not be written.
-    pub async fn unexpose_all(&self, owner: &Key) -> Result<(), Error> {
+    pub async fn unexpose_all(&self, owner: &Owner) -> Result<(), Error> {
         let _held = self.lock.lock().await;
         let (config, owner) = (self.config.clone(), owner.clone());
         netns::inside(None, "take host ports back", async move |_| {
@@ -171,7 +171,7 @@ impl HostNetwork {
     ///
     /// # Errors
     /// A record could not be read.
-    pub fn host_ports(&self) -> Result<Vec<(Key, HostPort, PortTarget)>, Error> {
+    pub fn host_ports(&self) -> Result<Vec<(Owner, HostPort, PortTarget)>, Error> {
         Ok(expose::all(&self.config)?
             .into_iter()
             .map(|e| (e.owner, e.from, e.to))

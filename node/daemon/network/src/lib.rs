@@ -47,7 +47,7 @@ pub use bind::{BindRequest, Binding, BoundNic, GuestPort, bind, examine, interfa
 pub use config::NetworkConfig;
 pub use dhcp::{DhcpConfig, DhcpSockets, DhcpV4, DhcpV6, open_dhcp_sockets};
 pub use error::Error;
-pub use expose::{HostPort, PortTarget, Protocol};
+pub use expose::{HostPort, Owner, OwnerKind, PortTarget, Protocol};
 pub use host::HostNetwork;
 pub use ipam::Lease;
 pub use key::Key;

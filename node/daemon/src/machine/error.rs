@@ -3,6 +3,7 @@
 use std::io;
 
 use catamaran_images::ImageError;
+use catamaran_network::Error as NetworkError;
 
 use crate::machine::cgroup::CgroupError;
 use crate::machine::claims::InUse;
@@ -47,7 +48,10 @@ pub enum StartError {
     Config(#[from] ConfigError),
     /// The network could not be made.
     #[error("network")]
-    Network(#[from] catamaran_network::Error),
+    Network(#[from] NetworkError),
+    /// A port of the host can't be led to it.
+    #[error(transparent)]
+    HostPort(NetworkError),
     /// There is no plan for it on this host.
     #[error("{0}")]
     Plan(String),
@@ -89,6 +93,10 @@ impl StartError {
         match self {
             Self::Image { .. } => "ErrImagePull",
             Self::ClaimNotFound(_) => "FailedPvcNotFound",
+            // As for a Pod.
+            Self::HostPort(
+                NetworkError::HostPortTaken { .. } | NetworkError::HostPortInUse { .. },
+            ) => "HostPortConflict",
             _ => "FailedCreate",
         }
     }

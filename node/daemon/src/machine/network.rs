@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use catamaran_network::{
-    Attachment, BindRequest, Binding, BoundNic, GuestPort, Protocol, bind, open_dhcp_sockets,
-    unbind,
+    Attachment, BindRequest, Binding, BoundNic, GuestPort, HostPort, Owner, PortTarget, Protocol,
+    bind, open_dhcp_sockets, unbind,
 };
 use catamaran_plan::paths::UID;
 use catamaran_plan::{GivenNic, Identity, NicBinding, NicPlan};
@@ -28,6 +28,44 @@ pub async fn attach(daemon: &Daemon, machine: &Key) -> Result<Attachment, StartE
     Ok(daemon.network.attach(&key(machine)?, None).await?)
 }
 
+/// Leads the machine's ports of the host to its place in the network. They stay until it is detached, whatever becomes of the daemon.
+///
+/// # Errors
+/// A port is in use, or its address is none of the host's.
+pub async fn expose(
+    daemon: &Daemon,
+    machine: &Key,
+    attachment: &Attachment,
+    ports: &[catamaran_spec::HostPort],
+) -> Result<(), StartError> {
+    let owner = Owner::machine(key(machine)?);
+    let addresses = addresses(attachment);
+    for port in ports {
+        let from = HostPort {
+            ip: port.address,
+            port: port.port,
+            protocol: match port.protocol {
+                catamaran_spec::Protocol::Tcp => Protocol::Tcp,
+                catamaran_spec::Protocol::Udp => Protocol::Udp,
+            },
+        };
+        let to = PortTarget::of(&addresses, port.guest_port);
+        if to.v6.is_none() && port.address.is_some_and(|address| address.is_ipv6()) {
+            return Err(StartError::Plan(format!(
+                "host port {port}: the machine has no IPv6 address: play was given no --subnet6"
+            )));
+        }
+        let led = daemon.network.expose(&owner, from, to).await;
+        led.map_err(StartError::HostPort)?;
+    }
+    Ok(())
+}
+
+fn addresses(attachment: &Attachment) -> Vec<IpAddr> {
+    let networks = attachment.addresses.iter();
+    networks.map(ipnet::IpNet::addr).collect()
+}
+
 /// What a plan must know of the interfaces.
 #[must_use]
 pub fn given(
@@ -35,11 +73,7 @@ pub fn given(
     identity: &Identity,
     attachment: &Attachment,
 ) -> BTreeMap<String, GivenNic> {
-    let addresses: Vec<IpAddr> = attachment
-        .addresses
-        .iter()
-        .map(ipnet::IpNet::addr)
-        .collect();
+    let addresses = addresses(attachment);
     let nics = spec
         .interfaces
         .iter()
@@ -170,7 +204,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Removes namespace and interfaces and keeps the address.
+/// Removes host ports, namespace and interfaces and keeps the address.
 ///
 /// # Errors
 /// The kernel's refusal.
@@ -181,6 +215,8 @@ pub async fn detach(
     nics: &[NicPlan],
 ) -> Result<(), StartError> {
     let key = key(machine)?;
+    let owner = Owner::machine(key.clone());
+    daemon.network.unexpose_all(&owner).await?;
     for nic in nics {
         let netns = daemon.network.netns(&key);
         unbind(&netns, &nic.tap, &records(layout)).await?;

@@ -147,6 +147,8 @@ async fn prepare(
     let found = volumes::find(daemon, &start.machine, &start.spec).await?;
     daemon.images_in_use(&start.machine, &found.images);
     let attachment = network::attach(daemon, &start.machine).await?;
+    let ports = &start.spec.host_ports;
+    network::expose(daemon, &start.machine, &attachment, ports).await?;
     let hardware: Option<Hardware> =
         record::load(&layout.hardware()).map_err(StartError::io("the stored hardware"))?;
     let given = Given {

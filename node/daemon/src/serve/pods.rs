@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catamaran_containers::pod::Port;
 use catamaran_containers::{
     ImageSources, NodeDns, Objects, PodKey, PodSpec, PodStatusSummary, PodsOptions, PrivateOptions,
     Runtime, RuntimeOptions,
 };
-use catamaran_network::{HostNetwork, HostPort, PortTarget, Protocol, cni};
+use catamaran_network::{HostNetwork, HostPort, Owner, OwnerKind, PortTarget, Protocol, cni};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::Value;
 
@@ -48,23 +49,49 @@ pub struct ContainerSettings {
     pub layouts: Vec<PathBuf>,
 }
 
-/// Stored ConfigMaps and Secrets.
-struct Stores(Arc<Store>);
+/// Stored ConfigMaps and Secrets, and the host ports of machines.
+struct Stores {
+    store: Arc<Store>,
+    network: HostNetwork,
+}
 
 impl Objects for Stores {
     fn config_map(&self, namespace: &str, name: &str) -> Option<ConfigMap> {
-        self.0
+        self.store
             .get(&Key::new(Kind::ConfigMap, namespace, name))?
             .typed()
             .ok()
     }
 
     fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
-        self.0
+        self.store
             .get(&Key::new(Kind::Secret, namespace, name))?
             .typed()
             .ok()
     }
+
+    fn host_port_holder(&self, port: &Port) -> Option<String> {
+        let wanted = host_port(port)?;
+        // Records that can't be read are told when the port is led.
+        let taken = self.network.host_ports().unwrap_or_default();
+        taken
+            .into_iter()
+            .find(|(owner, from, _)| owner.kind == OwnerKind::Machine && from.overlaps(&wanted))
+            .map(|(owner, ..)| owner.to_string())
+    }
+}
+
+/// What an entry of a Pod's ports asks of the host.
+fn host_port(port: &Port) -> Option<HostPort> {
+    let protocol = match port.protocol {
+        catamaran_containers::pod::Protocol::Udp => Protocol::Udp,
+        _ => Protocol::Tcp,
+    };
+    Some(HostPort {
+        ip: port.host_ip,
+        port: port.host_port?,
+        protocol,
+    })
 }
 
 /// Finds a container runtime, or starts a private one.
@@ -114,7 +141,9 @@ pub async fn connect(
         host_ips: gateways,
         port_mappings: false,
     };
-    let runtime = catamaran_containers::Pods::new(runtime, options, Arc::new(Stores(store)))
+    let network = network.clone();
+    let objects = Stores { store, network };
+    let runtime = catamaran_containers::Pods::new(runtime, options, Arc::new(objects))
         .map_err(|error| catamaran_client::chain(&error))?;
     Ok(Pods { runtime })
 }
@@ -270,52 +299,15 @@ async fn expose(daemon: &Daemon, key: &Key, spec: &PodSpec, summary: &PodStatusS
         .iter()
         .filter_map(|address| address.parse().ok())
         .collect();
-    let Ok(owner) = catamaran_network::Key::new(key.namespace.as_str(), key.name.as_str()) else {
+    let Some(owner) = owner(key).filter(|_| !addresses.is_empty()) else {
         return;
     };
-    if addresses.is_empty() {
-        return;
-    }
-    let v4 = addresses.iter().find_map(|address| {
-        if let IpAddr::V4(v4) = address {
-            Some(*v4)
-        } else {
-            None
-        }
-    });
-    let v6 = addresses.iter().find_map(|address| {
-        if let IpAddr::V6(v6) = address {
-            Some(*v6)
-        } else {
-            None
-        }
-    });
     for port in spec.host_ports() {
-        let Some(host_port) = port.host_port else {
+        let Some(from) = host_port(port) else {
             continue;
         };
-        let protocol = match port.protocol {
-            catamaran_containers::pod::Protocol::Udp => Protocol::Udp,
-            _ => Protocol::Tcp,
-        };
-        let from = HostPort {
-            ip: port.host_ip,
-            port: host_port,
-            protocol,
-        };
-        if let Err(error) = daemon
-            .network
-            .expose(
-                &owner,
-                from,
-                PortTarget {
-                    v4,
-                    v6,
-                    port: port.container_port,
-                },
-            )
-            .await
-        {
+        let to = PortTarget::of(&addresses, port.container_port);
+        if let Err(error) = daemon.network.expose(&owner, from, to).await {
             daemon
                 .events
                 .warning(key, "HostPortNotExposed", catamaran_client::chain(&error));
@@ -323,8 +315,14 @@ async fn expose(daemon: &Daemon, key: &Key, spec: &PodSpec, summary: &PodStatusS
     }
 }
 
+/// A pod as the owner of host ports.
+fn owner(key: &Key) -> Option<Owner> {
+    let key = catamaran_network::Key::new(key.namespace.as_str(), key.name.as_str());
+    key.ok().map(Owner::pod)
+}
+
 async fn unexpose(daemon: &Daemon, key: &Key) {
-    let Ok(owner) = catamaran_network::Key::new(key.namespace.as_str(), key.name.as_str()) else {
+    let Some(owner) = owner(key) else {
         return;
     };
     if let Err(error) = daemon.network.unexpose_all(&owner).await {

@@ -247,7 +247,7 @@ impl Shared {
         }
     }
 
-    /// A host port is free when no other Pod here has it and nothing on the host listens on it.
+    /// A host port is free when no other Pod and no virtual machine has it and nothing on the host listens on it.
     fn check_host_port(&self, key: &PodKey, port: &Port) -> Result<(), String> {
         let number = port.host_port.unwrap_or_default();
         let overlaps = |other: &Port| {
@@ -264,9 +264,12 @@ impl Shared {
                     .as_ref()
                     .is_some_and(|pod| pod.host_ports().any(overlaps))
         });
-        if let Some((holder, _)) = holder {
+        let holder = holder
+            .map(|(pod, _)| format!("Pod {pod}"))
+            .or_else(|| self.objects.host_port_holder(port));
+        if let Some(holder) = holder {
             return Err(format!(
-                "host port {number}/{} is in use by Pod {holder}",
+                "host port {number}/{} is in use by {holder}",
                 port.protocol
             ));
         }

@@ -3,9 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::Path;
 
-use catamaran_network::{Attachment, Error, HostPort, PortTarget, Protocol};
+use catamaran_network::{Attachment, Error, HostPort, Owner, PortTarget, Protocol};
 
 use crate::sandbox::{HOST, addresses, hears, key, on_a_host, speaker};
+
+fn pod(name: &str) -> Owner {
+    Owner::pod(key(name))
+}
 
 fn target(attachment: &Attachment, port: u16) -> PortTarget {
     let [v4, v6] = addresses(attachment);
@@ -34,11 +38,11 @@ fn a_host_port_leads_to_the_vm_from_everywhere() {
         let b = network.attach(&key("b"), None).await.unwrap();
         let _server = speaker(&a.netns, 80, "a");
         network
-            .expose(&key("a"), tcp(None, 8080), target(&a, 80))
+            .expose(&pod("a"), tcp(None, 8080), target(&a, 80))
             .await
             .unwrap();
         network
-            .expose(&key("a"), tcp(None, 8080), target(&a, 80))
+            .expose(&pod("a"), tcp(None, 8080), target(&a, 80))
             .await
             .unwrap();
         let outside = host.outside();
@@ -63,7 +67,7 @@ fn a_host_port_leads_to_the_vm_from_everywhere() {
         let network = host.network().await;
         assert!(hears(&outside, HOST, 8080, "a"), "after a restart");
         assert_eq!(network.host_ports().unwrap().len(), 1);
-        network.unexpose_all(&key("a")).await.unwrap();
+        network.unexpose_all(&pod("a")).await.unwrap();
         assert!(!hears(&outside, HOST, 8080, "a"), "taken back");
     });
 }
@@ -77,7 +81,7 @@ fn a_port_on_loopback_is_for_the_host_only() {
         let _server = speaker(&a.netns, 80, "a");
         let from = tcp(Some("127.0.0.1".parse().unwrap()), 8080);
         network
-            .expose(&key("a"), from, target(&a, 80))
+            .expose(&pod("a"), from, target(&a, 80))
             .await
             .unwrap();
         assert!(hears(Path::new(OWN), "127.0.0.1", 8080, "a"));
@@ -106,7 +110,7 @@ fn a_port_that_is_taken_is_named() {
         let a = network.attach(&key("a"), None).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:8080").unwrap();
         let error = network
-            .expose(&key("a"), tcp(None, 8080), target(&a, 80))
+            .expose(&pod("a"), tcp(None, 8080), target(&a, 80))
             .await
             .unwrap_err();
         assert!(
@@ -119,25 +123,40 @@ fn a_port_that_is_taken_is_named() {
         );
         drop(listener);
         network
-            .expose(&key("a"), tcp(None, 8080), target(&a, 80))
+            .expose(&pod("a"), tcp(None, 8080), target(&a, 80))
             .await
             .unwrap();
         let one = tcp(Some(HOST.parse().unwrap()), 8080);
         let error = network
-            .expose(&key("b"), one, target(&a, 80))
+            .expose(&pod("b"), one, target(&a, 80))
             .await
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "host port 8080/tcp on 192.0.2.2 is taken by default/a"
+            "host port 8080/tcp on 192.0.2.2 is in use by Pod default/a"
         );
         let udp = HostPort {
             protocol: Protocol::Udp,
             ..one
         };
         network
-            .expose(&key("b"), udp, target(&a, 80))
+            .expose(&pod("b"), udp, target(&a, 80))
             .await
             .unwrap();
+
+        // A machine is another owner than the Pod of its name, and takes its own ports with it only.
+        let machine = Owner::machine(key("a"));
+        let error = network
+            .expose(&machine, one, target(&a, 80))
+            .await
+            .unwrap_err();
+        assert!(error.to_string().ends_with("in use by Pod default/a"));
+        network
+            .expose(&machine, tcp(None, 8081), target(&a, 80))
+            .await
+            .unwrap();
+        network.unexpose_all(&machine).await.unwrap();
+        let left = network.host_ports().unwrap();
+        assert_eq!(left.len(), 2, "{left:?}");
     });
 }
