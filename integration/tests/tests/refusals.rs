@@ -96,14 +96,18 @@ fn an_image_that_nobody_has_is_told_and_its_machine_can_be_deleted() -> Result<(
 #[test]
 fn a_second_daemon_on_one_state_folder_is_refused() -> Result<()> {
     run(|bench| {
+        let before = bench.snapshot();
         let output = command::output(&mut bench.play::<&str>([]))?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(!output.status.success());
+        ensure!(said.lines().count() <= 2, "it says much: {said}");
         says(
             &said,
             &["another daemon", &bench.state().display().to_string()],
         )?;
         ensure!(bench.answers(), "the first daemon was disturbed");
+        let difference = bench.snapshot().difference(&before);
+        ensure!(difference.is_empty(), "{difference}");
         Ok(())
     })
 }

@@ -180,6 +180,30 @@ fn cached(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
 
 const MIB: u64 = 1 << 20;
 
+/// Waits until the guest is paused for lack of space, with its reason in the conditions.
+fn wait_paused(bench: &Bench, name: &str) -> Result<()> {
+    let paused = wait_for("the machine is paused for lack of space", SHORT, || {
+        let vmi = bench.get(&format!("vmi/{name}"))?;
+        let all = vmi["status"]["conditions"].as_array().cloned();
+        let paused = all
+            .unwrap_or_default()
+            .into_iter()
+            .find(|condition| condition["type"] == "Paused" && condition["status"] == "True");
+        Ok(paused.map_or_else(|| Seen::NotYet(vmi["status"].to_string()), Seen::Yes))
+    })?;
+    ensure!(paused["reason"] == "PausedIOError", "{paused}");
+    let words = paused["message"].as_str().unwrap_or_default();
+    ensure!(words.contains("full"), "{paused}");
+    bench
+        .wait_field(
+            &format!("vm/{name}"),
+            "/status/printableStatus",
+            "Paused",
+            SHORT,
+        )
+        .map(drop)
+}
+
 #[test]
 fn a_full_disk_of_the_host_leaves_no_half_image_and_only_pauses_a_guest() -> Result<()> {
     let setting = Setting {
@@ -222,19 +246,7 @@ fn a_full_disk_of_the_host_leaves_no_half_image_and_only_pauses_a_guest() -> Res
             "dd if=/dev/urandom bs=1M count=24 | tee /dev/vdc | md5sum >/run/sum; sync; echo 3 >/proc/sys/vm/drop_caches; \
              dd if=/dev/vdc bs=1M count=24 | md5sum | cmp - /run/sum && echo all is 'he're\n",
         )?;
-        let paused = wait_for("the machine is paused for lack of space", SHORT, || {
-            let vmi = bench.get("vmi/full")?;
-            let all = vmi["status"]["conditions"].as_array().cloned();
-            let paused = all
-                .unwrap_or_default()
-                .into_iter()
-                .find(|condition| condition["type"] == "Paused" && condition["status"] == "True");
-            Ok(paused.map_or_else(|| Seen::NotYet(vmi["status"].to_string()), Seen::Yes))
-        })?;
-        ensure!(paused["reason"] == "PausedIOError", "{paused}");
-        let words = paused["message"].as_str().unwrap_or_default();
-        ensure!(words.contains("full"), "{paused}");
-        bench.wait_field("vm/full", "/status/printableStatus", "Paused", SHORT)?;
+        wait_paused(bench, "full")?;
         ensure!(!guest.text().contains("all is here"), "the guest went on");
 
         fs::remove_file(&filler)?;
@@ -245,5 +257,90 @@ fn a_full_disk_of_the_host_leaves_no_half_image_and_only_pauses_a_guest() -> Res
             "QEMU was started anew"
         );
         Ok(())
+    })
+}
+
+#[test]
+fn a_guest_that_fills_its_overlay_is_paused_and_takes_no_more_of_the_host() -> Result<()> {
+    const LIMIT: u64 = 8 * MIB;
+    run_in(Setting::words(&["--overlay-limit", "8Mi"]), |bench| {
+        let mut vm = machine("greedy");
+        vm["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 0.into();
+        bench.apply(&[&vm])?;
+        let mut guest = bench.booted("greedy")?;
+        // Less than the limit is nobody's business.
+        guest.shell("dd if=/dev/urandom of=/dev/vda bs=1M seek=8 count=4 conv=fsync 2>&1")?;
+        guest.type_in(
+            "dd if=/dev/urandom of=/dev/vda bs=1M seek=12 count=24 conv=fsync; echo all is 'writ'ten\n",
+        )?;
+        wait_paused(bench, "greedy")?;
+        ensure!(
+            !guest.text().contains("all is written"),
+            "the guest went on"
+        );
+        let overlay = cached(&bench.state().join("vms/default_greedy"))?
+            .into_iter()
+            .find(|(path, _)| path.ends_with("overlays/root.qcow2"))
+            .context("no overlay")?;
+        ensure!(overlay.1 <= LIMIT, "{overlay:?}");
+
+        // A new run has a new overlay.
+        drop(guest);
+        bench.catamaran(["restart", "greedy"])?;
+        wait_for("the guest boots again", BOOT, || {
+            let status = bench.get("vm/greedy")?["status"]["printableStatus"].clone();
+            let boots = boots(bench, "greedy");
+            Ok(Seen::when(
+                status == "Running" && boots == 1,
+                format!("{status}, {boots} boots"),
+            ))
+        })
+    })
+}
+
+/// Makes all cached images look as if nobody had asked for them for long. The daemon must not run.
+fn age(index: &Path) -> Result<()> {
+    let mut images: Value = serde_json::from_slice(&fs::read(index)?)?;
+    let files = images["files"].as_object_mut().context("no files")?;
+    ensure!(!files.is_empty(), "no image in {}", index.display());
+    for file in files.values_mut() {
+        file["last_used"] = 0.into();
+    }
+    Ok(fs::write(index, images.to_string())?)
+}
+
+#[test]
+fn an_image_is_collected_when_no_machine_has_used_it_for_long() -> Result<()> {
+    run(|bench| {
+        let mut vm = machine("user");
+        vm["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 0.into();
+        bench.apply(&[&vm])?;
+        bench.wait_field("vm/user", "/status/printableStatus", "Running", SHORT)?;
+        let images = bench.state().join("images");
+        let disks = images.join("disks");
+        let before = cached(&disks)?;
+        ensure!(!before.is_empty(), "no image in {}", disks.display());
+
+        // One that a machine uses is kept, also by a daemon that did not start the machine.
+        bench.kill_daemon()?;
+        age(&images.join("index.json"))?;
+        bench.start_daemon()?;
+        bench.wait_field("vm/user", "/status/printableStatus", "Running", SHORT)?;
+        wait_for("the daemon has collected", SHORT, || {
+            let log = bench.daemon_log();
+            let times = log.matches("unused images removed").count();
+            Ok(Seen::when(times == 2, format!("{times} times")))
+        })?;
+        ensure!(cached(&disks)? == before, "the image of a machine is gone");
+
+        bench.catamaran(["delete", "user"])?;
+        ensure!(cached(&disks)? == before, "the image is gone at once");
+        bench.kill_daemon()?;
+        age(&images.join("index.json"))?;
+        bench.start_daemon()?;
+        wait_for("the image is gone", SHORT, || {
+            let left = cached(&disks)?;
+            Ok(Seen::when(left.is_empty(), format!("{left:?}")))
+        })
     })
 }

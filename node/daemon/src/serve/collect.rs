@@ -11,10 +11,9 @@ const PERIOD: Duration = Duration::from_secs(3600);
 /// Images that were used so recently are kept: stopping and starting a machine pulls nothing.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// Collects for ever.
+/// Collects now and for ever: a daemon that is often started anew collects too.
 pub async fn supervise(daemon: Arc<Daemon>) {
     loop {
-        tokio::time::sleep(PERIOD).await;
         let in_use = daemon.used_images().into_iter().collect();
         let collected =
             tokio::task::block_in_place(|| daemon.images.gc(&in_use, SystemTime::now(), KEEP));
@@ -26,5 +25,6 @@ pub async fn supervise(daemon: Arc<Daemon>) {
                 "unused images were not removed"
             ),
         }
+        tokio::time::sleep(PERIOD).await;
     }
 }
