@@ -13,8 +13,7 @@ use catamaran_tests::bench::Bench;
 use catamaran_tests::manifest::{machine, pod};
 use catamaran_tests::setting::without;
 use catamaran_tests::steps::{delete, listener, page, wait_described, wait_page};
-use catamaran_tests::wait::Seen;
-use catamaran_tests::{BOOT, SHORT, Setting, Snapshot, command, programs, run, run_in, wait_for};
+use catamaran_tests::{BOOT, SHORT, Setting, command, programs, run, run_in};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 

@@ -33,8 +33,8 @@ fn answers_everywhere(bench: &Bench, port: u16, name: &str) -> Result<()> {
 
 /// Objects that want a port which is taken say by whom, and nothing of them is started.
 fn taken_ports_are_told(bench: &Bench) -> Result<()> {
-    let before = bench.snapshot();
     let _listener = listener(bench, 8083)?;
+    let before = bench.snapshot();
     let mut taken = pod("taken", &["sleep", "1000"]);
     taken["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 8080}]);
     // Of the second machine's ports one is free.
