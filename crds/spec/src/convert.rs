@@ -74,7 +74,7 @@ impl MachineSpec {
         misplaced(vm, &identity, &mut faults);
         warnings.extend(identity.warnings(context));
         finish(
-            identity,
+            &identity,
             spec,
             context,
             &path.child("spec"),
@@ -100,7 +100,7 @@ impl MachineSpec {
         };
         warnings.extend(identity.warnings(context));
         finish(
-            identity,
+            &identity,
             &vmi.spec,
             context,
             &FieldPath::new("spec"),
@@ -142,14 +142,14 @@ fn misplaced(vm: &VirtualMachine, identity: &Identity<'_>, faults: &mut Faults) 
 }
 
 fn finish(
-    identity: Identity<'_>,
+    identity: &Identity<'_>,
     spec: &VirtualMachineInstanceSpec,
     context: Context,
     path: &FieldPath,
     mut faults: Faults,
     warnings: Vec<Warning>,
 ) -> Result<(MachineSpec, Vec<Warning>), FieldErrors> {
-    let machine = machine(&identity, spec, context, path, &mut faults);
+    let machine = machine(identity, spec, context, path, &mut faults);
     match machine {
         Some(machine) if faults.0.is_empty() => Ok((machine, warnings)),
         _ => Err(FieldErrors(faults.0)),
