@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use catamaran_host::process::Stat;
 use rustix::time::{ClockId, clock_gettime};
 
 /// `USER_HZ`: what `/proc` counts times in, fixed for programs on x86-64.
@@ -55,19 +56,8 @@ fn kib_of(text: &str, key: &str) -> u64 {
 
 /// When a process started: exact to a clock tick, rounded down.
 pub(crate) fn started(pid: Pid) -> Result<SystemTime> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
-        .with_context(|| format!("process {pid}"))?;
-    // The name in brackets may hold anything; the start is the 20th word after it.
-    let after = stat
-        .rsplit_once(')')
-        .map(|(_, rest)| rest)
-        .unwrap_or_default();
-    let ticks: u64 = after
-        .split_whitespace()
-        .nth(19)
-        .and_then(|word| word.parse().ok())
-        .context("start time in /proc/PID/stat")?;
-    let since_boot = Duration::from_millis(ticks * 1000 / TICKS_PER_S);
+    let stat = Stat::of(pid).with_context(|| format!("process {pid} is gone"))?;
+    let since_boot = Duration::from_millis(stat.start_time * 1000 / TICKS_PER_S);
     let boot = clock_gettime(ClockId::Boottime);
     let uptime = Duration::new(u64::try_from(boot.tv_sec)?, u32::try_from(boot.tv_nsec)?);
     Ok(SystemTime::now() - uptime.saturating_sub(since_boot))

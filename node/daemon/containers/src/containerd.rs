@@ -170,21 +170,23 @@ impl Private {
         let same = std::fs::read_to_string(self.config_file()).is_ok_and(|text| text == config);
         match Process::read(&self.pid_file(), "containerd") {
             Some(process) if same => {
-                debug!(pid = process.pid, "adopting the private containerd");
+                debug!(pid = process.pid(), "adopting the private containerd");
                 return self.wait(&process).await;
             }
             Some(process) => {
                 info!(
-                    pid = process.pid,
+                    pid = process.pid(),
                     "the private containerd's configuration has changed: starting it anew"
                 );
                 process.end(STOP_LIMIT).await;
             }
             None => {}
         }
-        crate::volumes::write_file(&self.config_file(), config.as_bytes(), 0o600)?;
+        let path = self.config_file();
+        catamaran_host::file::replace(&path, config.as_bytes(), 0o600)
+            .map_err(Error::file("write", &path))?;
         let process = self.spawn()?;
-        info!(pid = process.pid, socket = %socket.display(), "started a private containerd");
+        info!(pid = process.pid(), socket = %socket.display(), "started a private containerd");
         self.wait(&process).await
     }
 
@@ -334,7 +336,7 @@ impl Private {
         self.stopped = true;
         if let Some(process) = Process::read(&self.pid_file(), "containerd") {
             process.end(STOP_LIMIT).await;
-            info!(pid = process.pid, "stopped the private containerd");
+            info!(pid = process.pid(), "stopped the private containerd");
         }
         let state = self.options.folder.join("state");
         for mount in crate::volumes::mounts_below(&state) {

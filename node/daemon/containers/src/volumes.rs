@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -18,16 +18,18 @@ use crate::pod::{Files, HostPathType, PodSpec, Volume, VolumeMount, VolumeSource
 /// A set of files: relative path to content and mode.
 type FileSet = BTreeMap<String, (Vec<u8>, u32)>;
 
-/// Writes a file so that it is there wholly or not at all.
-pub(crate) fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+/// Writes a file into a folder that nobody looks at yet.
+fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
     let write = || -> io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let options = &mut fs::File::options();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
         file.write_all(content)?;
-        file.as_file()
-            .set_permissions(fs::Permissions::from_mode(mode))?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        // For pods, whatever the daemon's umask is.
+        file.set_permissions(fs::Permissions::from_mode(mode))
     };
     write().map_err(Error::file("write", path))
 }

@@ -1,7 +1,7 @@
 //! Records on disk: written whole or not at all.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::Serialize;
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 
-/// Writes `value` as JSON to a new file and renames it over `path`: a reader sees the old or the new record.
+/// Replaces the record at `path`. The caller holds the network's lock, so there is one writer.
 pub(crate) fn write_record<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
     let text = serde_json::to_vec_pretty(value).map_err(|source| Error::Record {
         path: path.to_owned(),
@@ -20,17 +20,8 @@ pub(crate) fn write_record<T: Serialize>(path: &Path, value: &T) -> Result<(), E
 
 /// The same for any bytes.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let write = || -> io::Result<()> {
-        // One writer (the caller holds the network's lock), so a fixed name is enough, and a left-over is replaced.
-        let new = path.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        path.parent()
-            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-    };
-    write().map_err(Error::file("write", path))
+    // The DNS server, which is nobody, reads some of them.
+    catamaran_host::file::replace(path, bytes, 0o644).map_err(Error::file("write", path))
 }
 
 /// The record at `path`, or none.

@@ -387,9 +387,6 @@ fn restore(config: &NetworkConfig) -> Result<(), Error> {
 }
 
 pub(crate) fn boot_id() -> Result<String, Error> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    Ok(std::fs::read_to_string(path)
-        .map_err(Error::file("read", path))?
-        .trim()
-        .to_owned())
+    catamaran_host::process::boot_id()
+        .map_err(Error::file("read", "/proc/sys/kernel/random/boot_id"))
 }

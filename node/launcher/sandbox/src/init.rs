@@ -1,7 +1,7 @@
 //! PID 1 of a machine's pid namespace.
 //!
 //! It reaps at once and records each orphan's exit, forwards SIGTERM to the launcher, starts the launcher again while
-//! QEMU lives, ends with the machine's result, and can execute itself anew (SIGHUP). Nothing else: it must be so small
+//! QEMU lives, ends with the machine's result, and can execute itself anew (SIGHUP, by hand only). Nothing else: it must be so small
 //! and dull that it never has to be replaced, since its end is the end of everything in the namespace.
 //!
 //! ```text
@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use catamaran_host::process::{Stat, is_alive};
 use catamaran_plan::paths;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -80,7 +81,7 @@ pub fn run(places: &Places, launcher: Option<i32>) -> nix::Result<ExitCode> {
         started: Instant::now(),
         wait: None,
     };
-    if let Some(pid) = launcher.filter(|pid| files::is_alive(*pid)) {
+    if let Some(pid) = launcher.filter(|pid| is_alive(*pid)) {
         state.launcher = Some(Pid::from_raw(pid));
     } else {
         // The first failure in a row never ends it.
@@ -277,7 +278,7 @@ fn reap(record: &Path) -> Vec<(Pid, Exit)> {
         let Some(pid) = waitid(Id::All, peek).ok().and_then(|status| status.pid()) else {
             return ended;
         };
-        let name = files::process_stat(pid.as_raw())
+        let name = Stat::of(pid.as_raw())
             .map(|stat| stat.name)
             .unwrap_or_default();
         let (code, signal) = match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {

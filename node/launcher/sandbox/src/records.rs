@@ -4,7 +4,7 @@
 //! has crashed.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -75,13 +75,7 @@ pub fn find_exit(file: &Path, pid: i32) -> Option<Exit> {
 /// # Errors
 /// When the folder cannot be written.
 pub fn store<T: Serialize>(file: &Path, value: &T) -> std::io::Result<()> {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".new");
-    let fresh = PathBuf::from(name);
-    let mut handle = std::fs::File::create(&fresh)?;
-    handle.write_all(&serde_json::to_vec(value)?)?;
-    handle.sync_data()?;
-    std::fs::rename(&fresh, file)
+    catamaran_host::file::replace(file, &serde_json::to_vec(value)?, 0o600)
 }
 
 /// Reads what [`store`] wrote; `None` when there is no file.

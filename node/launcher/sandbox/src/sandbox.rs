@@ -15,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use catamaran_host::process::Stat;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
@@ -263,7 +264,7 @@ impl Running {
             other => other?,
         };
         // Checked after the open: from here on the descriptor names the process that has this start time.
-        if files::process_stat(answer.pid)
+        if Stat::of(answer.pid)
             .is_none_or(|stat| stat.start_time != answer.start_time || stat.is_dead())
         {
             return Err(gone());

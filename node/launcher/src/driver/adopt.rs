@@ -43,9 +43,7 @@ impl Driver {
             .ok()
             .flatten();
         match found {
-            Ok(Some(Found { pid, state }))
-                if pid.is_none_or(catamaran_sandbox::sandbox::files::is_alive) =>
-            {
+            Ok(Some(Found { pid, state })) if pid.is_none_or(catamaran_host::process::is_alive) => {
                 tracing::info!(pid, ?state, "a running machine is adopted");
                 self.record_start(pid);
                 let (machine, effects) = Machine::adopted(generation, grace, pid, state, now);

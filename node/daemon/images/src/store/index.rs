@@ -1,7 +1,6 @@
 //! What the cache knows: one JSON file, replaced atomically, read once at open.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -118,12 +117,9 @@ impl Index {
     pub(super) fn save(&self, folder: &Path) -> Result<()> {
         let path = folder.join("index.json");
         let failed = |error| ImageError::io("write", &path)(error);
-        let mut file = tempfile::NamedTempFile::new_in(folder.join("tmp")).map_err(failed)?;
         let bytes = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
-        file.write_all(&bytes).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        sync_folder(folder)
+        // It names images of private registries.
+        catamaran_host::file::replace(&path, &bytes, 0o600).map_err(failed)
     }
 
     /// The manifest digest that the reference had when it was last pulled.
@@ -228,7 +224,26 @@ fn is_whole(folder: &Path, file: &StoredFile) -> bool {
 }
 
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    std::fs::File::open(folder)
-        .and_then(|f| f.sync_all())
-        .map_err(ImageError::io("sync", folder))
+    catamaran_host::file::sync_folder(folder).map_err(ImageError::io("sync", folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn an_index_that_everybody_could_read_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index.json");
+        std::fs::write(&path, "{}").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        Index::load(folder.path())
+            .unwrap()
+            .save(folder.path())
+            .unwrap();
+        let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{mode:o}");
+    }
 }

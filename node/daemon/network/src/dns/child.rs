@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use catamaran_host::process::Process;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -39,11 +40,8 @@ const MAX_FDS: usize = 8;
 /// A DNS server that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsServer {
-    /// Its process.
-    pub pid: i32,
-    /// When it was started, in ticks since boot: the same pid at another time is another process.
-    started: u64,
-    boot: String,
+    #[serde(flatten)]
+    process: Process,
     listen: Vec<IpAddr>,
     program: Program,
 }
@@ -91,7 +89,7 @@ impl DnsServer {
     pub fn find(config: &NetworkConfig) -> Result<Option<DnsServer>, Error> {
         let known: Option<DnsServer> = files::read_record(&record_path(config))?;
         Ok(match known {
-            Some(known) if known.is_running()? => Some(known),
+            Some(known) if known.process.is_alive() => Some(known),
             _ => None,
         })
     }
@@ -111,18 +109,20 @@ impl DnsServer {
         .await
     }
 
-    fn is_running(&self) -> Result<bool, Error> {
-        Ok(self.boot == crate::host::boot_id()? && started(self.pid) == Some(self.started))
+    /// Number of its process.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.process.pid
     }
 
     fn kill(&self) -> Result<(), Error> {
         let failed = |action: &str| {
             Error::system::<rustix::io::Errno>(format!(
                 "{action} the DNS server, process {}",
-                self.pid
+                self.pid()
             ))
         };
-        let Some(pid) = Pid::from_raw(self.pid) else {
+        let Some(pid) = Pid::from_raw(self.pid()) else {
             return Ok(());
         };
         let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
@@ -131,7 +131,7 @@ impl DnsServer {
             Err(error) => return Err(failed("find")(error)),
         };
         // Between the look and the pidfd it may have ended and its number been given away.
-        if !self.is_running()? {
+        if !self.process.is_alive() {
             return Ok(());
         }
         match rustix::process::pidfd_send_signal(&pidfd, Signal::KILL) {
@@ -192,10 +192,20 @@ fn spawn(config: &NetworkConfig, path: PathBuf, args: Vec<String>) -> Result<Dns
         .spawn()
         .map_err(Error::file("run", &program.path))?;
     let pid = child.id().cast_signed();
+    // Nobody has taken its exit status yet, so its number is still its own.
+    let found = Process::of(pid).map_err(Error::system("look for the DNS server"))?;
+    let Some(process) = found else {
+        let status = child
+            .wait()
+            .map_err(Error::system("wait for the DNS server"))?;
+        let why = format!("it ended at once, {status}; see {}", log_path.display());
+        return Err(Error::System {
+            action: "start the DNS server".to_owned(),
+            source: io::Error::other(why),
+        });
+    };
     let server = DnsServer {
-        pid,
-        started: started(pid).unwrap_or_default(),
-        boot: crate::host::boot_id()?,
+        process,
         listen,
         program,
     };
@@ -286,18 +296,6 @@ fn receive(stream: BorrowedFd<'_>) -> io::Result<(DnsSockets, OwnedFd)> {
         },
         folder,
     ))
-}
-
-/// Start of a process in ticks since boot; none when it is gone, or dead and not yet waited for.
-fn started(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may contain anything; fields are counted from its end (proc(5): 3 is the state, 22 the start).
-    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    if state == "Z" || state == "X" {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
 }
 
 /// `main` of the server: takes sockets and folder from standard input and serves. Call it before anything else, in a

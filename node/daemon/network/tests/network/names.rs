@@ -125,7 +125,7 @@ fn guests_find_each_other_by_name_and_the_rest_at_an_upstream() {
         // It is no open resolver.
         assert!(!ask(&host.outside(), "10.77.0.1", "b", "A", "udp").starts_with("10."));
 
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid)).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
         for line in [
             "Uid:\t65534\t65534\t65534\t65534",
             "Groups:\t \n",
@@ -152,12 +152,12 @@ fn the_server_outlives_the_daemon_and_is_found_again() {
         // The same pid, and not the same process: left alone.
         let record = host.config.folder.join("dns/server.json");
         let text = std::fs::read_to_string(&record).unwrap();
-        host.run(&format!("kill -9 {}", first.pid));
+        host.run(&format!("kill -9 {}", first.pid()));
         eventually("the server is dead", || {
             DnsServer::find(&host.config).unwrap().is_none()
         });
         let second = start(host).await;
-        assert_ne!(second.pid, first.pid);
+        assert_ne!(second.pid(), first.pid());
         assert_ne!(std::fs::read_to_string(&record).unwrap(), text);
         DnsServer::stop(&host.config).await.unwrap();
         assert_eq!(DnsServer::find(&host.config).unwrap(), None);

@@ -10,14 +10,13 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use catamaran_host::process::Stat;
 use catamaran_plan::paths;
 use nix::sched::CloneFlags;
 use rustix::fd::AsFd;
 use rustix::fs::{Gid, Uid};
 
-use super::{
-    Answer, LOG, SandboxError, SandboxSpec, Step, TASK_OUTPUT, files, privileges, root, seccomp,
-};
+use super::{Answer, LOG, SandboxError, SandboxSpec, Step, TASK_OUTPUT, privileges, root, seccomp};
 
 /// `catamaran-init sandbox`: reads a [`SandboxSpec`] from standard input, starts it and prints an [`Answer`]. With a
 /// task in the spec it waits for the task instead.
@@ -60,7 +59,7 @@ pub fn sandbox() -> Result<ExitCode, SandboxError> {
         .step(|| "start the first process of the pid namespace".into())?;
     // Before the new init pivots: that moves this process to the new root too, whose /proc shows the new pid namespace only.
     let pid = i32::try_from(enter.id()).unwrap_or_default();
-    let Some(stat) = files::process_stat(pid) else {
+    let Some(stat) = Stat::of(pid) else {
         let _ = enter.kill();
         return Err(SandboxError::Gone { vm: spec.vm, pid });
     };
