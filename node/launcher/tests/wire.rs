@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -12,6 +14,11 @@ use catamaran_wire::{
 };
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
+
+#[path = "../../wire/tests/transcripts/file.rs"]
+mod transcripts;
+
+use transcripts::Side;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -29,17 +36,22 @@ impl Launcher {
     }
 
     async fn connect(&self) -> Client {
+        let hello = Hello {
+            min: 1,
+            max: 1,
+            version: "test".into(),
+            features: Vec::new(),
+        };
+        self.connect_with(&serde_json::to_value(hello).unwrap())
+            .await
+    }
+
+    async fn connect_with(&self, hello: &Value) -> Client {
         let deadline = Instant::now() + SOON;
         loop {
             if let Ok(stream) = UnixStream::connect(self.dir.path().join("launcher.sock")).await {
                 let mut connection = Connection::new(stream);
-                let hello = Hello {
-                    min: 1,
-                    max: 1,
-                    version: "test".into(),
-                    features: Vec::new(),
-                };
-                connection.send(&hello).await.unwrap();
+                connection.send(hello).await.unwrap();
                 let (theirs, _) = connection.receive::<Hello>().await.unwrap();
                 assert_eq!((theirs.min, theirs.max), (1, 1));
                 return Client {
@@ -50,6 +62,18 @@ impl Launcher {
             assert!(Instant::now() < deadline, "no launcher");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// A connection over which a machine was started that runs now.
+    async fn running(&self) -> Client {
+        let mut client = self.connect().await;
+        client
+            .raw(json!({ "verb": "start", "body": { "plan": plan() } }))
+            .await;
+        client
+            .wait_for(|report| report.state == VmState::Running)
+            .await;
+        client
     }
 
     fn exit_code(&mut self) -> Option<i32> {
@@ -88,10 +112,14 @@ struct Client {
 }
 
 impl Client {
-    async fn raw(&mut self, mut frame: Value) -> Reply {
+    async fn raw(&mut self, frame: Value) -> Reply {
+        self.raw_with(frame, &[]).await
+    }
+
+    async fn raw_with(&mut self, mut frame: Value, fds: &[BorrowedFd<'_>]) -> Reply {
         self.last += 1;
         frame["id"] = self.last.into();
-        self.connection.send(&frame).await.unwrap();
+        self.connection.send_with_fds(&frame, fds).await.unwrap();
         loop {
             if let Incoming::Reply(reply) = self.connection.receive::<Incoming>().await.unwrap().0 {
                 assert_eq!(reply.id, self.last);
@@ -224,15 +252,47 @@ fn unknown_verbs_are_answered_and_the_connection_goes_on() {
 }
 
 #[test]
+fn daemons_of_every_release_are_understood() {
+    for (release, name, lines) in transcripts::all() {
+        run(async |launcher| {
+            let mut said = lines.iter().filter(|line| line.from == Side::Daemon);
+            let hello = &said.next().unwrap().frame;
+            let mut client = launcher.connect_with(hello).await;
+            let runs = lines
+                .iter()
+                .any(|line| line.frame["report"]["state"]["is"] == "running");
+            for line in said {
+                let sockets: Vec<_> = (0..line.fds)
+                    .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+                    .collect();
+                let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+                let frame = transcripts::with_unknown_fields(&line.frame);
+                let reply = client.raw_with(frame, &fds).await;
+                let verb = &line.frame["verb"];
+                let kind = reply.error.map(|error| error.kind);
+                assert!(
+                    kind != Some(ErrorKind::Unsupported),
+                    "{release}/{name}: {verb}"
+                );
+                if verb == "start" && runs {
+                    client
+                        .wait_for(|report| report.state == VmState::Running)
+                        .await;
+                }
+                if ["start", "serveNetwork", "inspect", "statistics"]
+                    .contains(&verb.as_str().unwrap())
+                {
+                    assert_eq!(kind, None, "{release}/{name}: {verb}");
+                }
+            }
+        });
+    }
+}
+
+#[test]
 fn what_ended_is_still_told_by_the_next_launcher() {
     run(async |launcher| {
-        let mut client = launcher.connect().await;
-        client
-            .raw(json!({ "verb": "start", "body": { "plan": plan() } }))
-            .await;
-        client
-            .wait_for(|report| report.state == VmState::Running)
-            .await;
+        let mut client = launcher.running().await;
         client.ask(Verb::Destroy).await;
         let end = client
             .wait_for(|report| matches!(report.state, VmState::Ended { .. }))
@@ -248,13 +308,7 @@ fn what_ended_is_still_told_by_the_next_launcher() {
 #[test]
 fn a_machine_that_vanished_with_its_launcher_has_crashed() {
     run(async |launcher| {
-        let mut client = launcher.connect().await;
-        client
-            .raw(json!({ "verb": "start", "body": { "plan": plan() } }))
-            .await;
-        client
-            .wait_for(|report| report.state == VmState::Running)
-            .await;
+        launcher.running().await;
         // The fake's machine is gone with its process, and nobody has recorded an end.
         launcher.process.kill().unwrap();
         launcher.process.wait().unwrap();
