@@ -9,8 +9,8 @@ use super::problem::{Problem, Warning};
 /// What happens to one field of a Pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
-    /// Has its Kubernetes effect.
-    Supported,
+    /// Has its Kubernetes effect, which the test of that name reads from a container on a real runtime.
+    Supported(&'static str),
     /// Is read and has no effect here; the text says why, and reaches the user as a warning.
     Accepted(&'static str),
     /// May be present and says nothing that could be lost (what a server writes into an object).
@@ -26,10 +26,10 @@ struct Field {
     support: Support,
 }
 
-const fn yes(path: &'static str) -> Field {
+const fn yes(path: &'static str, test: &'static str) -> Field {
     Field {
         path,
-        support: Support::Supported,
+        support: Support::Supported(test),
     }
 }
 const fn warn(path: &'static str, why: &'static str) -> Field {
@@ -49,15 +49,31 @@ const ONE_NODE: &str = "there is one machine, so nothing is scheduled";
 const NO_API: &str = "there is no Kubernetes API here, so no token is mounted";
 const MESSAGE: &str = "termination messages are not read; see the container's log";
 
+// Tests of `tests/containerd`. That each is there and names its fields is itself tested.
+const ENVIRONMENT: &str = "environment_command_and_names";
+const HOST_PORTS: &str = "host_ports_lead_to_the_container_and_are_taken_once";
+const METADATA: &str = "metadata_dns_policies_and_terminals";
+const PROBES: &str = "probes_decide_who_is_ready_and_who_is_restarted";
+const PROBE_HOSTS: &str = "probes_ask_the_host_that_they_name";
+const PROBE_SETTINGS: &str = "probes_have_delays_timeouts_thresholds_and_headers";
+const REGISTRY: &str = "images_of_a_registry_need_its_login";
+const RESOURCES: &str = "resources_are_limits_of_the_cgroup";
+const RESTARTS: &str = "restart_policies_back_off_and_exit_codes_are_those_of_kubernetes";
+const SECURITY: &str = "security_context_is_obeyed";
+const START_ERRORS: &str = "a_program_that_cannot_be_started_is_a_run_error";
+const STOP: &str = "a_stopped_pod_keeps_its_files_and_a_removed_one_leaves_nothing";
+const UDP: &str = "udp_host_ports_of_one_address_reach_the_network";
+const VOLUMES: &str = "volumes_have_their_content_modes_and_limits";
+
 /// Fields outside of containers.
 const TABLE: &[Field] = &[
-    yes("apiVersion"),
-    yes("kind"),
-    yes("metadata.name"),
-    yes("metadata.namespace"),
-    yes("metadata.uid"),
-    yes("metadata.labels"),
-    yes("metadata.annotations"),
+    yes("apiVersion", METADATA),
+    yes("kind", METADATA),
+    yes("metadata.name", METADATA),
+    yes("metadata.namespace", ENVIRONMENT),
+    yes("metadata.uid", METADATA),
+    yes("metadata.labels", METADATA),
+    yes("metadata.annotations", METADATA),
     skip("metadata.creationTimestamp"),
     skip("metadata.generation"),
     skip("metadata.resourceVersion"),
@@ -86,80 +102,80 @@ const TABLE: &[Field] = &[
         "spec.enableServiceLinks",
         "there are no Services here, so no variables for them",
     ),
-    yes("spec.dnsPolicy"),
-    yes("spec.dnsConfig.nameservers"),
-    yes("spec.dnsConfig.searches"),
-    yes("spec.dnsConfig.options[].name"),
-    yes("spec.dnsConfig.options[].value"),
-    yes("spec.hostAliases[].ip"),
-    yes("spec.hostAliases[].hostnames"),
-    yes("spec.hostname"),
-    yes("spec.imagePullSecrets[].name"),
-    yes("spec.os.name"),
-    yes("spec.restartPolicy"),
-    yes("spec.shareProcessNamespace"),
-    yes("spec.terminationGracePeriodSeconds"),
-    yes("spec.securityContext.runAsUser"),
-    yes("spec.securityContext.runAsGroup"),
-    yes("spec.securityContext.runAsNonRoot"),
-    yes("spec.securityContext.supplementalGroups"),
-    yes("spec.securityContext.seccompProfile.type"),
-    yes("spec.volumes[].name"),
-    yes("spec.volumes[].emptyDir.medium"),
-    yes("spec.volumes[].emptyDir.sizeLimit"),
-    yes("spec.volumes[].hostPath.path"),
-    yes("spec.volumes[].hostPath.type"),
-    yes("spec.volumes[].configMap.name"),
-    yes("spec.volumes[].configMap.optional"),
-    yes("spec.volumes[].configMap.defaultMode"),
-    yes("spec.volumes[].configMap.items[].key"),
-    yes("spec.volumes[].configMap.items[].path"),
-    yes("spec.volumes[].configMap.items[].mode"),
-    yes("spec.volumes[].secret.secretName"),
-    yes("spec.volumes[].secret.optional"),
-    yes("spec.volumes[].secret.defaultMode"),
-    yes("spec.volumes[].secret.items[].key"),
-    yes("spec.volumes[].secret.items[].path"),
-    yes("spec.volumes[].secret.items[].mode"),
+    yes("spec.dnsPolicy", METADATA),
+    yes("spec.dnsConfig.nameservers", METADATA),
+    yes("spec.dnsConfig.searches", ENVIRONMENT),
+    yes("spec.dnsConfig.options[].name", ENVIRONMENT),
+    yes("spec.dnsConfig.options[].value", ENVIRONMENT),
+    yes("spec.hostAliases[].ip", ENVIRONMENT),
+    yes("spec.hostAliases[].hostnames", ENVIRONMENT),
+    yes("spec.hostname", ENVIRONMENT),
+    yes("spec.imagePullSecrets[].name", REGISTRY),
+    yes("spec.os.name", METADATA),
+    yes("spec.restartPolicy", RESTARTS),
+    yes("spec.shareProcessNamespace", ENVIRONMENT),
+    yes("spec.terminationGracePeriodSeconds", STOP),
+    yes("spec.securityContext.runAsUser", SECURITY),
+    yes("spec.securityContext.runAsGroup", SECURITY),
+    yes("spec.securityContext.runAsNonRoot", SECURITY),
+    yes("spec.securityContext.supplementalGroups", SECURITY),
+    yes("spec.securityContext.seccompProfile.type", SECURITY),
+    yes("spec.volumes[].name", VOLUMES),
+    yes("spec.volumes[].emptyDir.medium", VOLUMES),
+    yes("spec.volumes[].emptyDir.sizeLimit", VOLUMES),
+    yes("spec.volumes[].hostPath.path", VOLUMES),
+    yes("spec.volumes[].hostPath.type", VOLUMES),
+    yes("spec.volumes[].configMap.name", VOLUMES),
+    yes("spec.volumes[].configMap.optional", VOLUMES),
+    yes("spec.volumes[].configMap.defaultMode", VOLUMES),
+    yes("spec.volumes[].configMap.items[].key", VOLUMES),
+    yes("spec.volumes[].configMap.items[].path", VOLUMES),
+    yes("spec.volumes[].configMap.items[].mode", VOLUMES),
+    yes("spec.volumes[].secret.secretName", VOLUMES),
+    yes("spec.volumes[].secret.optional", VOLUMES),
+    yes("spec.volumes[].secret.defaultMode", VOLUMES),
+    yes("spec.volumes[].secret.items[].key", VOLUMES),
+    yes("spec.volumes[].secret.items[].path", VOLUMES),
+    yes("spec.volumes[].secret.items[].mode", VOLUMES),
 ];
 
 /// Fields of a container, relative to it; they hold for `spec.containers[]` and `spec.initContainers[]`.
 const CONTAINER: &[Field] = &[
-    yes("name"),
-    yes("image"),
-    yes("imagePullPolicy"),
-    yes("command"),
-    yes("args"),
-    yes("workingDir"),
-    yes("tty"),
-    yes("env[].name"),
-    yes("env[].value"),
-    yes("env[].valueFrom.configMapKeyRef.name"),
-    yes("env[].valueFrom.configMapKeyRef.key"),
-    yes("env[].valueFrom.configMapKeyRef.optional"),
-    yes("env[].valueFrom.secretKeyRef.name"),
-    yes("env[].valueFrom.secretKeyRef.key"),
-    yes("env[].valueFrom.secretKeyRef.optional"),
-    yes("env[].valueFrom.fieldRef.apiVersion"),
-    yes("env[].valueFrom.fieldRef.fieldPath"),
-    yes("envFrom[].prefix"),
-    yes("envFrom[].configMapRef.name"),
-    yes("envFrom[].configMapRef.optional"),
-    yes("envFrom[].secretRef.name"),
-    yes("envFrom[].secretRef.optional"),
-    yes("volumeMounts[].name"),
-    yes("volumeMounts[].mountPath"),
-    yes("volumeMounts[].readOnly"),
-    yes("volumeMounts[].subPath"),
-    yes("ports[].name"),
-    yes("ports[].containerPort"),
-    yes("ports[].hostPort"),
-    yes("ports[].hostIP"),
-    yes("ports[].protocol"),
-    yes("resources.limits.cpu"),
-    yes("resources.limits.memory"),
-    yes("resources.requests.cpu"),
-    yes("resources.requests.memory"),
+    yes("name", ENVIRONMENT),
+    yes("image", REGISTRY),
+    yes("imagePullPolicy", REGISTRY),
+    yes("command", ENVIRONMENT),
+    yes("args", ENVIRONMENT),
+    yes("workingDir", ENVIRONMENT),
+    yes("tty", METADATA),
+    yes("env[].name", ENVIRONMENT),
+    yes("env[].value", ENVIRONMENT),
+    yes("env[].valueFrom.configMapKeyRef.name", ENVIRONMENT),
+    yes("env[].valueFrom.configMapKeyRef.key", ENVIRONMENT),
+    yes("env[].valueFrom.configMapKeyRef.optional", ENVIRONMENT),
+    yes("env[].valueFrom.secretKeyRef.name", ENVIRONMENT),
+    yes("env[].valueFrom.secretKeyRef.key", ENVIRONMENT),
+    yes("env[].valueFrom.secretKeyRef.optional", ENVIRONMENT),
+    yes("env[].valueFrom.fieldRef.apiVersion", METADATA),
+    yes("env[].valueFrom.fieldRef.fieldPath", ENVIRONMENT),
+    yes("envFrom[].prefix", ENVIRONMENT),
+    yes("envFrom[].configMapRef.name", ENVIRONMENT),
+    yes("envFrom[].configMapRef.optional", ENVIRONMENT),
+    yes("envFrom[].secretRef.name", ENVIRONMENT),
+    yes("envFrom[].secretRef.optional", ENVIRONMENT),
+    yes("volumeMounts[].name", VOLUMES),
+    yes("volumeMounts[].mountPath", VOLUMES),
+    yes("volumeMounts[].readOnly", VOLUMES),
+    yes("volumeMounts[].subPath", VOLUMES),
+    yes("ports[].name", HOST_PORTS),
+    yes("ports[].containerPort", HOST_PORTS),
+    yes("ports[].hostPort", HOST_PORTS),
+    yes("ports[].hostIP", UDP),
+    yes("ports[].protocol", UDP),
+    yes("resources.limits.cpu", RESOURCES),
+    yes("resources.limits.memory", RESOURCES),
+    yes("resources.requests.cpu", RESOURCES),
+    yes("resources.requests.memory", RESOURCES),
     warn(
         "resources.limits.ephemeral-storage",
         "container disks are not limited here",
@@ -168,15 +184,15 @@ const CONTAINER: &[Field] = &[
         "resources.requests.ephemeral-storage",
         "container disks are not limited here",
     ),
-    yes("securityContext.runAsUser"),
-    yes("securityContext.runAsGroup"),
-    yes("securityContext.runAsNonRoot"),
-    yes("securityContext.readOnlyRootFilesystem"),
-    yes("securityContext.privileged"),
-    yes("securityContext.allowPrivilegeEscalation"),
-    yes("securityContext.capabilities.add"),
-    yes("securityContext.capabilities.drop"),
-    yes("securityContext.seccompProfile.type"),
+    yes("securityContext.runAsUser", SECURITY),
+    yes("securityContext.runAsGroup", SECURITY),
+    yes("securityContext.runAsNonRoot", START_ERRORS),
+    yes("securityContext.readOnlyRootFilesystem", SECURITY),
+    yes("securityContext.privileged", SECURITY),
+    yes("securityContext.allowPrivilegeEscalation", SECURITY),
+    yes("securityContext.capabilities.add", SECURITY),
+    yes("securityContext.capabilities.drop", SECURITY),
+    yes("securityContext.seccompProfile.type", SECURITY),
     warn("terminationMessagePath", MESSAGE),
     warn("terminationMessagePolicy", MESSAGE),
     warn(
@@ -187,21 +203,21 @@ const CONTAINER: &[Field] = &[
 
 /// Fields of a probe, relative to it; they hold for `livenessProbe`, `readinessProbe` and `startupProbe`.
 const PROBE: &[Field] = &[
-    yes("exec.command"),
-    yes("httpGet.host"),
-    yes("httpGet.path"),
-    yes("httpGet.port"),
-    yes("httpGet.scheme"),
-    yes("httpGet.httpHeaders[].name"),
-    yes("httpGet.httpHeaders[].value"),
-    yes("tcpSocket.host"),
-    yes("tcpSocket.port"),
-    yes("initialDelaySeconds"),
-    yes("periodSeconds"),
-    yes("timeoutSeconds"),
-    yes("successThreshold"),
-    yes("failureThreshold"),
-    yes("terminationGracePeriodSeconds"),
+    yes("exec.command", PROBES),
+    yes("httpGet.host", PROBE_HOSTS),
+    yes("httpGet.path", PROBE_SETTINGS),
+    yes("httpGet.port", PROBE_SETTINGS),
+    yes("httpGet.scheme", PROBE_SETTINGS),
+    yes("httpGet.httpHeaders[].name", PROBE_SETTINGS),
+    yes("httpGet.httpHeaders[].value", PROBE_SETTINGS),
+    yes("tcpSocket.host", PROBE_HOSTS),
+    yes("tcpSocket.port", PROBES),
+    yes("initialDelaySeconds", PROBE_SETTINGS),
+    yes("periodSeconds", PROBE_SETTINGS),
+    yes("timeoutSeconds", PROBE_SETTINGS),
+    yes("successThreshold", PROBE_SETTINGS),
+    yes("failureThreshold", PROBES),
+    yes("terminationGracePeriodSeconds", PROBES),
 ];
 
 /// Lists of containers, and whether their containers may have probes.
@@ -209,7 +225,7 @@ const CONTAINER_LISTS: &[(&str, bool)] = &[
     ("spec.containers[]", true),
     ("spec.initContainers[]", false),
 ];
-const PROBES: &[&str] = &["livenessProbe", "readinessProbe", "startupProbe"];
+const PROBE_KINDS: &[&str] = &["livenessProbe", "readinessProbe", "startupProbe"];
 
 /// Every line of the table with its whole path, for the check and for the documentation.
 pub fn all_fields() -> Vec<(String, Support)> {
@@ -223,7 +239,7 @@ pub fn all_fields() -> Vec<(String, Support)> {
                 .iter()
                 .map(|field| (format!("{list}.{}", field.path), field.support)),
         );
-        for probe in PROBES.iter().filter(|_| *probes) {
+        for probe in PROBE_KINDS.iter().filter(|_| *probes) {
             fields.extend(
                 PROBE
                     .iter()

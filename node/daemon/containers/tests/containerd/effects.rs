@@ -36,11 +36,12 @@ fn environment_command_and_names() {
                 "containers": [{
                     "name": "main", "image": BUSYBOX, "imagePullPolicy": "IfNotPresent", "workingDir": "/tmp",
                     "command": ["/bin/sh", "-c"], "args": ["echo \"$0 $1\"; pwd; trap 'exit 0' TERM; sleep 100000 & wait", "first=$(COLOR)", "second=$$(COLOR)"],
-                    "envFrom": [{"configMapRef": {"name": "settings"}, "prefix": "CM_"}, {"secretRef": {"name": "login"}}, {"configMapRef": {"name": "absent", "optional": true}}],
+                    "envFrom": [{"configMapRef": {"name": "settings"}, "prefix": "CM_"}, {"secretRef": {"name": "login"}}, {"configMapRef": {"name": "absent", "optional": true}}, {"secretRef": {"name": "absent", "optional": true}}],
                     "env": [
                         {"name": "COLOR", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "color"}}},
                         {"name": "USER_NAME", "valueFrom": {"secretKeyRef": {"name": "login", "key": "user"}}},
                         {"name": "ABSENT", "valueFrom": {"secretKeyRef": {"name": "login", "key": "none", "optional": true}}},
+                        {"name": "ABSENT_TOO", "valueFrom": {"configMapKeyRef": {"name": "absent", "key": "none", "optional": true}}},
                         {"name": "BOTH", "value": "$(USER_NAME)-$(COLOR)-$(NONE)"},
                         {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
                         {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
@@ -113,25 +114,32 @@ fn volumes_have_their_content_modes_and_limits() {
                 "volumes": [
                     {"name": "all", "configMap": {"name": "settings"}},
                     {"name": "some", "configMap": {"name": "settings", "items": [{"key": "a", "path": "deep/a.txt", "mode": 0o600}]}},
+                    {"name": "group", "configMap": {"name": "settings", "defaultMode": 0o640}},
+                    {"name": "gone", "configMap": {"name": "absent", "optional": true}},
                     {"name": "keys", "secret": {"secretName": "keys", "defaultMode": 0o400}},
+                    {"name": "picked", "secret": {"secretName": "keys", "items": [{"key": "key", "path": "deep/key", "mode": 0o444}]}},
                     {"name": "none", "secret": {"secretName": "absent", "optional": true}},
                     {"name": "empty", "emptyDir": {}},
                     {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
                     {"name": "host", "hostPath": {"path": host, "type": "DirectoryOrCreate"}}],
                 "containers": [{"name": "main", "image": BUSYBOX, "command": ["/bin/sh", "-c", FOREVER], "volumeMounts": [
                     {"name": "all", "mountPath": "/all"}, {"name": "some", "mountPath": "/some"}, {"name": "keys", "mountPath": "/keys"},
+                    {"name": "group", "mountPath": "/group"}, {"name": "gone", "mountPath": "/gone"}, {"name": "picked", "mountPath": "/picked"},
                     {"name": "none", "mountPath": "/none"}, {"name": "empty", "mountPath": "/empty"}, {"name": "memory", "mountPath": "/memory"},
                     {"name": "host", "mountPath": "/host"}, {"name": "host", "mountPath": "/ro", "readOnly": true},
                     {"name": "all", "mountPath": "/etc/one-file", "subPath": "b"}]}],
             }),
         );
         world.ready(&pod).await;
-        assert_eq!(world.sh(&pod, "cat /all/a /all/b /some/deep/a.txt /keys/key /etc/one-file; ls /none; stat -L -c %s /all/c").await, "ABAsecretB3");
+        assert_eq!(world.sh(&pod, "cat /all/a /all/b /some/deep/a.txt /keys/key /picked/deep/key /etc/one-file; ls /none; ls /gone; stat -L -c %s /all/c").await, "ABAsecretsecretB3");
         assert_eq!(
             world
-                .sh(&pod, "stat -L -c %a /all/a /some/deep/a.txt /keys/key")
+                .sh(
+                    &pod,
+                    "stat -L -c %a /all/a /some/deep/a.txt /keys/key /group/a /picked/deep/key"
+                )
                 .await,
-            "644\n600\n400"
+            "644\n600\n400\n640\n444"
         );
         world
             .sh(
@@ -198,6 +206,21 @@ fn security_context_is_obeyed() {
             )
             .await;
         assert_eq!(status, "CapBnd:\t0000000000000400\nNoNewPrivs:\t1");
+
+        let mine = script(
+            "mine",
+            FOREVER,
+            json!({
+            "pod:securityContext": {"runAsUser": 1000, "runAsGroup": 3000, "seccompProfile": {"type": "Unconfined"}},
+            "securityContext": {"runAsUser": 1500}}),
+        );
+        world.ready(&mine).await;
+        assert_eq!(
+            world
+                .sh(&mine, "id -u; id -g; grep '^Seccomp:' /proc/1/status")
+                .await,
+            "1500\n3000\nSeccomp:\t0"
+        );
 
         let wide = script(
             "wide",
@@ -502,6 +525,29 @@ fn probes_have_delays_timeouts_thresholds_and_headers() {
                 status.containers[0].restart_count >= 1
             })
             .await;
+    });
+}
+
+#[test]
+fn probes_ask_the_host_that_they_name() {
+    world("probe hosts", async |world| {
+        world.connect().await;
+        // Nothing listens in the container.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = stream.unwrap().write_all(b"HTTP/1.0 200 OK\r\n\r\n");
+            }
+        });
+        let pod = script(
+            "elsewhere",
+            FOREVER,
+            json!({
+            "startupProbe": {"tcpSocket": {"host": "127.0.0.1", "port": port}, "periodSeconds": 1},
+            "readinessProbe": {"httpGet": {"host": "127.0.0.1", "port": port}, "periodSeconds": 1}}),
+        );
+        world.ready(&pod).await;
     });
 }
 
