@@ -49,14 +49,6 @@ impl DiskFile {
         PathBuf::from(format!("/proc/self/fd/{}", self.handle.as_raw_fd()))
     }
 
-    /// Opens the file itself for reading, as for [`crate::ImageStore::inspect_file`].
-    ///
-    /// # Errors
-    /// [`ImageError::Io`] when this process may not read it.
-    pub fn open(&self) -> Result<File> {
-        File::open(self.proc_path()).map_err(ImageError::io("open", &self.path))
-    }
-
     /// The disk with at least `size` bytes, rounded up as by [`create_raw`]: what is missing is added as a hole; it never shrinks.
     ///
     /// # Errors

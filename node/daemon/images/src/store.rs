@@ -24,7 +24,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::auth::PullAuth;
 use crate::digest::Digest;
 use crate::error::{ImageError, Result};
-use crate::format::{Format, Inspection};
+use crate::format::Format;
 use crate::layers::Wanted;
 use crate::limits::Limits;
 use crate::progress::{Listeners, ProgressSender, WeakListeners};
@@ -278,33 +278,6 @@ impl ImageStore {
             kernel: kernel.and_then(|_| files.next()),
             initrd: initrd.and_then(|_| files.next()),
         })
-    }
-
-    /// Inspects a disk file in the worker: `file` is open for reading, `shown` names it in messages.
-    ///
-    /// For files that no guest has written (ephemeral bases, imports). A disk that a guest may have written is raw, whatever its bytes say:
-    /// see [`crate::open_disk`].
-    ///
-    /// # Errors
-    /// [`ImageError::Format`] for a format that is refused.
-    pub async fn inspect_file(&self, file: File, shown: &Path) -> Result<Inspection> {
-        let limits = &self.inner.config.limits;
-        let task = Task::Inspect {
-            max_virtual_size: limits.virtual_size,
-        };
-        let shown = shown.display().to_string();
-        match self.inner.work(task, file, None, |_, _| true).await {
-            Ok(Answer::Inspection(inspection)) => Ok(inspection),
-            Ok(_) => Err(ImageError::Worker {
-                what: shown,
-                reason: "it answered another question".to_owned(),
-            }),
-            Err(WorkerError::Failed(Failure::Format { reason, .. })) => Err(ImageError::Format {
-                path: shown,
-                reason,
-            }),
-            Err(error) => Err(self.inner.worker_error(&shown, error)),
-        }
     }
 
     async fn files(

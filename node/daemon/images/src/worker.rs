@@ -73,11 +73,6 @@ pub(crate) struct Confine {
 pub(crate) enum Task {
     /// Look for the wanted file in a layer and, where told, write it to standard output.
     Layer(LayerTask),
-    /// Inspect a disk file.
-    Inspect {
-        /// Largest virtual size, bytes.
-        max_virtual_size: u64,
-    },
     /// List the files of an OCI archive.
     ListArchive {
         /// Most entries of the tar file.
@@ -118,7 +113,6 @@ pub(crate) enum Answer {
         findings: LayerFindings,
         file: Option<ExtractedFile>,
     },
-    Inspection(Inspection),
     Archive(Vec<ArchiveEntry>),
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use super::{Answer, ArchiveEntry, Failure, Message, Request, Task, extract, sandbox};
 use crate::digest::Digest;
-use crate::format::{ReadAt, Refusal, inspect};
+use crate::format::ReadAt;
 
 /// Entry of the worker process; the last argument is the request. Must be called before any thread is started.
 pub fn worker_main() -> ExitCode {
@@ -39,18 +39,6 @@ fn work() -> Result<Answer, Failure> {
         Task::Layer(task) => {
             let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(io)?);
             extract::layer(&input, &output, &task)
-        }
-        Task::Inspect { max_virtual_size } => {
-            let size = input.metadata().map_err(io)?.len();
-            inspect(&input, size, max_virtual_size)
-                .map(Answer::Inspection)
-                .map_err(|refusal| match refusal {
-                    Refusal::Refused(reason) => Failure::Format {
-                        path: String::new(),
-                        reason,
-                    },
-                    Refusal::Io(error) => Failure::Io(error.to_string()),
-                })
         }
         Task::ListArchive { max_entries } => list_archive(&input, max_entries),
     }

@@ -178,11 +178,6 @@ async fn real_qcow2_images_are_told_apart() {
             (catamaran_images::Format::Qcow2, size),
             "{name}"
         );
-        let seen = store
-            .inspect_file(fs::File::open(path(name)).unwrap(), &path(name))
-            .await
-            .unwrap();
-        assert_eq!(seen.virtual_size, size);
     }
     for (name, words) in [
         ("backed.qcow2", "backing file"),
@@ -192,14 +187,10 @@ async fn real_qcow2_images_are_told_apart() {
         ("a.vdi", "VDI"),
         ("a.vhd", "VHD"),
     ] {
-        let error = store
-            .inspect_file(fs::File::open(path(name)).unwrap(), &path(name))
-            .await
-            .unwrap_err();
-        assert!(
-            error.to_string().contains(words) && error.to_string().contains(name),
-            "{error}"
-        );
+        let bytes = fs::read(path(name)).unwrap();
+        let reference = layout_with(&path(&format!("{name}.d")), &[disk_layer(&bytes)]);
+        let error = resolve(&store, &reference).await.unwrap_err();
+        assert!(error.to_string().contains(words), "{name}: {error}");
     }
 }
 

@@ -117,7 +117,12 @@ fn a_disk_that_qemu_cannot_read_is_named_with_its_mode() {
 fn a_disk_grows_by_a_hole_keeps_its_content_and_never_shrinks() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("disk.img"), vec![7; 8192]).unwrap();
-    let size = |disk: &catamaran_images::DiskFile| (disk.size, disk.open().unwrap().metadata());
+    let size = |disk: &catamaran_images::DiskFile| {
+        (
+            disk.size,
+            fs::File::open(disk.proc_path()).unwrap().metadata(),
+        )
+    };
     for (asked, wanted) in [
         (1, 8192),
         (8192, 8192),
@@ -142,7 +147,7 @@ fn a_file_that_is_swapped_for_a_link_after_the_check_is_still_the_same_file() {
     fs::rename(&path, folder.path().join("moved")).unwrap();
     symlink("/etc/passwd", &path).unwrap();
     assert_eq!(
-        std::io::read_to_string(disk.open().unwrap()).unwrap(),
+        std::io::read_to_string(fs::File::open(disk.proc_path()).unwrap()).unwrap(),
         "the disk"
     );
     assert_eq!(fs::read_to_string(disk.proc_path()).unwrap(), "the disk");
