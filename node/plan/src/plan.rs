@@ -22,7 +22,7 @@ pub enum Accelerator {
 pub struct Generation {
     /// uid of the VMI (one run of the VM).
     pub vmi_uid: Uuid,
-    /// Counter kept by the daemon.
+    /// Grows with each plan of this run.
     pub counter: u64,
     /// SHA-256 of the spec, hex.
     pub spec_digest: String,

@@ -166,7 +166,6 @@ mod tests {
     fn written(stage: Stage) -> Record {
         Record {
             vmi_uid: Uuid::from_u128(1),
-            counter: 1,
             stage,
             disks: None,
         }

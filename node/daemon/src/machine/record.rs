@@ -18,8 +18,6 @@ use crate::serve::layout::{MachineLayout, write_atomically};
 pub struct Record {
     /// The run that this is about.
     pub vmi_uid: Uuid,
-    /// Counter of the plans of this run.
-    pub counter: u64,
     /// How far it came.
     pub stage: Stage,
     /// Disks that it has, from [`Stage::Sandboxed`] on. Records of older daemons don't tell: the plan's writable files stand in.

@@ -39,6 +39,8 @@ pub struct Start {
     pub digest: String,
     /// This run.
     pub vmi_uid: Uuid,
+    /// Which try to start this run: the plan of a later one is newer, and a launcher refuses an older one.
+    pub counter: u64,
     /// Who the guest is.
     pub identity: Identity,
 }
@@ -60,7 +62,6 @@ pub async fn run(
         .map_err(StartError::io(layout.root().display().to_string()))?;
     let mut written = Record {
         vmi_uid: start.vmi_uid,
-        counter: 1,
         stage: Stage::Preparing,
         disks: None,
     };
@@ -71,7 +72,7 @@ pub async fn run(
         netns,
         bound,
         files,
-    } = prepare(daemon, start, &layout, written.counter).await?;
+    } = prepare(daemon, start, &layout).await?;
 
     written.stage = Stage::Sandboxed;
     written.disks = Some(daemon.claims.of(&start.machine));
@@ -138,7 +139,6 @@ async fn prepare(
     daemon: &Daemon,
     start: &Start,
     layout: &MachineLayout,
-    counter: u64,
 ) -> Result<Prepared, StartError> {
     let kvm = &daemon.host.kvm;
     if daemon.settings.require_kvm && !kvm.is_usable() {
@@ -154,7 +154,7 @@ async fn prepare(
     let given = Given {
         generation: Generation {
             vmi_uid: start.vmi_uid,
-            counter,
+            counter: start.counter,
             spec_digest: start.digest.clone(),
         },
         identity: start.identity.clone(),

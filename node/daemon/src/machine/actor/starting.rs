@@ -89,6 +89,7 @@ impl Actor {
             digest: digest(&stored.object["spec"]),
             spec,
             vmi_uid,
+            counter: u64::from(self.tries) + 1,
             identity: Identity::of_uid(uid(&owner)),
         })
     }
