@@ -145,11 +145,8 @@ async fn capabilities(world: &World) -> Result<()> {
 /// One daemon on a state folder; a second one waits for the first to end, as it does in an update.
 fn lock(layout: &Layout) -> Result<File> {
     let path = layout.lock();
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
+    let file = layout
+        .open_lock()
         .with_context(|| path.display().to_string())?;
     tokio::task::block_in_place(|| flock(&file, FlockOperation::LockExclusive))
         .with_context(|| path.display().to_string())?;

@@ -1,6 +1,6 @@
 //! One virtual machine under the driver.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::path::{Path, PathBuf};
 
 use virt::connect::Connect;
@@ -349,21 +349,10 @@ impl Domain {
     /// # Errors
     /// When the XML is wrong, there is no free slot, or QEMU refuses.
     pub fn attach(&self, device_xml: &str) -> Result<(), Error> {
-        let what = "plug a device in";
-        let xml = c_string(what, device_xml)?;
-        // SAFETY: the handle is valid and the string lives during the call.
-        let answer = unsafe {
-            sys::virDomainAttachDeviceFlags(
-                self.domain.as_ptr(),
-                xml.as_ptr(),
-                sys::VIR_DOMAIN_AFFECT_LIVE,
-            )
-        };
-        if answer < 0 {
-            Err(Error::last(what))
-        } else {
-            Ok(())
-        }
+        self.plug("plug a device in", device_xml, |domain, xml, live| {
+            // SAFETY: `plug` gives a valid handle and a string that lives during the call.
+            unsafe { sys::virDomainAttachDeviceFlags(domain, xml, live) }
+        })
     }
 
     /// Asks the guest to let the device of that alias go; [`crate::EventKind::DeviceRemoved`] tells when it has.
@@ -371,38 +360,25 @@ impl Domain {
     /// # Errors
     /// When there is no such device.
     pub fn detach(&self, alias: &str) -> Result<(), Error> {
-        let what = "unplug a device";
-        let alias = c_string(what, alias)?;
-        // SAFETY: the handle is valid and the string lives during the call.
-        let answer = unsafe {
-            sys::virDomainDetachDeviceAlias(
-                self.domain.as_ptr(),
-                alias.as_ptr(),
-                sys::VIR_DOMAIN_AFFECT_LIVE,
-            )
-        };
-        if answer < 0 {
-            Err(Error::last(what))
-        } else {
-            Ok(())
-        }
+        self.plug("unplug a device", alias, |domain, alias, live| {
+            // SAFETY: `plug` gives a valid handle and a string that lives during the call.
+            unsafe { sys::virDomainDetachDeviceAlias(domain, alias, live) }
+        })
     }
 
-    /// Changes a device in place (a new disc in a drive, a link up or down).
-    ///
-    /// # Errors
-    /// When the device cannot be changed that way.
-    pub fn update(&self, device_xml: &str) -> Result<(), Error> {
-        let what = "change a device";
-        let xml = c_string(what, device_xml)?;
-        // SAFETY: the handle is valid and the string lives during the call.
-        let answer = unsafe {
-            sys::virDomainUpdateDeviceFlags(
-                self.domain.as_ptr(),
-                xml.as_ptr(),
-                sys::VIR_DOMAIN_AFFECT_LIVE,
-            )
-        };
+    /// Calls one of libvirt's functions with a device, by its XML or its alias.
+    fn plug(
+        &self,
+        what: &'static str,
+        device: &str,
+        call: impl FnOnce(sys::virDomainPtr, *const c_char, c_uint) -> c_int,
+    ) -> Result<(), Error> {
+        let device = c_string(what, device)?;
+        let answer = call(
+            self.domain.as_ptr(),
+            device.as_ptr(),
+            sys::VIR_DOMAIN_AFFECT_LIVE,
+        );
         if answer < 0 {
             Err(Error::last(what))
         } else {

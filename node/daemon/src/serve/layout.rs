@@ -34,6 +34,18 @@ impl Layout {
         self.root.join("lock")
     }
 
+    /// Opens [`Layout::lock`], to be locked.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn open_lock(&self) -> io::Result<fs::File> {
+        fs::File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.lock())
+    }
+
     /// The daemon's socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -209,35 +221,13 @@ impl MachineLayout {
 /// # Errors
 /// When the folder can't be written.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use io::Write as _;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(folder)?;
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    // A rest of an earlier write keeps its mode when it is written over.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(folder)?;
     }
-    let file = fs::File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary);
-    let written = file.and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    });
-    if written.is_err() {
-        // Half a file on a full disk would take the space that others wait for.
-        let _ = fs::remove_file(&temporary);
-    }
-    written?;
-    fs::File::open(folder)?.sync_all()
+    catamaran_host::file::replace(path, bytes, 0o600)
 }
 
 #[cfg(test)]

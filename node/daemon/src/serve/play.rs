@@ -289,13 +289,9 @@ fn bytes(text: &str) -> Result<u64> {
 
 /// One daemon on a state folder: two would start every machine twice.
 fn lock(layout: &Layout) -> Result<File> {
-    let path = layout.lock();
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| path.display().to_string())?;
+    let file = layout
+        .open_lock()
+        .with_context(|| layout.lock().display().to_string())?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!(
             "another daemon runs on {}: apply manifests to it with `catamaran apply -f FILE`, or name another folder with --state",

@@ -6,9 +6,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
 use catamaran_plan::pod::STATE_VOLUME;
 use catamaran_wire::{Stream, Verb};
 use serde::Deserialize;
@@ -16,7 +14,7 @@ use serde_json::Value;
 
 use crate::kubernetes::world::{World, not_here};
 use crate::machine::launcher::{self, LauncherError};
-use crate::serve::api::answer::Refusal;
+use crate::serve::api::answer::{Refusal, picture};
 use crate::serve::api::streams::splice;
 use crate::serve::store::{Key, Kind};
 
@@ -139,11 +137,7 @@ pub(super) async fn screenshot(
         .machines
         .ask(&key(&namespace, &name), Verb::Screenshot)
         .await?;
-    let png = answer
-        .as_str()
-        .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok())
-        .ok_or_else(|| Refusal::failed("the launcher sent no picture"))?;
-    Ok(([(CONTENT_TYPE, "image/png")], png).into_response())
+    picture(&answer)
 }
 
 /// How much of a kernel log.

@@ -2,11 +2,25 @@
 
 use axum::Json;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use base64::Engine as _;
+use serde_json::{Value, json};
 
 use crate::serve::manifest::Problem;
 use crate::serve::store::StoreError;
+
+/// The picture in a launcher's answer to [`catamaran_wire::Verb::Screenshot`].
+///
+/// # Errors
+/// When there is none in it.
+pub fn picture(answer: &Value) -> Result<Response, Refusal> {
+    let png = answer
+        .as_str()
+        .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok())
+        .ok_or_else(|| Refusal::failed("the launcher sent no picture"))?;
+    Ok(([(CONTENT_TYPE, "image/png")], png).into_response())
+}
 
 /// A refusal.
 #[derive(Debug)]

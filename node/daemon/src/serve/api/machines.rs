@@ -5,15 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
-use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
-use base64::Engine as _;
 use catamaran_wire::Verb;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::machine::verbs::{self, Options};
-use crate::serve::api::answer::Refusal;
+use crate::serve::api::answer::{Refusal, picture};
 use crate::serve::api::pods::LogQuery;
 use crate::serve::daemon::Daemon;
 use crate::serve::serial_log;
@@ -41,12 +39,7 @@ pub(super) async fn screenshot(
     Path((namespace, name)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
     let answer = verbs::ask(&daemon, &namespace, &name, Verb::Screenshot).await?;
-    let png = answer
-        .as_str()
-        .or_else(|| answer["png"].as_str())
-        .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok())
-        .ok_or_else(|| Refusal::failed("the launcher sent no picture"))?;
-    Ok(([(CONTENT_TYPE, "image/png")], png).into_response())
+    picture(&answer)
 }
 
 /// Which kernel log.
