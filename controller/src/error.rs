@@ -1,5 +1,6 @@
 //! What can go wrong while objects are reconciled.
 
+pub use catamaran_client::chain;
 use catamaran_lifecycle::UnknownRunStrategy;
 
 /// An error of a reconciliation; it is tried again.
@@ -122,20 +123,4 @@ impl From<catamaran_instancetypes::Problem> for Error {
             Problem::Api { what, source } => Self::Api { what, source },
         }
     }
-}
-
-/// An error and what is below it, in one line.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        next = error.source();
-    }
-    text
 }

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use catamaran_api::VirtualMachine;
+pub(crate) use catamaran_client::chain;
 use catamaran_spec::FieldErrors;
 use kube::core::response::StatusDetails;
 use kube::core::{Status, response::StatusSummary};
@@ -145,21 +146,6 @@ pub(crate) fn body(status: &Status) -> Value {
         value["metadata"] = json!({});
     }
     value
-}
-
-/// The chain of an error in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let cause = error.to_string();
-        if !text.ends_with(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-        next = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

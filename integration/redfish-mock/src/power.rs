@@ -48,6 +48,17 @@ pub enum Lie {
     Nonsense,
 }
 
+impl Lie {
+    /// One of each.
+    pub const ALL: [Self; 5] = [
+        Self::IgnoresOrders,
+        Self::OffForAWhile(60),
+        Self::AlwaysOff,
+        Self::Nothing,
+        Self::Nonsense,
+    ];
+}
+
 /// What an order leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {

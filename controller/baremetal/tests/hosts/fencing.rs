@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::fake::Bench;
 
-async fn running() -> Bench {
+/// A host that runs a node, and is on.
+pub(crate) async fn running() -> Bench {
     let bench = Bench::new().await;
     bench
         .cluster
@@ -53,13 +54,7 @@ async fn a_node_is_fenced_held_off_and_freed() {
 
 #[tokio::test]
 async fn lies_about_power_are_never_fenced() {
-    for lie in [
-        Lie::IgnoresOrders,
-        Lie::OffForAWhile(60),
-        Lie::AlwaysOff,
-        Lie::Nothing,
-        Lie::Nonsense,
-    ] {
+    for lie in Lie::ALL {
         let bench = running().await;
         bench.bmc.timing(Timing {
             off_ms: 60_000,

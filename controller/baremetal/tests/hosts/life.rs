@@ -5,6 +5,7 @@ use catamaran_redfish_mock::Availability;
 use serde_json::json;
 
 use crate::fake::Bench;
+use crate::fencing::running;
 
 #[tokio::test]
 async fn a_host_is_registered_inspected_and_turned_on() {
@@ -146,13 +147,7 @@ async fn a_controller_that_is_restarted_at_each_step_gets_there_all_the_same() {
 
 #[tokio::test]
 async fn power_follows_the_spec_and_the_annotations() {
-    let bench = Bench::new().await;
-    bench
-        .cluster
-        .change(&json!({"spec": {"externallyProvisioned": true}}));
-    bench.until(State::ExternallyProvisioned).await;
-    bench.step().await;
-    assert!(bench.bmc.is_on());
+    let bench = running().await;
     bench.cluster.change(&json!({"spec": {"online": false}}));
     bench.step().await;
     assert!(!bench.bmc.is_on() && !bench.status().powered_on);

@@ -47,13 +47,7 @@ async fn every_vendors_system_goes_on_and_off_and_is_fenced() {
 
 #[tokio::test]
 async fn lies_about_power_are_never_fenced() {
-    for lie in [
-        Lie::IgnoresOrders,
-        Lie::OffForAWhile(60),
-        Lie::AlwaysOff,
-        Lie::Nothing,
-        Lie::Nonsense,
-    ] {
+    for lie in Lie::ALL {
         let limits = Limits {
             poll: Duration::from_millis(50),
             ..quick()
