@@ -1,3 +1,5 @@
+//! Instancetypes and preferences found in a cluster that pretends.
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! What is decided for an instance in each state of its pod.
+
 use serde_json::{Value, json};
 
 use super::*;

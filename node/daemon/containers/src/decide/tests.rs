@@ -1,3 +1,5 @@
+//! What is done next for a Pod in each state of its sandbox and containers.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Probes and the answers of servers and agents that pretend.
+
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};

@@ -6,25 +6,21 @@
     reason = "clippy allows them in test functions, not in what these call"
 )]
 
-#[path = "corpus/image.rs"]
+mod bounds;
+mod changes;
 mod image;
-#[path = "corpus/meter.rs"]
 mod meter;
+mod whole_memory;
 
-use std::time::Duration;
-
-use catamaran_guest_memory::dmesg::{DmesgError, KernelLog, Limits, escape};
-use catamaran_guest_memory::guest_ram::{GuestRam, Machine};
+use catamaran_guest_memory::dmesg::{DmesgError, KernelLog, escape};
 use image::{
-    COUNT_BITS, DATA, DESCS, HEAD_ID, IMAGE, INFOS, Image, NOTE, PRB, PRB_POINTER, Pages, SIZE,
-    SIZE_BITS, TABLES, TAIL_ID, memfd, note, ram,
+    COUNT_BITS, DATA, HEAD_ID, IMAGE, Image, NOTE, Pages, SIZE, SIZE_BITS, TABLES, TAIL_ID, note,
+    ram,
 };
 use meter::read;
-use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 
 /// The log is exactly what was written and is still there.
-fn assert_whole(image: &Image) {
+pub(crate) fn assert_whole(image: &Image) {
     let log = read(&image.ram()).unwrap();
     let texts: Vec<(u64, u64, String)> = log
         .records
@@ -46,7 +42,7 @@ fn assert_whole(image: &Image) {
     assert!(!log.crashed && !log.truncated);
 }
 
-fn texts(log: &KernelLog) -> Vec<&str> {
+pub(crate) fn texts(log: &KernelLog) -> Vec<&str> {
     log.records
         .iter()
         .map(|record| record.text.as_str())
@@ -410,287 +406,5 @@ fn memory_without_a_kernel_says_so() {
             read(&ram(&bytes)),
             Err(DmesgError::NoKernel { .. })
         ));
-    }
-}
-
-#[test]
-fn memory_full_of_forged_notes_ends_in_time() {
-    let mut page = note(
-        b"OSRELEASE=forged\nSYMBOL(prb)=ffffffff81000000\nSYMBOL(init_top_pgt)=ffffffff81001000",
-    );
-    page.resize(4096, b'\n');
-    assert!(read(&ram(&page.repeat(8192))).is_err());
-}
-
-#[test]
-fn a_sound_note_among_forged_ones_is_found() {
-    let mut image = Image::valid();
-    image.note_at = SIZE - 0x1000;
-    for n in 0..64 {
-        image.put(
-            n * 0x1000,
-            &note(b"OSRELEASE=forged\nSYMBOL(prb)=ffffffff81000000"),
-        );
-    }
-    assert_whole(&image);
-}
-
-#[test]
-fn full_copies_of_one_large_log_stay_within_memory() {
-    let mut image = Image::large(14, 21);
-    for n in 0..1 << 14 {
-        image.log("z".repeat(100 + n % 2).as_bytes());
-    }
-    for page in 0..16 {
-        image.put(page * 0x1000, &image.note());
-    }
-    let patient = Limits {
-        time: Duration::from_secs(20),
-        ..Limits::default()
-    };
-    let log = meter::read_with_memory(&image.ram(), &patient).unwrap();
-    assert!(
-        log.truncated && log.records.len() > 10_000,
-        "{}",
-        log.records.len()
-    );
-    // In debug builds this is too much for the limit of time: what was read until then is the newest part.
-    let log = read(&image.ram()).unwrap();
-    assert_eq!(log.records.last().unwrap().seq, (1 << 14) - 1);
-}
-
-#[test]
-fn a_ring_that_claims_to_be_huge_stays_within_memory() {
-    // Every descriptor is the same page of memory, which says that it is committed; texts are as long as can be.
-    let mut image = Image::new(Pages::Of2Mib, 26, 20);
-    image.set_line("SIZE(prb_desc)", "1");
-    image.set_line("SIZE(printk_info)", "1");
-    for at in (DESCS..SIZE).step_by(8) {
-        image.put_u64(at, u64::MAX / 2);
-    }
-    let _ = read(&image.ram());
-}
-
-#[test]
-fn of_two_kernels_the_last_to_boot_is_read() {
-    for old_first in [true, false] {
-        let mut old = Image::new(Pages::Of2Mib, 5, 11);
-        old.log(b"rtc_cmos 00:04: setting system clock to 2026-01-31T12:00:00 UTC (1769860800)");
-        old.log(b"I am the old kernel");
-        let mut new = Image::new(Pages::Of2Mib, 5, 11);
-        new.log(b"rtc_cmos 00:04: setting system clock to 2026-01-31T12:05:00 UTC (1769861100)");
-        new.log(b"I am the new kernel");
-        // Two images in one memory: the second, moved up by its own length.
-        let (first, second) = if old_first { (old, new) } else { (new, old) };
-        let mut second = second.finish();
-        relocate(&mut second);
-        let mut bytes = first.finish();
-        bytes.extend_from_slice(&second);
-        let log = read(&ram(&bytes)).unwrap();
-        assert_eq!(
-            log.records.last().unwrap().text,
-            "I am the new kernel",
-            "old first: {old_first}"
-        );
-    }
-}
-
-/// Moves an image with pages of 2 MiB up by its own length: tables, the large page, and `phys_base`.
-fn relocate(bytes: &mut [u8]) {
-    for at in
-        (usize::try_from(TABLES).unwrap()..usize::try_from(TABLES).unwrap() + 0x3000).step_by(8)
-    {
-        let entry = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
-        if entry & 1 != 0 {
-            bytes[at..at + 8].copy_from_slice(&(entry + SIZE).to_le_bytes());
-        }
-    }
-    let at = usize::try_from(NOTE).unwrap();
-    let text = String::from_utf8(bytes[at + 24..at + 4096].to_vec()).unwrap();
-    let old = format!("NUMBER(phys_base)={}", image::PHYS_BASE);
-    let new = format!(
-        "NUMBER(phys_base)={}",
-        image::PHYS_BASE + i64::try_from(SIZE).unwrap()
-    );
-    let text = text.replace(&old, &new);
-    let note = note(text.trim_end_matches('\0').as_bytes());
-    bytes[at..at + note.len()].copy_from_slice(&note);
-}
-
-#[test]
-fn memory_which_is_cut_under_the_reader_is_an_error() {
-    let bytes = Image::valid().finish();
-    for size in [
-        0,
-        1,
-        4096,
-        NOTE + 10,
-        NOTE + 100,
-        IMAGE,
-        IMAGE + 0x1800,
-        DESCS,
-        INFOS,
-        DATA + 5,
-    ] {
-        let file = memfd(&bytes);
-        let ram = GuestRam::from_file(file.try_clone().unwrap(), Machine::Q35).unwrap();
-        file.set_len(size).unwrap();
-        assert!(read(&ram).is_err(), "{size}");
-    }
-}
-
-#[test]
-fn limits_keep_the_newest_records() {
-    let image = Image::valid();
-    let log = meter::read_with(
-        &image.ram(),
-        &Limits {
-            records: 3,
-            ..Limits::default()
-        },
-    )
-    .unwrap();
-    assert!(log.truncated);
-    assert_eq!(
-        log.records.iter().map(|r| r.seq).collect::<Vec<_>>(),
-        [17, 18, 19]
-    );
-    let log = meter::read_with(
-        &image.ram(),
-        &Limits {
-            text_bytes: 40,
-            ..Limits::default()
-        },
-    )
-    .unwrap();
-    assert!(log.truncated);
-    assert_eq!(
-        log.records.iter().map(|r| r.seq).collect::<Vec<_>>(),
-        [18, 19]
-    );
-    let written = ["first", "second", "third"];
-    let log = meter::read_with(
-        &Image::legacy(4096, &written).ram(),
-        &Limits {
-            records: 2,
-            ..Limits::default()
-        },
-    )
-    .unwrap();
-    assert!(log.truncated);
-    assert_eq!(texts(&log), ["second", "third"]);
-}
-
-#[test]
-fn a_spent_budget_is_named() {
-    let ram = Image::valid().ram();
-    let none = Limits {
-        time: Duration::ZERO,
-        ..Limits::default()
-    };
-    assert!(matches!(
-        meter::read_with(&ram, &none),
-        Err(DmesgError::NotFoundInTime { .. })
-    ));
-    let few = Limits {
-        steps: 40,
-        ..Limits::default()
-    };
-    assert!(matches!(
-        meter::read_with(&ram, &few),
-        Err(DmesgError::OverBudget { limit: "steps" })
-    ));
-}
-
-/// One change to an image.
-#[derive(Debug, Clone)]
-enum Change {
-    Byte(u64, u8),
-    Number(u64, u64),
-    Line(usize, String),
-    Cut(u64),
-}
-
-/// Places that matter, in pieces of 8 bytes: (start, how many).
-const PLACES: [(u64, u64); 8] = [
-    (NOTE, 300),
-    (PRB_POINTER, 1),
-    (PRB, 16),
-    (TABLES, 512 * 4),
-    (DESCS, 96),
-    (INFOS, 352),
-    (DATA, 256),
-    (IMAGE + 0x200, 4),
-];
-
-fn place() -> impl Strategy<Value = u64> {
-    (0..PLACES.len()).prop_flat_map(|n| {
-        let (start, count) = PLACES[n];
-        (0..count).prop_map(move |piece| start + piece * 8)
-    })
-}
-
-fn number() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        any::<u64>(),
-        (0_u32..64).prop_map(|bit| 1 << bit),
-        (0_u32..64).prop_map(|bit| (1_u64 << bit).wrapping_sub(1)),
-        place().prop_map(|at| at | 0x63),
-        place().prop_map(|at| at + 0xffff_8880_0000_0000),
-        place().prop_map(|at| at.wrapping_add(0xffff_ffff_8100_0000)),
-        (0_u64..4, 0_u64..64)
-            .prop_map(|(state, id)| state << 62 | id.wrapping_sub(32) & ((1 << 62) - 1)),
-    ]
-}
-
-fn change() -> impl Strategy<Value = Change> {
-    prop_oneof![
-        4 => (place(), 0_u64..8, any::<u8>()).prop_map(|(at, byte, value)| Change::Byte(at + byte, value)),
-        8 => (place(), number()).prop_map(|(at, value)| Change::Number(at, value)),
-        3 => (any::<usize>(), prop_oneof![
-            number().prop_map(|n| format!("{n:x}")),
-            any::<i64>().prop_map(|n| n.to_string()),
-            (0_u32..100).prop_map(|n| n.to_string()),
-            "\\PC{0,20}",
-        ])
-            .prop_map(|(line, value)| Change::Line(line, value)),
-        1 => (0..=SIZE).prop_map(Change::Cut),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 300,
-        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
-        ..ProptestConfig::default()
-    })]
-
-    #[test]
-    fn any_change_to_memory_is_survived(legacy in any::<bool>(), changes in prop::collection::vec(change(), 1..12)) {
-        let mut image = if legacy { Image::legacy(1024, &["first", "second", "third", "fourth"]) } else { Image::valid() };
-        for change in &changes {
-            if let Change::Line(line, value) = change {
-                let line = line % image.lines.len();
-                let key = image.lines[line].split_once('=').unwrap().0.to_owned();
-                image.set_line(&key, value);
-            }
-        }
-        let mut bytes = image.finish();
-        for change in &changes {
-            match change {
-                Change::Byte(at, value) => bytes[usize::try_from(*at).unwrap()] = *value,
-                Change::Number(at, value) => {
-                    let at = usize::try_from(*at).unwrap();
-                    bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
-                }
-                Change::Line(..) | Change::Cut(_) => {}
-            }
-        }
-        for change in &changes {
-            if let Change::Cut(size) = change {
-                bytes.truncate(usize::try_from(*size).unwrap());
-            }
-        }
-        let _ = read(&ram(&bytes));
     }
 }
