@@ -16,10 +16,11 @@ use tempfile::TempDir;
 use crate::command;
 use crate::guest::{Console, tail};
 use crate::host::{Marks, Process};
+use crate::manifest;
 use crate::programs;
 use crate::setting::{Setting, without};
 use crate::snapshot::Snapshot;
-use crate::wait::{BOOT, SHORT, Seen, wait_for};
+use crate::wait::{BOOT, SHORT, Seen, wait_field, wait_for};
 
 /// One test at a time: the guests of two would share the processors and meet no deadline.
 static TURN: Mutex<()> = Mutex::new(());
@@ -187,14 +188,7 @@ impl Bench {
     /// # Errors
     /// When it succeeds.
     pub fn refused<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Result<String> {
-        let mut command = self.client(words);
-        let output = command::output(&mut command)?;
-        ensure!(
-            !output.status.success(),
-            "{command:?} was not refused: {}",
-            String::from_utf8_lossy(&output.stdout)
-        );
-        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+        command::refused(&mut self.client(words))
     }
 
     /// Writes objects into a manifest file.
@@ -204,8 +198,7 @@ impl Bench {
     pub fn manifest(&self, objects: &[&Value]) -> Result<PathBuf> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.path().join(format!("manifest{number}.yaml"));
-        let texts: Vec<String> = objects.iter().map(|object| object.to_string()).collect();
-        fs::write(&path, texts.join("\n---\n"))?;
+        fs::write(&path, manifest::file(objects))?;
         Ok(path)
     }
 
@@ -239,19 +232,7 @@ impl Bench {
         wanted: &str,
         deadline: Duration,
     ) -> Result<Value> {
-        wait_for(
-            &format!("{pointer} of {object} is {wanted}"),
-            deadline,
-            || {
-                let value = self.get(object)?;
-                let found = value.pointer(pointer).cloned().unwrap_or_default();
-                Ok(if found == wanted {
-                    Seen::Yes(value)
-                } else {
-                    Seen::NotYet(format!("{found}; status {}", value["status"]))
-                })
-            },
-        )
+        wait_field(object, pointer, wanted, deadline, || self.get(object))
     }
 
     /// Waits until `get` says that an object is not there.

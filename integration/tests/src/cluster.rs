@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod install;
+mod machines;
 mod nodes;
 pub mod websocket;
 
@@ -20,8 +21,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::command;
+use crate::manifest;
 use crate::programs;
-use crate::wait::{SHORT, Seen, wait_for};
+use crate::wait::{SHORT, Seen, wait_field, wait_for};
+pub use machines::machine;
 use nodes::Leftovers;
 use websocket::Proxy;
 
@@ -142,14 +145,7 @@ impl Cluster {
     /// # Errors
     /// When it succeeds.
     pub fn refused<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Result<String> {
-        let mut command = self.kubectl_command(words);
-        let output = command::output(&mut command)?;
-        ensure!(
-            !output.status.success(),
-            "{command:?} was not refused: {}",
-            String::from_utf8_lossy(&output.stdout)
-        );
-        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+        command::refused(&mut self.kubectl_command(words))
     }
 
     /// Applies objects to the test's namespace.
@@ -157,11 +153,8 @@ impl Cluster {
     /// # Errors
     /// When they are refused.
     pub fn apply(&self, objects: &[&Value]) -> Result<String> {
-        let texts: Vec<String> = objects.iter().map(|object| object.to_string()).collect();
-        feed(
-            self.kubectl_command(["apply", "-f", "-"]),
-            &texts.join("\n---\n"),
-        )
+        let apply = self.kubectl_command(["apply", "-f", "-"]);
+        feed(apply, &manifest::file(objects))
     }
 
     /// An object; `vm/NAME`, `vmi/NAME`, `pod/NAME`.
@@ -211,19 +204,7 @@ impl Cluster {
         wanted: &str,
         deadline: Duration,
     ) -> Result<Value> {
-        wait_for(
-            &format!("{pointer} of {object} is {wanted}"),
-            deadline,
-            || {
-                let value = self.get(object)?;
-                let found = value.pointer(pointer).cloned().unwrap_or_default();
-                Ok(if found == wanted {
-                    Seen::Yes(value)
-                } else {
-                    Seen::NotYet(format!("{found}; status {}", value["status"]))
-                })
-            },
-        )
+        wait_field(object, pointer, wanted, deadline, || self.get(object))
     }
 
     /// Waits until a condition of an object has a status.

@@ -56,6 +56,21 @@ pub fn stdout(command: &mut Command) -> Result<String> {
     Ok(text)
 }
 
+/// Runs a program that must fail and gives its standard error.
+///
+/// # Errors
+/// When it succeeds.
+pub fn refused(command: &mut Command) -> Result<String> {
+    let output = output(command)?;
+    if output.status.success() {
+        bail!(
+            "{command:?} was not refused: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// A program of the system with its words.
 pub fn program<S: AsRef<OsStr>>(name: &str, words: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(name);

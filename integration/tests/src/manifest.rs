@@ -61,6 +61,13 @@ pub fn pod(name: &str, command: &[&str]) -> Value {
     })
 }
 
+/// Objects as one file.
+#[must_use]
+pub fn file(objects: &[&Value]) -> String {
+    let texts: Vec<String> = objects.iter().map(|object| object.to_string()).collect();
+    texts.join("\n---\n")
+}
+
 fn named(name: &str, rest: &Value) -> Value {
     let mut object = rest.clone();
     object["name"] = name.into();

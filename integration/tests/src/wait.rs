@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 
 /// Deadline for a guest to boot: emulated, on two cores that are shared with other builds.
 pub const BOOT: Duration = Duration::from_secs(150);
@@ -55,4 +56,30 @@ pub fn wait_for<T>(
         }
         thread::sleep(LOOK);
     }
+}
+
+/// Waits until a field of an object has a value; `pointer` is a JSON pointer, `get` looks at the object.
+///
+/// # Errors
+/// When it does not get it in time.
+pub fn wait_field(
+    object: &str,
+    pointer: &str,
+    wanted: &str,
+    deadline: Duration,
+    get: impl Fn() -> Result<Value>,
+) -> Result<Value> {
+    wait_for(
+        &format!("{pointer} of {object} is {wanted}"),
+        deadline,
+        || {
+            let value = get()?;
+            let found = value.pointer(pointer).cloned().unwrap_or_default();
+            Ok(if found == wanted {
+                Seen::Yes(value)
+            } else {
+                Seen::NotYet(format!("{found}; status {}", value["status"]))
+            })
+        },
+    )
 }

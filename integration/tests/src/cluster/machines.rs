@@ -1,0 +1,62 @@
+//! Machines of the tests on a cluster: what they are made of, where they run, and their consoles.
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::websocket::Proxy;
+use super::{Cluster, MINIMAL};
+use crate::guest::Console;
+use crate::manifest;
+use crate::wait::BOOT;
+
+/// [`manifest::machine`] with a disk that the cluster's registry has.
+#[must_use]
+pub fn machine(name: &str) -> Value {
+    let mut machine = manifest::machine(name);
+    machine["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
+    machine
+}
+
+impl Cluster {
+    /// The serial console of an instance; the proxy is the way there.
+    ///
+    /// # Errors
+    /// When the instance has none.
+    pub fn console(&self, instance: &str) -> Result<(Proxy, Console)> {
+        let proxy = self.proxy()?;
+        let (output, input) = proxy.stream(&self.subresource(instance, "console"))?;
+        Ok((proxy, Console::over(output, input)))
+    }
+
+    /// A shell on the serial console of an instance, once it has booted.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn shell(&self, instance: &str) -> Result<(Proxy, Console)> {
+        let (proxy, mut guest) = self.console(instance)?;
+        guest.type_in("\n")?;
+        guest.wait_for(":/root# ", BOOT)?;
+        Ok((proxy, guest))
+    }
+
+    /// Which boot of the guest it is.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn boot_id(&self, instance: &str) -> Result<String> {
+        let (_proxy, mut guest) = self.shell(instance)?;
+        guest.shell("cat /proc/sys/kernel/random/boot_id")
+    }
+
+    /// Number of the node that an instance runs on.
+    ///
+    /// # Errors
+    /// When it runs on none.
+    pub fn node_of(&self, instance: &str) -> Result<u8> {
+        let instance = self.get(&format!("vmi/{instance}"))?;
+        let name = instance["status"]["nodeName"].as_str().unwrap_or_default();
+        name.trim_start_matches("node")
+            .parse()
+            .with_context(|| format!("no node in {}", instance["status"]))
+    }
+}
