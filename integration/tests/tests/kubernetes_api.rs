@@ -4,19 +4,13 @@ use std::io::{Read as _, Write as _};
 
 use anyhow::{Context as _, Result, ensure};
 use catamaran_tests::cluster::websocket::Proxy;
-use catamaran_tests::cluster::{self, Cluster, MINIMAL};
+use catamaran_tests::cluster::{self, Cluster, machine};
 use catamaran_tests::{BOOT, SHORT, manifest, wait::Seen, wait_for};
 use serde_json::{Value, json};
 
 /// Routes, and the roles that may take them.
 const RIGHTS: &str = include_str!("../../../controller/api/tests/golden/rights.txt");
 const GROUP: &str = "/apis/subresources.kubevirt.io/v1";
-
-fn machine(name: &str) -> Value {
-    let mut machine = manifest::machine(name);
-    machine["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
-    machine
-}
 
 /// A path of a machine (not of its instance).
 fn of_machine(cluster: &Cluster, name: &str, verb: &str) -> String {

@@ -5,8 +5,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use catamaran_tests::cluster::{self, Cluster, MINIMAL};
-use catamaran_tests::{BOOT, Console, manifest, wait::Seen, wait_for};
+use catamaran_tests::cluster::{self, Cluster};
+use catamaran_tests::{BOOT, wait::Seen, wait_for};
 use fastrand::Rng;
 use serde_json::Value;
 
@@ -18,10 +18,9 @@ const DEADLINE: Duration = Duration::from_secs(240);
 const RESTLESS: [&str; 2] = ["swing", "phoenix"];
 
 fn machine(name: &str, strategy: &str) -> Value {
-    let mut machine = manifest::machine(name);
+    let mut machine = cluster::machine(name);
     machine["spec"]["runStrategy"] = strategy.into();
     let spec = &mut machine["spec"]["template"]["spec"];
-    spec["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
     spec["terminationGracePeriodSeconds"] = 1.into();
     machine
 }
@@ -31,16 +30,6 @@ fn number(variable: &str, default: u64) -> Result<u64> {
         Ok(text) => text.parse().with_context(|| format!("{variable}={text}")),
         Err(_) => Ok(default),
     }
-}
-
-/// Which boot of the guest it is.
-fn boot_id(cluster: &Cluster, instance: &str) -> Result<String> {
-    let proxy = cluster.proxy()?;
-    let (output, input) = proxy.stream(&cluster.subresource(instance, "console"))?;
-    let mut guest = Console::over(output, input);
-    guest.type_in("\n")?;
-    guest.wait_for(":/root# ", BOOT)?;
-    guest.shell("cat /proc/sys/kernel/random/boot_id")
 }
 
 /// Kills one of what there is; what is not there now can't be killed.
@@ -114,7 +103,7 @@ fn whatever_is_killed_machines_end_up_as_they_were_asked_for() -> Result<()> {
     cluster::run(2, |cluster| {
         cluster.apply(&[&machine("steady", "Always")])?;
         cluster.wait_field("vmi/steady", "/status/phase", "Running", BOOT)?;
-        let boot = boot_id(cluster, "steady")?;
+        let boot = cluster.boot_id("steady")?;
         for round in 1..=kills {
             let (name, asked) = disturb(cluster, &mut random)?;
             let killed = kill(cluster, &mut random)?;
@@ -141,7 +130,7 @@ fn whatever_is_killed_machines_end_up_as_they_were_asked_for() -> Result<()> {
             Ok(Seen::when(amiss.is_empty(), amiss.join("; ")))
         })?;
         ensure!(
-            boot_id(cluster, "steady")? == boot,
+            cluster.boot_id("steady")? == boot,
             "a guest that nobody touched was booted again"
         );
         Ok(())

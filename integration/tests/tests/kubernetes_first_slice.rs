@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use catamaran_tests::cluster::{self, Cluster, MINIMAL, TINY};
-use catamaran_tests::{BOOT, Console, SHORT, manifest, wait::Seen, wait_for};
+use catamaran_tests::cluster::{self, TINY};
+use catamaran_tests::{BOOT, SHORT, manifest, wait::Seen, wait_for};
 use serde_json::{Value, json};
 
 /// The machine of the examples, with a disk that the cluster's registry has.
 fn machine(name: &str) -> Value {
     let user_data =
         "#cloud-config\nhostname: demo\nruncmd:\n  - echo \"hello from cloud-init\" > /dev/ttyS0\n";
-    let mut machine = manifest::with_user_data(manifest::machine(name), user_data);
-    machine["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
-    machine
+    manifest::with_user_data(cluster::machine(name), user_data)
 }
 
 fn service(name: &str) -> Value {
@@ -30,12 +28,6 @@ fn busybox(name: &str) -> Value {
     let mut pod = manifest::pod(name, &["sleep", "86400"]);
     pod["spec"]["containers"][0]["image"] = TINY.into();
     pod
-}
-
-fn console(cluster: &Cluster, instance: &str) -> Result<(cluster::websocket::Proxy, Console)> {
-    let proxy = cluster.proxy()?;
-    let (output, input) = proxy.stream(&cluster.subresource(instance, "console"))?;
-    Ok((proxy, Console::over(output, input)))
 }
 
 #[test]
@@ -67,7 +59,7 @@ fn a_machine_runs_in_a_pod_answers_through_a_service_and_leaves_nothing() -> Res
         ensure!(page.starts_with("catamaran-guest demo\n"), "{page:?}");
 
         // Its serial console comes through the API server.
-        let (_proxy, mut guest) = console(cluster, "demo")?;
+        let (_proxy, mut guest) = cluster.console("demo")?;
         guest.type_in("\n")?;
         guest.wait_for(":/root# ", SHORT)?;
         ensure!(guest.shell("hostname")? == "demo");

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use catamaran_tests::cluster::install::Product;
-use catamaran_tests::cluster::{self, Cluster, MINIMAL, SYSTEM};
+use catamaran_tests::cluster::{self, Cluster, SYSTEM, machine};
 use catamaran_tests::command::{output, stdout};
 use catamaran_tests::programs::root;
-use catamaran_tests::{BOOT, Console, SHORT, manifest, metrics, wait::Seen, wait_for};
+use catamaran_tests::{BOOT, SHORT, manifest, metrics, wait::Seen, wait_for};
 use serde_json::{Value, json};
 
 /// Longest that a Job of the installation takes: machines and pods end, definitions go.
@@ -17,22 +17,6 @@ const OURS: &str = "app.kubernetes.io/part-of=catamaran";
 /// Kinds of an installation outside its namespace.
 const CLUSTER_WIDE: &str = "crd,apiservice,validatingwebhookconfiguration,mutatingwebhookconfiguration,validatingadmissionpolicy,\
     validatingadmissionpolicybinding,clusterrole,clusterrolebinding";
-
-fn machine(name: &str) -> Value {
-    let mut machine = manifest::machine(name);
-    machine["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
-    machine
-}
-
-/// A shell on the serial console; the proxy is the way there.
-fn console(cluster: &Cluster, instance: &str) -> Result<(cluster::websocket::Proxy, Console)> {
-    let proxy = cluster.proxy()?;
-    let (output, input) = proxy.stream(&cluster.subresource(instance, "console"))?;
-    let mut guest = Console::over(output, input);
-    guest.type_in("\n")?;
-    guest.wait_for(":/root# ", BOOT)?;
-    Ok((proxy, guest))
-}
 
 /// `kubectl` in the namespace of the product.
 fn system(cluster: &Cluster, words: &[&str]) -> Result<String> {
@@ -173,7 +157,7 @@ fn a_guest_does_not_notice_an_upgrade() -> Result<()> {
         cluster.apply(&[&machine("steady")])?;
         let before = cluster.wait_field("vmi/steady", "/status/phase", "Running", BOOT)?;
         let pod = cluster.launcher_pod("steady")?;
-        let (proxy, mut guest) = console(cluster, "steady")?;
+        let (proxy, mut guest) = cluster.shell("steady")?;
         let boot = guest.shell("cat /proc/sys/kernel/random/boot_id")?;
         guest.shell(
             "(n=0; while :; do n=$((n+1)); echo tick $n. > /dev/ttyS0; sleep 1; done) & :",
@@ -199,7 +183,7 @@ fn a_guest_does_not_notice_an_upgrade() -> Result<()> {
             "{daemon}"
         );
 
-        let (_proxy, mut guest) = console(cluster, "steady")?;
+        let (_proxy, mut guest) = cluster.shell("steady")?;
         let from = guest.text().len();
         let counted: u32 = wait_for("the guest counts on", SHORT, || {
             let text = guest.text();

@@ -1,8 +1,8 @@
 //! Machines that name an instancetype and a preference.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use catamaran_tests::cluster::{self, Cluster, MINIMAL};
-use catamaran_tests::{BOOT, SHORT, manifest};
+use catamaran_tests::cluster::{self, Cluster};
+use catamaran_tests::{BOOT, SHORT};
 use serde_json::{Value, json};
 
 fn instancetype(kind: &str, name: &str, vcpus: u32, memory: &str) -> Value {
@@ -24,9 +24,8 @@ fn preference(kind: &str, name: &str) -> Value {
 
 /// A machine without processors and memory of its own.
 fn machine(name: &str) -> Value {
-    let mut machine = manifest::machine(name);
+    let mut machine = cluster::machine(name);
     let spec = &mut machine["spec"]["template"]["spec"];
-    spec["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
     spec["terminationGracePeriodSeconds"] = 2.into();
     if let Value::Object(domain) = &mut spec["domain"] {
         domain.remove("memory");

@@ -1,8 +1,8 @@
 //! Networks of a machine besides that of its pod.
 
 use anyhow::{Result, ensure};
-use catamaran_tests::cluster::{self, Cluster, MINIMAL, TINY};
-use catamaran_tests::{BOOT, Console, SHORT, manifest};
+use catamaran_tests::cluster::{self, Cluster, TINY};
+use catamaran_tests::{BOOT, SHORT, manifest};
 use serde_json::{Value, json};
 
 /// The kind that Multus defines, as far as anybody here looks at it.
@@ -61,9 +61,8 @@ fn one_node() -> Value {
 }
 
 fn machine(name: &str) -> Value {
-    let mut machine = manifest::machine(name);
+    let mut machine = cluster::machine(name);
     let spec = &mut machine["spec"]["template"]["spec"];
-    spec["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
     spec["domain"]["devices"]["interfaces"] =
         json!([{"name": "default", "masquerade": {}}, {"name": "second", "bridge": {}}]);
     spec["nodeSelector"] = one_node();
@@ -101,11 +100,7 @@ fn a_guest_has_an_interface_in_a_second_network() -> Result<()> {
             "{said} lacks {mac}"
         );
 
-        let proxy = cluster.proxy()?;
-        let (output, input) = proxy.stream(&cluster.subresource("twofold", "console"))?;
-        let mut guest = Console::over(output, input);
-        guest.type_in("\n")?;
-        guest.wait_for(":/root# ", BOOT)?;
+        let (_proxy, mut guest) = cluster.shell("twofold")?;
         let found = guest.shell(&format!("grep -l {mac} /sys/class/net/*/address"))?;
         let device = found.split('/').nth(4).unwrap_or_default().to_owned();
         guest.shell(&format!(

@@ -1,39 +1,9 @@
 //! What the daemon of a node does for its guests, and that they do not need it.
 
-use anyhow::{Context as _, Result, ensure};
-use catamaran_tests::cluster::{self, Cluster, MINIMAL, TINY};
-use catamaran_tests::{BOOT, Console, SHORT, manifest, wait::Seen, wait_for};
+use anyhow::{Result, ensure};
+use catamaran_tests::cluster::{self, Cluster, TINY, machine};
+use catamaran_tests::{BOOT, SHORT, manifest, wait::Seen, wait_for};
 use serde_json::{Value, json};
-
-fn machine(name: &str) -> Value {
-    let mut machine = manifest::machine(name);
-    machine["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
-    machine
-}
-
-/// Number of the node that an instance runs on.
-fn node_of(cluster: &Cluster, instance: &str) -> Result<u8> {
-    let instance = cluster.get(&format!("vmi/{instance}"))?;
-    let name = instance["status"]["nodeName"].as_str().unwrap_or_default();
-    name.trim_start_matches("node")
-        .parse()
-        .with_context(|| format!("no node in {}", instance["status"]))
-}
-
-/// A shell on the serial console; the proxy is the way there.
-fn console(cluster: &Cluster, instance: &str) -> Result<(cluster::websocket::Proxy, Console)> {
-    let proxy = cluster.proxy()?;
-    let (output, input) = proxy.stream(&cluster.subresource(instance, "console"))?;
-    let mut guest = Console::over(output, input);
-    guest.type_in("\n")?;
-    guest.wait_for(":/root# ", BOOT)?;
-    Ok((proxy, guest))
-}
-
-fn boot_id(cluster: &Cluster, instance: &str) -> Result<String> {
-    let (_proxy, mut guest) = console(cluster, instance)?;
-    guest.shell("cat /proc/sys/kernel/random/boot_id")
-}
 
 /// Waits until the daemon answers for an instance.
 fn wait_daemon(cluster: &Cluster, instance: &str) -> Result<()> {
@@ -50,14 +20,14 @@ fn a_guest_outlives_its_daemon_and_its_launcher() -> Result<()> {
     cluster::run(1, |cluster| {
         cluster.apply(&[&machine("survivor")])?;
         cluster.wait_field("vmi/survivor", "/status/phase", "Running", BOOT)?;
-        let boot = boot_id(cluster, "survivor")?;
+        let boot = cluster.boot_id("survivor")?;
         let instance = cluster.get("vmi/survivor")?;
-        let node = node_of(cluster, "survivor")?;
+        let node = cluster.node_of("survivor")?;
 
         cluster.on_node(node, &["sh", "-c", "kill -9 $(pidof catamaran)"])?;
         wait_daemon(cluster, "survivor")?;
         ensure!(
-            boot_id(cluster, "survivor")? == boot,
+            cluster.boot_id("survivor")? == boot,
             "the guest was booted again"
         );
 
@@ -66,7 +36,7 @@ fn a_guest_outlives_its_daemon_and_its_launcher() -> Result<()> {
         cluster.in_pod(pod, &["sh", "-c", "kill -9 $(pidof catamaran-launcher)"])?;
         wait_daemon(cluster, "survivor")?;
         ensure!(
-            boot_id(cluster, "survivor")? == boot,
+            cluster.boot_id("survivor")? == boot,
             "the guest was booted again"
         );
 
@@ -120,9 +90,9 @@ fn what_is_written_to_a_claim_is_there_in_the_next_run() -> Result<()> {
         );
         cluster.apply(&[&volume, &claim, &keeper])?;
         let first = cluster.wait_field("vmi/keeper", "/status/phase", "Running", BOOT)?;
-        let node = node_of(cluster, "keeper")?;
+        let node = cluster.node_of("keeper")?;
         let find = "d=/dev/$(grep -l kept /sys/block/vd*/serial | cut -d/ -f4)";
-        let (proxy, mut guest) = console(cluster, "keeper")?;
+        let (proxy, mut guest) = cluster.shell("keeper")?;
         guest.shell(&format!("{find}; echo kept > $d; sync"))?;
         drop((guest, proxy));
 
@@ -133,7 +103,7 @@ fn what_is_written_to_a_claim_is_there_in_the_next_run() -> Result<()> {
                 && found["status"]["phase"] == "Running";
             Ok(Seen::when(next, found["status"].to_string()))
         })?;
-        let (proxy, mut guest) = console(cluster, "keeper")?;
+        let (proxy, mut guest) = cluster.shell("keeper")?;
         let read = guest.shell(&format!("{find}; head -n 1 $d"))?;
         drop((guest, proxy));
         ensure!(read == "kept", "{read:?}");

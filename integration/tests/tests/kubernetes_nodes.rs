@@ -2,28 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use catamaran_tests::cluster::{self, Cluster, MINIMAL};
-use catamaran_tests::{BOOT, SHORT, manifest, wait::Seen, wait_for};
+use anyhow::{Result, ensure};
+use catamaran_tests::cluster::{self, Cluster, machine};
+use catamaran_tests::{BOOT, SHORT, wait::Seen, wait_for};
 use serde_json::Value;
 
 /// What the control plane takes to notice that a node is away (its grace is 40 s), to start a controller elsewhere, and some.
 const NOTICED: Duration = Duration::from_secs(180);
-
-fn machine(name: &str) -> Value {
-    let mut machine = manifest::machine(name);
-    machine["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
-    machine
-}
-
-/// Number of the node that an instance runs on.
-fn node_of(cluster: &Cluster, instance: &str) -> Result<u8> {
-    let instance = cluster.get(&format!("vmi/{instance}"))?;
-    let name = instance["status"]["nodeName"].as_str().unwrap_or_default();
-    name.trim_start_matches("node")
-        .parse()
-        .with_context(|| format!("no node in {}", instance["status"]))
-}
 
 /// Waits until a machine runs and its pod is ready.
 fn wait_ready(cluster: &Cluster, name: &str) -> Result<Value> {
@@ -52,7 +37,7 @@ fn a_drained_node_ends_and_its_machine_starts_elsewhere() -> Result<()> {
     cluster::run(2, |cluster| {
         cluster.apply(&[&machine("mover")])?;
         let instance = cluster.wait_field("vmi/mover", "/status/phase", "Running", BOOT)?;
-        let (node, old) = (node_of(cluster, "mover")?, &instance["metadata"]["uid"]);
+        let (node, old) = (cluster.node_of("mover")?, &instance["metadata"]["uid"]);
         let name = format!("node{node}");
         let drained = cluster.kubectl([
             "drain",
@@ -65,7 +50,7 @@ fn a_drained_node_ends_and_its_machine_starts_elsewhere() -> Result<()> {
         cluster.kubectl(["uncordon", &name])?;
         moved?;
         ensure!(
-            node_of(cluster, "mover")? != node,
+            cluster.node_of("mover")? != node,
             "it is on the drained node again"
         );
         Ok(())
@@ -77,7 +62,7 @@ fn a_machine_on_a_node_without_power_starts_again_when_its_end_is_proved() -> Re
     cluster::run(2, |cluster| {
         cluster.apply(&[&machine("victim")])?;
         let instance = wait_ready(cluster, "victim")?;
-        let (node, old) = (node_of(cluster, "victim")?, &instance["metadata"]["uid"]);
+        let (node, old) = (cluster.node_of("victim")?, &instance["metadata"]["uid"]);
         cluster.node("off", node)?;
         let waited = cluster
             .wait_condition("vmi/victim", "Ready", "False", NOTICED)
@@ -113,7 +98,7 @@ fn a_pod_removed_by_force_from_a_node_that_is_cut_off_is_no_proof() -> Result<()
     cluster::run(2, |cluster| {
         cluster.apply(&[&machine("island")])?;
         let instance = wait_ready(cluster, "island")?;
-        let (node, old) = (node_of(cluster, "island")?, &instance["metadata"]["uid"]);
+        let (node, old) = (cluster.node_of("island")?, &instance["metadata"]["uid"]);
         cluster.node("cut", node)?;
         let waited = cluster
             .wait_condition("vmi/island", "Ready", "False", NOTICED)
@@ -145,7 +130,7 @@ fn a_machine_starts_elsewhere_when_its_node_is_said_to_be_off() -> Result<()> {
         cluster.apply(&[&machine("phoenix")])?;
         // The power goes before anybody has seen its pod ready.
         let instance = cluster.wait_field("vmi/phoenix", "/status/phase", "Running", BOOT)?;
-        let (node, old) = (node_of(cluster, "phoenix")?, &instance["metadata"]["uid"]);
+        let (node, old) = (cluster.node_of("phoenix")?, &instance["metadata"]["uid"]);
         let (name, taint) = (format!("node{node}"), "node.kubernetes.io/out-of-service");
         cluster.node("off", node)?;
         let moved = cluster
@@ -154,7 +139,7 @@ fn a_machine_starts_elsewhere_when_its_node_is_said_to_be_off() -> Result<()> {
                 let off = format!("{taint}=nodeshutdown:NoExecute");
                 cluster.kubectl(["taint", "node", &name, &off])?;
                 wait_next(cluster, "phoenix", old)?;
-                node_of(cluster, "phoenix")
+                cluster.node_of("phoenix")
             });
         cluster.node("on", node)?;
         cluster.wait_condition(&format!("node/{name}"), "Ready", "True", SHORT)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use catamaran_tests::cluster::{self, Cluster, MINIMAL, TINY};
+use catamaran_tests::cluster::{self, Cluster, TINY};
 use catamaran_tests::{BOOT, SHORT, manifest, wait::Seen, wait_for};
 use serde_json::Value;
 
@@ -16,9 +16,8 @@ const IDLE: Duration = Duration::from_secs(30);
 const CROWD: usize = 10;
 
 fn machine(name: &str) -> Value {
-    let mut machine = manifest::machine(name);
+    let mut machine = cluster::machine(name);
     let spec = &mut machine["spec"]["template"]["spec"];
-    spec["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
     // Nobody waits for these guests.
     spec["terminationGracePeriodSeconds"] = 0.into();
     machine

@@ -1,15 +1,9 @@
 //! What a machine keeps from one pod to the next.
 
 use anyhow::{Context as _, Result, ensure};
-use catamaran_tests::cluster::{self, Cluster, MINIMAL};
-use catamaran_tests::{BOOT, manifest, wait::Seen, wait_for};
+use catamaran_tests::cluster::{self, Cluster, machine};
+use catamaran_tests::{BOOT, wait::Seen, wait_for};
 use serde_json::{Value, json};
-
-fn machine(name: &str) -> Value {
-    let mut machine = manifest::machine(name);
-    machine["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
-    machine
-}
 
 /// Ends the run of a machine, and waits for the next one.
 fn run_again(cluster: &Cluster, name: &str) -> Result<Value> {
