@@ -7,7 +7,7 @@ use catamaran_tests::cluster::install::Product;
 use catamaran_tests::cluster::{self, Cluster, SYSTEM, machine};
 use catamaran_tests::command::{output, stdout};
 use catamaran_tests::programs::root;
-use catamaran_tests::{BOOT, SHORT, manifest, metrics, wait::Seen, wait_for};
+use catamaran_tests::{BOOT, SHORT, metrics, wait::Seen, wait_for};
 use serde_json::{Value, json};
 
 /// Longest that a Job of the installation takes: machines and pods end, definitions go.

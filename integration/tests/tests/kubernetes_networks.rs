@@ -100,7 +100,7 @@ fn a_guest_has_an_interface_in_a_second_network() -> Result<()> {
             "{said} lacks {mac}"
         );
 
-        let (_proxy, mut guest) = cluster.shell("twofold")?;
+        let (proxy, mut guest) = cluster.shell("twofold")?;
         let found = guest.shell(&format!("grep -l {mac} /sys/class/net/*/address"))?;
         let device = found.split('/').nth(4).unwrap_or_default().to_owned();
         guest.shell(&format!(
