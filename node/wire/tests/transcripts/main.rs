@@ -13,7 +13,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::LazyLock;
 
-use catamaran_wire::{Hello, Incoming, Inspected, Reply, Request, Statistics, Stream, Verb};
+use catamaran_wire::{
+    Hello, Incoming, Inspected, Reply, Request, Statistics, Stream, Unplugged, Verb,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -129,6 +131,7 @@ fn answer(place: &str, asked: &[Request], reply: &Reply) {
     match &request.verb {
         Verb::Statistics => same::<Statistics>(place, &reply.ok, &reply.ok),
         Verb::Inspect { .. } => same::<Inspected>(place, &reply.ok, &reply.ok),
+        Verb::Unplug { .. } => same::<Unplugged>(place, &reply.ok, &reply.ok),
         Verb::Screenshot | Verb::Dmesg { .. } => assert!(reply.ok.is_string(), "{place}"),
         Verb::Agent { .. } => assert!(reply.ok.is_object(), "{place}"),
         _ => assert!(reply.ok.is_null(), "{place}"),

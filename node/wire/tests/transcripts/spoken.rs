@@ -1,11 +1,13 @@
 //! What today's daemon and launcher say to each other: every verb, every state, every kind of answer.
 
+use catamaran_plan::hotplug::Device;
 use catamaran_plan::pod::{Look, LookKind};
 use catamaran_plan::{Format, Plan};
 use catamaran_wire::{
     AgentInfo, BlockStats, DhcpServe, EndReason, ErrorKind, FoundDisk, GuestInterface, Hello,
     Incoming, Inspected, InspectedDisk, MemoryStats, NetStats, PROTOCOL_MAX, PROTOCOL_MIN,
-    PauseReason, Reply, Request, Statistics, Stream, VcpuStats, Verb, VmReport, VmState, WireError,
+    PauseReason, Reply, Request, Statistics, Stream, Unplugged, VcpuStats, Verb, VmReport, VmState,
+    WireError,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -23,6 +25,7 @@ pub(crate) fn conversations() -> Vec<(&'static str, Vec<Line>)> {
     vec![
         ("ends", ends()),
         ("life", life()),
+        ("plugs", plugs()),
         ("refusals", refusals()),
         ("saved", saved()),
         ("screen", screen()),
@@ -211,6 +214,24 @@ fn saved() -> Vec<Line> {
     talk.report(running());
     talk.ask(Verb::Save);
     talk.report(ended(EndReason::Saved));
+    talk.lines
+}
+
+fn plugs() -> Vec<Line> {
+    let mut talk = Talk::new();
+    talk.ask(start(plan()));
+    talk.ask(Verb::Watch);
+    talk.report(running());
+    talk.ask(Verb::Plug {
+        devices: vec![Device {
+            alias: "ua-data".into(),
+            xml: "<disk type=\"file\" device=\"disk\"/>".into(),
+        }],
+    });
+    for (ask, answer) in [(true, Unplugged::Leaving), (false, Unplugged::Gone)] {
+        let alias = "ua-data".into();
+        talk.ask_for(Verb::Unplug { alias, ask }, answer);
+    }
     talk.lines
 }
 
