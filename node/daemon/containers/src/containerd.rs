@@ -171,7 +171,11 @@ impl Private {
         match Process::read(&self.pid_file(), "containerd") {
             Some(process) if same => {
                 debug!(pid = process.pid(), "adopting the private containerd");
-                return self.wait(&process).await;
+                let adopted = self.wait(&process).await;
+                // It may have been dying when it was found.
+                if adopted.is_ok() || process.is_alive() {
+                    return adopted;
+                }
             }
             Some(process) => {
                 info!(
