@@ -13,6 +13,7 @@ use bytes::Bytes;
 use catamaran_deploy_wire::{
     Action, Command, Directive, Hello, Inventory, Outcome, Progress, Result as Told_, VERSION,
 };
+use sha2::{Digest as _, Sha256};
 
 use crate::error::Denied;
 use crate::ledger::Record;
@@ -41,6 +42,10 @@ pub struct Status {
     pub progress: Option<Progress>,
     /// How the command ended; none while it stands.
     pub outcome: Option<Told>,
+    /// What it was enrolled for.
+    pub purpose: String,
+    /// When it was enrolled; none where an earlier process did it, with which its ISO has gone.
+    pub enrolled: Option<Instant>,
     /// The last time that an agent was not let in, and why: a copy of an ISO, or an old one.
     pub denied: Option<(Instant, Denied)>,
 }
@@ -56,18 +61,28 @@ pub(crate) struct Host {
 
 impl Host {
     /// A host whose token has this digest.
-    pub(crate) fn new(token: String, last_command: u64) -> Self {
-        Self::resume(Record {
+    pub(crate) fn new(token: String, last_command: u64, purpose: &str, now: Instant) -> Self {
+        let record = Record {
             token,
             session: None,
             last_command,
-        })
+            command: None,
+            outcome: None,
+            purpose: purpose.to_owned(),
+        };
+        let mut host = Self::resume(record, now);
+        host.status.enrolled = Some(now);
+        host
     }
 
-    /// A host that was enrolled by an earlier process.
-    pub(crate) fn resume(record: Record) -> Self {
+    /// A host that was enrolled by an earlier process. Its agent has time from now on to be heard.
+    pub(crate) fn resume(record: Record, now: Instant) -> Self {
+        let session = record.session.is_some();
         let status = Status {
-            session: record.session.is_some(),
+            session,
+            seen: session.then_some(now),
+            outcome: record.outcome.clone(),
+            purpose: record.purpose.clone(),
             ..Status::default()
         };
         Self {
@@ -121,23 +136,32 @@ impl Host {
         Ok(())
     }
 
-    /// Asks for something; returns the command's id. The same thing again is the same command, while it stands and after it ended well.
+    /// Asks for something; returns the command's id. The same thing again is the same command, while it stands and after it ended well,
+    /// whoever has asked for it first.
     pub(crate) fn ask(&mut self, action: Action, config_drive: Option<Bytes>) -> u64 {
         let failed = matches!(self.status.outcome, Some(Told::Failed(_)));
-        if let Some(command) = &self.status.command
-            && command.action == action
-            && self.config_drive == config_drive
-            && !failed
-        {
-            return command.id;
+        let digest = digest_of(&action, config_drive.as_deref());
+        if failed || self.record.command.as_ref() != Some(&digest) {
+            self.record.last_command += 1;
+            self.record.command = Some(digest);
+            self.record.outcome = None;
+            self.status.progress = None;
+            self.status.outcome = None;
         }
-        self.record.last_command += 1;
         let id = self.record.last_command;
         self.status.command = Some(Command { id, action });
-        self.status.progress = None;
-        self.status.outcome = None;
         self.config_drive = config_drive;
         id
+    }
+
+    /// Forgets the command: the next one is another, whatever it is.
+    pub(crate) fn withdraw(&mut self) {
+        self.record.command = None;
+        self.record.outcome = None;
+        self.status.command = None;
+        self.status.progress = None;
+        self.status.outcome = None;
+        self.config_drive = None;
     }
 
     /// The command that an agent which did `after` has to do.
@@ -159,15 +183,26 @@ impl Host {
     pub(crate) fn outcome(&mut self, outcome: Outcome) -> bool {
         let stands = self.stands(outcome.id);
         if stands {
+            self.record.outcome = Some(outcome.result.clone());
             self.status.outcome = Some(outcome.result);
         }
         stands
     }
 
+    /// The last command stands until it has ended. One of an earlier process does, too, until somebody asks for something else.
     fn stands(&self, id: u64) -> bool {
-        let command = self.status.command.as_ref();
-        self.status.outcome.is_none() && command.is_some_and(|command| command.id == id)
+        self.status.outcome.is_none()
+            && self.record.command.is_some()
+            && self.record.last_command == id
     }
+}
+
+/// What tells one command from another.
+fn digest_of(action: &Action, config_drive: Option<&[u8]>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(serde_json::to_vec(action).expect("commands have no maps with odd keys"));
+    hash.update(config_drive.unwrap_or_default());
+    hex::encode(hash.finalize())
 }
 
 #[cfg(test)]
@@ -192,7 +227,7 @@ mod tests {
     }
 
     fn host() -> Host {
-        Host::new(digest("token"), 0)
+        Host::new(digest("token"), 0, "test", Instant::now())
     }
 
     fn ended(id: u64, result: Told) -> Outcome {
@@ -247,6 +282,44 @@ mod tests {
         host.outcome(ended(1, Told::Failed(failure)));
         assert_eq!(host.ask(action, None), 2);
         assert_eq!(host.status.outcome, None);
+    }
+
+    #[test]
+    fn another_process_knows_the_command_again_and_what_came_of_it() {
+        let mut first = host();
+        first.hello(&hello("token", "a"), Instant::now()).unwrap();
+        let id = first.ask(Action::Inspect, None);
+        let mut next = Host::resume(first.record.clone(), Instant::now());
+        assert!(next.status.session && next.status.enrolled.is_none());
+        let progress = Progress {
+            id,
+            step: Step::Other,
+            done: 0,
+            total: 0,
+            message: String::new(),
+        };
+        assert_eq!(next.progress(progress), Directive::Continue);
+        assert!(next.outcome(ended(id, Told::Done(Answer::Inspected))));
+        assert_eq!(next.ask(Action::Inspect, None), id);
+        assert_eq!(
+            next.status.outcome,
+            Some(Told::Done(Answer::Inspected)),
+            "it is not done again"
+        );
+        let mut third = Host::resume(next.record, Instant::now());
+        assert_eq!(third.ask(Action::Inspect, None), id);
+        assert_eq!(third.status.outcome, Some(Told::Done(Answer::Inspected)));
+        assert_eq!(third.ask(Action::Reboot, None), id + 1);
+        assert_eq!(third.status.outcome, None);
+    }
+
+    #[test]
+    fn what_was_withdrawn_is_asked_anew() {
+        let mut host = host();
+        let id = host.ask(Action::Inspect, None);
+        host.withdraw();
+        assert_eq!(host.command(0), None);
+        assert_eq!(host.ask(Action::Inspect, None), id + 1);
     }
 
     #[test]

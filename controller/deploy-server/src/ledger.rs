@@ -1,11 +1,15 @@
-//! What outlives the controller's process: which token and which session a host has.
+//! What outlives the controller's process: which token and which session a host has, and what came of what it was asked last.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use futures::FutureExt as _;
+use futures::future::{self, BoxFuture};
 use serde::{Deserialize, Serialize};
 
-/// Of one host. Has no secret in it but the ISO's name, only digests.
+use crate::host::Told;
+
+/// Of one host. Has no secret in it, only digests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
@@ -17,6 +21,15 @@ pub struct Record {
     /// The id of the last command.
     #[serde(default)]
     pub last_command: u64,
+    /// SHA-256 of the last command and its config drive: by it another process knows the command again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// How that ended: what took minutes is not done again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Told>,
+    /// What the host was enrolled for, in the words of who enrolled it.
+    #[serde(default)]
+    pub purpose: String,
 }
 
 /// A record can't be read or written.
@@ -49,6 +62,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// # Errors
     /// It can't be removed.
     fn forget(&self, host: &str) -> Result<(), LedgerError>;
+
+    /// Ends when all that was stored before is kept, whatever happens to the process. An agent is answered after that.
+    fn kept(&self) -> BoxFuture<'static, ()>;
 }
 
 /// Keeps records as long as the process lives: after it, hosts are booted from new ISOs.
@@ -74,5 +90,9 @@ impl Ledger for MemoryLedger {
     fn forget(&self, host: &str) -> Result<(), LedgerError> {
         self.records().remove(host);
         Ok(())
+    }
+
+    fn kept(&self) -> BoxFuture<'static, ()> {
+        future::ready(()).boxed()
     }
 }

@@ -14,7 +14,7 @@ use catamaran_deploy_wire::{Hello, Inventory, Outcome, POLL_SECONDS, Progress, V
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use crate::error::Denied;
+use crate::error::{Denied, DeployError};
 use crate::files;
 use crate::server::DeployServer;
 
@@ -66,6 +66,7 @@ async fn session(
 ) -> Answer {
     match server.hello(&host, &hello) {
         Ok(Ok(())) => {
+            server.kept().await;
             tracing::info!(
                 host,
                 boot = hello.boot,
@@ -78,11 +79,14 @@ async fn session(
             tracing::warn!(host, "a deploy agent is not let in: {denied}");
             Err(denied)
         }
-        Err(error) => {
-            tracing::error!(host, "{error}");
-            Ok((StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response())
-        }
+        Err(error) => Ok(unkept(&host, &error)),
     }
+}
+
+/// The agent tries again.
+fn unkept(host: &str, error: &DeployError) -> Response<Body> {
+    tracing::error!(host, error = error.chain(), "the ledger fails");
+    (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response()
 }
 
 async fn inventory(
@@ -144,15 +148,18 @@ async fn outcome(
     Json(outcome): Json<Outcome>,
 ) -> Answer {
     let id = outcome.id;
-    let taken = server.enter(&host, key(&headers), |host| host.outcome(outcome))?;
-    if !taken {
-        tracing::info!(
+    match server.outcome(&host, key(&headers), outcome) {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => tracing::info!(
             host,
             id,
             "an outcome of a command that does not stand any more"
-        );
+        ),
+        Ok(Err(denied)) => return Err(denied),
+        Err(error) => return Ok(unkept(&host, &error)),
     }
-    server.told();
+    // Told once, it is not told again.
+    server.kept().await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

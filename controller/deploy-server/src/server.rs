@@ -7,8 +7,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use catamaran_deploy_wire::{
-    Action, ConfigDrive, NetworkData, Parameters, VERSION, WriteImage, base, is_host,
+    Action, ConfigDrive, NetworkData, Outcome, Parameters, VERSION, WriteImage, base, is_host,
 };
+use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -102,13 +103,15 @@ impl DeployServer {
         &self.settings.template
     }
 
-    /// Makes an ISO for a host, with a new token: what it had before opens nothing any more, and its command is forgotten.
+    /// Makes an ISO for a host, with a new token: what it had before opens nothing any more, and its command is forgotten. `purpose` is
+    /// kept with it, for whoever resumes it.
     ///
     /// # Errors
     /// The name or the network data can't be used, or the ledger fails.
     pub fn enrol(
         &self,
         host: &str,
+        purpose: &str,
         network: Option<NetworkData>,
     ) -> Result<Enrolment, DeployError> {
         if !is_host(host) {
@@ -131,7 +134,7 @@ impl DeployServer {
             .ledger
             .load(host)?
             .map_or(0, |record| record.last_command);
-        let fresh = Host::new(token::digest(&token), last);
+        let fresh = Host::new(token::digest(&token), last, purpose, Instant::now());
         self.ledger.store(host, &fresh.record)?;
         let name = format!("{}.iso", token::random());
         let mut state = self.state();
@@ -159,7 +162,7 @@ impl DeployServer {
         };
         self.state()
             .hosts
-            .insert(host.to_owned(), Host::resume(record));
+            .insert(host.to_owned(), Host::resume(record, Instant::now()));
         self.changed();
         Ok(true)
     }
@@ -198,6 +201,37 @@ impl DeployServer {
         self.changed();
         stored?;
         Ok(id)
+    }
+
+    /// How far each host is, in a form that changes when whoever drives it should look: its agent has come, told its inventory, or an
+    /// outcome.
+    #[must_use]
+    pub fn milestones(&self) -> BTreeMap<String, [bool; 3]> {
+        let state = self.state();
+        let of = |status: &Status| {
+            let (inventory, outcome) = (status.inventory.is_some(), status.outcome.is_some());
+            [status.session, inventory, outcome]
+        };
+        let hosts = state.hosts.iter();
+        hosts
+            .map(|(host, known)| (host.clone(), of(&known.status)))
+            .collect()
+    }
+
+    /// Forgets a host's command, and what came of it: the same one is another then.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub fn withdraw(&self, host: &str) -> Result<(), DeployError> {
+        let mut state = self.state();
+        let Some(known) = state.hosts.get_mut(host) else {
+            return Ok(());
+        };
+        known.withdraw();
+        let stored = self.ledger.store(host, &known.record);
+        drop(state);
+        self.changed();
+        Ok(stored?)
     }
 
     /// What is known of a host; none where it is not enrolled.
@@ -244,6 +278,12 @@ impl DeployServer {
         Ok(format!("{}/deploy/v1/images/{name}", self.settings.url))
     }
 
+    /// Where it is reached.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.settings.url
+    }
+
     /// The URL of a host's requests, for logs and tests.
     #[must_use]
     pub fn url(&self, host: &str) -> String {
@@ -267,6 +307,8 @@ impl DeployServer {
         host: &str,
         hello: &catamaran_deploy_wire::Hello,
     ) -> Result<Result<(), Denied>, DeployError> {
+        // An agent may be faster than who resumes its host.
+        self.resume(host)?;
         let mut state = self.state();
         let Some(known) = state.hosts.get_mut(host) else {
             return Ok(Err(Denied::Unknown));
@@ -288,10 +330,38 @@ impl DeployServer {
         key: &str,
         work: impl FnOnce(&mut Host) -> T,
     ) -> Result<T, Denied> {
+        self.resume(host).map_err(|_| Denied::Session)?;
         let mut state = self.state();
         let known = state.hosts.get_mut(host).ok_or(Denied::Session)?;
         known.enter(key, Instant::now())?;
         Ok(work(known))
+    }
+
+    /// Takes the outcome of a command, and keeps it. Says whether the command stood.
+    pub(crate) fn outcome(
+        &self,
+        host: &str,
+        key: &str,
+        outcome: Outcome,
+    ) -> Result<Result<bool, Denied>, DeployError> {
+        self.resume(host)?;
+        let mut state = self.state();
+        let Some(known) = state.hosts.get_mut(host) else {
+            return Ok(Err(Denied::Session));
+        };
+        if let Err(denied) = known.enter(key, Instant::now()) {
+            return Ok(Err(denied));
+        }
+        let stood = known.outcome(outcome);
+        let stored = self.ledger.store(host, &known.record);
+        drop(state);
+        self.changed();
+        stored?;
+        Ok(Ok(stood))
+    }
+
+    pub(crate) fn kept(&self) -> BoxFuture<'static, ()> {
+        self.ledger.kept()
     }
 
     /// After `enter` has changed what others wait for.

@@ -95,7 +95,7 @@ impl World {
 
     /// What is in the slot of the host's ISO.
     async fn token(&mut self) -> String {
-        let url = self.server.enrol(HOST, None).unwrap().iso_url;
+        let url = self.server.enrol(HOST, "test", None).unwrap().iso_url;
         let ca = self.path("ca.pem");
         fs::write(&ca, &self.ca).unwrap();
         let mut curl = tokio::process::Command::new("curl");

@@ -116,7 +116,7 @@ impl World {
 
     /// Enrols the host and gives back the parameters in its ISO.
     async fn enrol(&self) -> Parameters {
-        let enrolment = self.server.enrol("metal-1", None).unwrap();
+        let enrolment = self.server.enrol("metal-1", "test", None).unwrap();
         let path = enrolment
             .iso_url
             .strip_prefix("https://192.0.2.1:8443")
@@ -309,7 +309,7 @@ async fn images_and_isos_are_sent_in_parts() {
         .send("GET", path, &[("range", "bytes=20-")], Value::Null)
         .await;
     assert_eq!(got.status, StatusCode::RANGE_NOT_SATISFIABLE);
-    let iso = world.server.enrol("metal-1", None).unwrap().iso_url;
+    let iso = world.server.enrol("metal-1", "test", None).unwrap().iso_url;
     let path = iso.strip_prefix("https://192.0.2.1:8443").unwrap();
     let range = format!("bytes={}-{}", SLOT - 2, SLOT + 5);
     let got = world
@@ -340,7 +340,7 @@ fn a_hosts_iso_can_be_written_to_a_file() {
 #[test]
 fn names_that_dont_belong_into_urls_are_refused() {
     let world = world();
-    assert!(world.server.enrol("../x", None).is_err());
+    assert!(world.server.enrol("../x", "test", None).is_err());
     assert!(world.server.publish("a/b", Path::new("/dev/null")).is_err());
     assert!(
         world

@@ -86,7 +86,7 @@ impl Server {
 
     /// The host's ISO, as its BMC would fetch it.
     async fn fetch_iso(&self, to: &Path) -> Result<()> {
-        let url = self.deploy.enrol(HOST, None)?.iso_url;
+        let url = self.deploy.enrol(HOST, "test", None)?.iso_url;
         let own = format!("https://{}", self.address);
         let url = url.replace(&format!("https://10.0.2.2:{}", self.address.port()), &own);
         let ca = to.with_extension("pem");
