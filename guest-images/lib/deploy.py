@@ -36,6 +36,8 @@ LIBRARIES = [
 # As in slot.rs.
 SLOT_SIZE = 64 << 10
 SLOT_NAME = "catamaran-deploy.json"
+# By this Debian's signed grub knows a CD, where it can't read the FAT that it came from: it goes on with boot/grub/grub.cfg.
+DISK_INFO = ".disk/info"
 # Where grub looks for the CD that it came from.
 MARK = "catamaran/deploy"
 EFI_SIZE = 8 * MIB
@@ -124,7 +126,7 @@ def isolinux_config():
 
 
 def grub_config():
-    """For UEFI: grub comes from the small FAT in the CD, and looks for the CD itself."""
+    """For UEFI: grub comes from the small FAT in the CD, and looks for the CD itself. Where firmware shows it no more than the CD, it finds this there."""
     return (
         f"set timeout=0\nterminal_output console\nset gfxpayload=text\nsearch --no-floppy --set=root --file /{MARK}\n"
         f"linux /boot/vmlinuz {COMMAND_LINE}\ninitrd /boot/host /boot/initrd\nboot\n"
@@ -134,12 +136,14 @@ def grub_config():
 def write_iso(files, kernel, initrd, work, iso):
     """A CD with two boot entries: isolinux for BIOS; a FAT with shim and grub for UEFI, with secure boot or without."""
     tree = fresh(work / "tree")
-    for folder in ("boot", "isolinux", Path(MARK).parent):
-        (tree / folder).mkdir()
+    for folder in ("boot/grub", "isolinux", Path(MARK).parent, Path(DISK_INFO).parent):
+        (tree / folder).mkdir(parents=True)
     shutil.copyfile(kernel, tree / "boot/vmlinuz")
     shutil.copyfile(initrd, tree / "boot/initrd")
     (tree / "boot/host").write_bytes(empty_slot())
-    (tree / MARK).write_text("the deploy ISO of Catamaran\n")
+    for name in (MARK, DISK_INFO):
+        (tree / name).write_text("the deploy ISO of Catamaran\n")
+    (tree / "boot/grub/grub.cfg").write_text(grub_config())
     shutil.copyfile(files / "usr/lib/ISOLINUX/isolinux.bin", tree / "isolinux/isolinux.bin")
     shutil.copyfile(files / "usr/lib/syslinux/modules/bios/ldlinux.c32", tree / "isolinux/ldlinux.c32")
     (tree / "isolinux/isolinux.cfg").write_text(isolinux_config())
