@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -73,6 +74,30 @@ pub struct Args {
         value_name = "PORT"
     )]
     pub node_port: u16,
+    /// https://ADDRESS:PORT by which servers and their BMCs reach the deploy server; without it no disk is written
+    #[arg(
+        long,
+        env = "CATAMARAN_DEPLOY_URL",
+        default_value = "",
+        value_name = "URL"
+    )]
+    pub deploy_url: String,
+    /// Address of the deploy server
+    #[arg(
+        long,
+        env = "CATAMARAN_DEPLOY_LISTEN",
+        default_value = "[::]:8444",
+        value_name = "ADDRESS"
+    )]
+    pub deploy_listen: SocketAddr,
+    /// ISO that servers are booted from to be inspected, written and cleaned
+    #[arg(
+        long,
+        env = "CATAMARAN_DEPLOY_ISO",
+        default_value = "/usr/share/catamaran/deploy.iso",
+        value_name = "FILE"
+    )]
+    pub deploy_iso: PathBuf,
     /// Objects of one kind that are worked on at the same time
     #[arg(long, default_value_t = 16, value_name = "COUNT")]
     pub concurrency: u16,

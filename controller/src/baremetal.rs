@@ -1,12 +1,16 @@
 //! `BareMetalHost`: the cluster's side of `catamaran-baremetal`, which decides and talks to the BMCs.
 
 mod cluster;
+mod deploying;
+mod fencing;
+mod ledger;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_api::metal3::BareMetalHost;
-use catamaran_baremetal::{Again, Bmcs, HostName, NoDeploy, Shell, StoreError};
+use catamaran_baremetal::{Again, Agents, Bmcs, HostName, Patience, Shell, StoreError};
+use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use kube::client::Client;
 use kube::runtime::controller::Action as Next;
@@ -14,6 +18,7 @@ use kube::runtime::{reflector, watcher};
 
 use crate::args::Args;
 use crate::baremetal::cluster::Cluster;
+use crate::baremetal::deploying::Deploying;
 use crate::error::{Error, chain};
 use crate::events::Events;
 use crate::metrics::Metrics;
@@ -29,19 +34,32 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
     wait_for_definition(&client).await;
     let (store, writer) = reflector::store();
     let hosts = Arc::new(Objects::new(store));
+    let cluster = Cluster {
+        client: client.clone(),
+        hosts: hosts.clone(),
+        events: Events::by(client.clone(), "metal3-baremetal-controller", &args.name),
+    };
+    let deploying = Deploying::prepare(&client, args).await;
+    let agents = match &deploying {
+        Ok(deploying) => Agents::new(
+            deploying.server.clone(),
+            cluster.clone(),
+            Patience::default(),
+        ),
+        Err(why) => {
+            tracing::info!(why, "there is no deploy server");
+            Agents::absent(why, cluster.clone())
+        }
+    };
     let shell = Arc::new(Shell {
-        store: Cluster {
-            client: client.clone(),
-            hosts: hosts.clone(),
-            events: Events::by(client.clone(), "metal3-baremetal-controller", &args.name),
-        },
+        store: cluster,
         bmcs,
-        deploy: NoDeploy,
+        deploy: agents,
         metrics: metrics.hosts().clone(),
     });
     let (wake, queue) = work::queue::<BareMetalHost>();
     let watch = follow(
-        Api::all(client),
+        Api::all(client.clone()),
         watcher::Config::default(),
         writer,
         &hosts,
@@ -65,7 +83,19 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
             async move { Box::pin(reconcile(&shell, key)).await }
         },
     );
-    tokio::join!(watch, work);
+    let deploying = async {
+        if let Ok(deploying) = &deploying {
+            let of = |uid: &str| {
+                let all = hosts.store().state();
+                let found = all.iter().find(|host| host.uid().as_deref() == Some(uid));
+                found.map(|host| Key::of(host.as_ref()))
+            };
+            deploying
+                .run(|uid| of(uid).iter().for_each(|key| wake.wake(key)))
+                .await;
+        }
+    };
+    tokio::join!(watch, work, deploying, fencing::run(&client, &shell));
 }
 
 async fn wait_for_definition(client: &Client) {
@@ -76,7 +106,7 @@ async fn wait_for_definition(client: &Client) {
     }
 }
 
-async fn reconcile(shell: &Shell<Cluster, NoDeploy>, key: Key) -> Result<Next, Error> {
+async fn reconcile(shell: &Shell<Cluster, Agents<Cluster>>, key: Key) -> Result<Next, Error> {
     let name = HostName {
         namespace: key.namespace,
         name: key.name,

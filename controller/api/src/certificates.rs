@@ -101,6 +101,37 @@ struct Material {
     request_header: RequestHeader,
 }
 
+/// What another server of the controller serves with, PEM.
+#[derive(Clone)]
+pub struct ServingCertificate {
+    /// Its certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// The authorities that its clients have to trust.
+    pub authorities: String,
+}
+
+/// A new serving certificate of the installation's authority for a DNS name or address. Good for a year.
+///
+/// # Errors
+/// [`CertificateError::Missing`] before the leader has made the authority.
+pub async fn serving_certificate(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<ServingCertificate, CertificateError> {
+    let stored = store::authority(client, namespace)
+        .await?
+        .ok_or_else(|| CertificateError::Missing(format!("Secret {}", store::AUTHORITY)))?;
+    let pair = Authority::load(&stored.current)?.server(&[name.to_owned()])?;
+    Ok(ServingCertificate {
+        certificate: pair.certificate,
+        key: pair.key,
+        authorities: stored.bundle,
+    })
+}
+
 /// Keeps certificates and publishes keys.
 pub(crate) struct Keeper {
     client: Client,

@@ -38,7 +38,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use access::Question;
-pub use certificates::CertificateError;
+pub use certificates::{CertificateError, ServingCertificate, serving_certificate};
 pub use identity::User;
 pub use route::{Method, Miss, Route, route};
 

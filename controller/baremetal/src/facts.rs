@@ -3,7 +3,7 @@
 use catamaran_api::metal3::CredentialsStatus;
 use catamaran_redfish::{Kind, PowerState};
 
-use crate::deploy::Progress;
+use crate::deploy::{Job, Progress};
 
 /// Seconds since 1970, or a span of them.
 pub type Seconds = i64;
@@ -17,9 +17,11 @@ pub struct Facts {
     pub login: Login,
     /// What the BMC said.
     pub contact: Contact,
-    /// Why the spec's image can't be written, if it can't; none for a live ISO.
+    /// What a deploy agent has to do in the host's state.
+    pub job: Option<Job>,
+    /// Why that can't be done, if it can't.
     pub refusal: Option<String>,
-    /// How far writing it is.
+    /// How far it is.
     pub progress: Progress,
 }
 

@@ -46,6 +46,12 @@ pub(crate) fn boot_mac(found: &Inventory) -> Option<String> {
     linked.or(found.nics.first()).map(|nic| nic.mac.clone())
 }
 
+/// The same from what a deploy agent has told: the one by which it reaches the controller.
+pub(crate) fn agents_mac(details: &HardwareDetails) -> Option<String> {
+    let booted = details.nics.iter().find(|nic| nic.pxe == Some(true));
+    booted.or(details.nics.first())?.mac.clone()
+}
+
 fn nic(nic: &catamaran_redfish::Nic) -> Nic {
     Nic {
         mac: Some(nic.mac.clone()),

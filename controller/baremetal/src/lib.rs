@@ -30,8 +30,9 @@
 //! - [`Shell`] reads, carries out and writes. It knows the cluster by the [`Store`] trait only.
 //! - [`Bmcs`] keeps one connection, and so one session, for each host's BMC.
 //! - [`fence`](Shell::fence) proves that a host is off, or says that it is not proved.
-//! - [`Deploy`] is what writes images to disks.
+//! - [`Deploy`] is what inspects, writes and cleans by a program on the host; [`Agents`] does it by deploy agents.
 
+mod agents;
 mod annotations;
 mod back_off;
 mod bmcs;
@@ -52,13 +53,14 @@ mod states;
 mod status;
 mod store;
 
+pub use agents::{Agents, Patience};
 pub use annotations::{
     CONFIRMED_OFF, DETACHED, FENCE_HOLD, FENCED, FINALIZER, FORCE_DELETE, INSPECT, PAUSED, REBOOT,
     STATUS,
 };
 pub use bmcs::Bmcs;
 pub use decide::{Gate, decide, gate};
-pub use deploy::{Deploy, NoDeploy, Progress};
+pub use deploy::{Deploy, Job, Progress};
 pub use facts::{Contact, Facts, Login, Seconds, Seen, Trouble};
 pub use fence::{NotFenced, Proof};
 pub use link::{Link, NodeIdentity, Unlinked, link};

@@ -120,10 +120,12 @@ pub enum Action {
     ClearBoot,
     /// Boot what is signed only, or not.
     SecureBoot(bool),
-    /// Begin to write the image.
+    /// Begin the state's job: show the host the CD of its deploy agent.
     Deploy,
-    /// End what writing the image has begun or made.
-    Undeploy,
+    /// Keep what the deploy agent has told of the hardware.
+    TakeInventory,
+    /// Keep which disk the deploy agent has written to.
+    NoteDisk,
     /// Take an annotation away.
     DropAnnotation(String),
     /// Take the finalizer away and end the session.

@@ -12,7 +12,7 @@ use crate::annotations::{self, FINALIZER, STATUS};
 use crate::back_off;
 use crate::bmcs::Bmcs;
 use crate::decide::{Gate, decide, gate};
-use crate::deploy::{Deploy, Progress, is_live_iso};
+use crate::deploy::{Deploy, Job, Progress};
 use crate::endpoint::{endpoint, secret_name};
 use crate::facts::{Contact, Facts, Login, Seconds, Seen, Trouble};
 use crate::metrics::HostMetrics;
@@ -37,7 +37,7 @@ pub struct Shell<S, D> {
     pub store: S,
     /// The connections to BMCs.
     pub bmcs: Arc<Bmcs>,
-    /// What writes images.
+    /// What works on hosts by a program of theirs.
     pub deploy: D,
     /// What is counted.
     pub metrics: HostMetrics,
@@ -78,15 +78,17 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             (Some(Err(error)), true) => Contact::Failed(Trouble::of(error)),
             _ => Contact::NotAsked,
         };
-        let state = State::of(&host);
-        let image = host.spec.image.as_ref().filter(|image| !is_live_iso(image));
+        let job = Job::of(&host);
         let facts = Facts {
             now,
             login,
             contact,
-            refusal: image.and_then(|_| self.deploy.refusal(&host)),
-            progress: match (state, image) {
-                (State::Provisioning, Some(_)) => self.deploy.progress(&host).await,
+            job,
+            refusal: job.and_then(|job| self.deploy.refusal(&host, job)),
+            progress: match job {
+                Some(job) if State::of(&host) != State::Available => {
+                    self.deploy.progress(&host, job).await
+                }
                 _ => Progress::None,
             },
         };
@@ -128,13 +130,19 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             outcome: &outcome,
             power: done.power.as_ref(),
             hardware: done.hardware.as_ref(),
+            disk: done.disk.as_deref(),
         };
         let old = host.status.clone().unwrap_or_default();
         let new = status::next(&host, facts, &result);
         self.report(&host, facts, &old, &new, &outcome).await;
         let count = new.error_count;
         if new != old {
-            host = self.store.write_status(&host, &new).await?;
+            let written = self.store.write_status(&host, &new).await?;
+            if facts.job.is_some() && matches!(outcome, Outcome::Transition { .. }) {
+                // Not before: what is forgotten would be done again.
+                self.deploy.end(&host);
+            }
+            host = written;
         }
         Ok(match outcome {
             Outcome::Transition { .. } => Again::After(0),

@@ -5,6 +5,7 @@ mod deleting;
 mod deprovisioning;
 mod externally_provisioned;
 mod inspecting;
+mod job;
 mod powering_off;
 mod preparing;
 mod provisioned;
@@ -22,15 +23,15 @@ pub(crate) fn handle(state: State, host: &BareMetalHost, facts: &Facts) -> Step 
     match state {
         State::New | State::Unmanaged => unmanaged::step(host, state),
         State::Registering => with(state, facts, |_| registering::step(host)),
-        State::Inspecting => with(state, facts, |_| inspecting::step(host)),
+        State::Inspecting => with(state, facts, |seen| inspecting::step(host, facts, seen)),
         State::Preparing => with(state, facts, |_| preparing::step(host)),
         State::Available => with(state, facts, |seen| available::step(host, facts, seen)),
-        State::Provisioning => with(state, facts, |_| provisioning::step(host, facts)),
+        State::Provisioning => with(state, facts, |seen| provisioning::step(host, facts, seen)),
         State::Provisioned => with(state, facts, |seen| provisioned::step(host, seen)),
         State::ExternallyProvisioned => with(state, facts, |seen| {
             externally_provisioned::step(host, seen)
         }),
-        State::Deprovisioning => with(state, facts, |seen| deprovisioning::step(host, seen)),
+        State::Deprovisioning => with(state, facts, |seen| deprovisioning::step(host, facts, seen)),
         State::PoweringOff => with(state, facts, |seen| powering_off::step(host, seen)),
         State::Deleting => deleting::step(),
     }

@@ -2,6 +2,7 @@
 
 use catamaran_api::metal3::{
     BareMetalHost, BareMetalHostStatus, HardwareDetails, OperationHistory, OperationTime,
+    RootDeviceHints,
 };
 use catamaran_redfish::PowerState;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -23,6 +24,8 @@ pub(crate) struct Result<'a> {
     pub(crate) power: Option<&'a PowerState>,
     /// Hardware that was found.
     pub(crate) hardware: Option<&'a HardwareDetails>,
+    /// Disk that an image was written to.
+    pub(crate) disk: Option<&'a str>,
 }
 
 pub(crate) fn time(seconds: Seconds) -> Time {
@@ -83,7 +86,7 @@ pub(crate) fn next(
         }
     }
     if let Outcome::Transition { to } = result.outcome {
-        enter(host, state, *to, &mut new, &now);
+        enter(host, state, *to, result.disk, &mut new, &now);
     }
     conditions(host, facts, result, &mut new, &now);
     if new != old {
@@ -92,7 +95,14 @@ pub(crate) fn next(
     new
 }
 
-fn enter(host: &BareMetalHost, from: State, to: State, new: &mut BareMetalHostStatus, now: &Time) {
+fn enter(
+    host: &BareMetalHost,
+    from: State,
+    to: State,
+    disk: Option<&str>,
+    new: &mut BareMetalHostStatus,
+    now: &Time,
+) {
     to.as_str().clone_into(&mut new.provisioning.state);
     new.provisioning.state_since = Some(now.clone());
     if to == State::Unmanaged {
@@ -101,8 +111,11 @@ fn enter(host: &BareMetalHost, from: State, to: State, new: &mut BareMetalHostSt
     let history = new
         .operation_history
         .get_or_insert_with(OperationHistory::default);
+    // An image that was given up was never written: its disk is none of ours.
+    let given_up = from == State::Provisioning && to != State::Provisioned;
     if let Some(ends) = operation(history, from)
         && let Some(ends) = ends.as_mut()
+        && !given_up
     {
         ends.end = Some(now.clone());
     }
@@ -120,7 +133,16 @@ fn enter(host: &BareMetalHost, from: State, to: State, new: &mut BareMetalHostSt
                 .clone_from(&host.spec.root_device_hints);
             new.last_attempted_image.clone_from(&host.spec.image);
         }
-        State::Provisioned if from == State::Provisioning => new.provisioning_fail_count = 0,
+        State::Provisioned if from == State::Provisioning => {
+            new.provisioning_fail_count = 0;
+            if let Some(disk) = disk {
+                // By this it is cleaned, whatever disks are added meanwhile.
+                new.provisioning.root_device_hints = Some(RootDeviceHints {
+                    device_name: Some(disk.to_owned()),
+                    ..RootDeviceHints::default()
+                });
+            }
+        }
         State::Available => {
             new.provisioning.boot_mode = Some(states::wanted_boot_mode(host).to_owned());
         }

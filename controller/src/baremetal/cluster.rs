@@ -20,6 +20,7 @@ use crate::patch::{self, Part};
 const MANAGER: &str = "catamaran-host";
 
 /// The cluster.
+#[derive(Clone)]
 pub(super) struct Cluster {
     pub(super) client: Client,
     pub(super) hosts: Arc<Objects<BareMetalHost>>,

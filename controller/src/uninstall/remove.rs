@@ -25,7 +25,12 @@ use crate::preflight::{API_SERVICES, OURS};
 /// Signer of the daemons' certificates.
 const SIGNER: &str = "catamaran.dev/node-serving";
 /// What the controller has made in its namespace.
-const SECRETS: [&str; 3] = ["catamaran-ca", "catamaran-api-tls", "catamaran-api-client"];
+const SECRETS: [&str; 4] = [
+    "catamaran-ca",
+    "catamaran-api-tls",
+    "catamaran-api-client",
+    "catamaran-deploy",
+];
 /// Likewise.
 const CONFIG_MAP: &str = "catamaran-ca";
 

@@ -48,6 +48,11 @@ pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
             "catamaran-tests",
         ]);
         step::run("unit, golden and crate tests", command.args(&filter))?;
+        if long {
+            let mut command = cargo(&["test", "--workspace", "--locked", "--test", "hosts"]);
+            let ignored = ["--", "--ignored", "--test-threads", "1"];
+            step::run("servers in QEMU", command.args(ignored).args(&filter))?;
+        }
     }
     let (kubernetes, play): (Vec<_>, Vec<_>) = names()?
         .into_iter()

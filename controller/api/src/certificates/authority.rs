@@ -65,13 +65,16 @@ impl Authority {
         &self.pair
     }
 
-    /// A serving certificate of our own for those DNS names.
+    /// A serving certificate of our own for those DNS names and addresses.
     pub(crate) fn server(&self, names: &[String]) -> Result<Pair, CertificateError> {
         let first = names.first().map(String::as_str).unwrap_or_default();
         let mut params = params(first, OWN_DAYS);
         params.subject_alt_names = names
             .iter()
-            .map(|name| dns(name))
+            .map(|name| match name.parse() {
+                Ok(address) => Ok(SanType::IpAddress(address)),
+                Err(_) => dns(name),
+            })
             .collect::<Result<_, _>>()?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.issue(&params)
@@ -239,6 +242,19 @@ mod tests {
         assert!(!fits("evil.example"));
         let (from, to) = validity(&pem).unwrap();
         assert_eq!((to - from) / 86_400, 91);
+    }
+
+    #[test]
+    fn servers_are_known_by_names_and_by_addresses() {
+        let authority = Authority::new().unwrap();
+        let names = ["deploy.example".to_owned(), "192.0.2.1".to_owned()];
+        let pair = authority.server(&names).unwrap();
+        let der = certificates(&pair.certificate).unwrap();
+        let end = rustls::server::ParsedCertificate::try_from(&der[0]).unwrap();
+        for name in names {
+            let name = ServerName::try_from(name).unwrap();
+            assert!(rustls::client::verify_server_name(&end, &name).is_ok());
+        }
     }
 
     #[test]

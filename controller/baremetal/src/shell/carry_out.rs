@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Shell;
 use crate::annotations::{self, FENCE_HOLD, FINALIZER};
-use crate::deploy::Deploy;
+use crate::deploy::{Deploy, Job};
 use crate::facts::Contact;
 use crate::inventory;
 use crate::outcome::{Action, Off};
@@ -21,6 +21,7 @@ const SOFT: Duration = Duration::from_secs(120);
 pub(super) struct Done {
     pub(super) power: Option<PowerState>,
     pub(super) hardware: Option<HardwareDetails>,
+    pub(super) disk: Option<String>,
 }
 
 impl Done {
@@ -32,6 +33,7 @@ impl Done {
         Self {
             power,
             hardware: None,
+            disk: None,
         }
     }
 }
@@ -53,6 +55,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             }
             Action::Release => {
                 self.bmcs.close(&HostName::of(host)).await;
+                self.deploy.end(host);
                 let mut all = host.metadata.finalizers.clone().unwrap_or_default();
                 all.retain(|one| one != FINALIZER);
                 self.store
@@ -72,17 +75,31 @@ impl<S: Store, D: Deploy> Shell<S, D> {
                 return Ok(Err("the host is being fenced and stays off".to_owned()));
             }
         }
-        if *action == Action::Inspect {
-            return self.inspect(host, bmc, done).await;
-        }
-        Ok(match action {
-            Action::Deploy => self.deploy.begin(host, bmc).await,
-            Action::Undeploy => self.deploy.end(host, bmc).await,
-            action => self
+        match action {
+            Action::Inspect => self.inspect(host, bmc, done).await,
+            Action::TakeInventory => self.take_inventory(host, done).await,
+            Action::NoteDisk => {
+                done.disk = self.deploy.disk(host);
+                Ok(Ok(()))
+            }
+            Action::Deploy => Ok(self.deploy(host, bmc).await),
+            action => Ok(self
                 .at_bmc(host, bmc, action, done)
                 .await
-                .map_err(|error| error.to_string()),
-        })
+                .map_err(|error| error.to_string())),
+        }
+    }
+
+    /// Shows the host the CD of its deploy agent. Nobody is told its URL, which opens a session.
+    async fn deploy(&self, host: &BareMetalHost, bmc: &Bmc) -> Result<(), String> {
+        let Some(job) = Job::of(host) else {
+            return Err("there is nothing to do for a deploy agent".to_owned());
+        };
+        let url = self.deploy.begin(host, job).await?;
+        let shown = bmc.insert_cd(&url).await;
+        shown
+            .map(drop)
+            .map_err(|error| error.to_string().replace(&url, "the deploy ISO"))
     }
 
     async fn at_bmc(
@@ -117,8 +134,9 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             Action::ClearBoot => bmc.clear_boot().await,
             Action::SecureBoot(on) => bmc.set_secure_boot(*on).await,
             Action::Inspect
+            | Action::TakeInventory
+            | Action::NoteDisk
             | Action::Deploy
-            | Action::Undeploy
             | Action::DropAnnotation(_)
             | Action::Release => Ok(()),
         }
@@ -137,17 +155,40 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         for gap in &found.gaps {
             tracing::warn!(host = %HostName::of(host), gap, "a part of the hardware could not be read");
         }
-        let details = inventory::details(&found);
+        let mac = inventory::boot_mac(&found);
+        self.keep(host, inventory::details(&found), mac, done)
+            .await?;
+        Ok(Ok(()))
+    }
+
+    async fn take_inventory(
+        &self,
+        host: &mut BareMetalHost,
+        done: &mut Done,
+    ) -> Result<Result<(), String>, StoreError> {
+        let Some(details) = self.deploy.inventory(host) else {
+            return Ok(Err("the deploy agent has told no inventory".to_owned()));
+        };
+        let mac = inventory::agents_mac(&details);
+        self.keep(host, details, mac, done).await?;
+        Ok(Ok(()))
+    }
+
+    async fn keep(
+        &self,
+        host: &mut BareMetalHost,
+        details: HardwareDetails,
+        mac: Option<String>,
+        done: &mut Done,
+    ) -> Result<(), StoreError> {
         self.store.write_hardware(host, &details).await?;
-        if host.spec.boot_mac_address.is_none()
-            && let Some(mac) = inventory::boot_mac(&found)
-        {
+        if let (None, Some(mac)) = (&host.spec.boot_mac_address, mac) {
             let mut patch = Value::Null;
             patch["spec"]["bootMACAddress"] = json!(mac);
             *host = self.store.write(host, patch).await?;
         }
         done.hardware = Some(details);
-        Ok(Ok(()))
+        Ok(())
     }
 }
 

@@ -3,30 +3,30 @@
 use catamaran_api::metal3::BareMetalHost;
 use catamaran_redfish::PowerState;
 
-use crate::deploy::is_live_iso;
-use crate::facts::Seen;
+use super::job;
+use crate::deploy::Job;
+use crate::facts::{Facts, Seen};
 use crate::outcome::{Action, Off, Step};
 use crate::state::State;
 
-pub(super) fn step(host: &BareMetalHost, seen: &Seen) -> Step {
-    let mut actions = Vec::new();
-    if seen.power != PowerState::Off {
-        actions.push(Action::PowerOff(Off::Hard));
-    }
-    match host
-        .status
-        .as_ref()
-        .and_then(|status| status.provisioning.image.as_ref())
-    {
-        Some(image) if is_live_iso(image) => actions.extend([Action::EjectCd, Action::ClearBoot]),
-        Some(_) => actions.push(Action::Undeploy),
-        None => {}
-    }
+pub(super) fn step(host: &BareMetalHost, facts: &Facts, seen: &Seen) -> Step {
     let deleting = host.metadata.deletion_timestamp.is_some();
     let to = if deleting {
         State::PoweringOff
     } else {
         State::Available
     };
-    Step::after(actions, to)
+    let given = host
+        .status
+        .as_ref()
+        .and_then(|status| status.provisioning.image.as_ref());
+    if facts.job == Some(Job::Clean) {
+        let put_away = || Step::after(job::put_away().into(), to);
+        return job::step(State::Deprovisioning, facts, seen, put_away);
+    }
+    if given.is_some() {
+        return Step::after(job::put_away().into(), to);
+    }
+    let off = (seen.power != PowerState::Off).then_some(Action::PowerOff(Off::Hard));
+    Step::after(off.into_iter().collect(), to)
 }

@@ -1,16 +1,25 @@
-//! Inspecting: what the host is made of, as its BMC knows.
+//! Inspecting: what the host is made of, as its BMC knows, or as the deploy agent sees.
 
 use catamaran_api::metal3::BareMetalHost;
 
+use super::job;
 use crate::annotations::{self, INSPECT};
+use crate::facts::{Facts, Seen};
 use crate::outcome::{Action, Step};
 use crate::state::State;
 
-pub(super) fn step(host: &BareMetalHost) -> Step {
+pub(super) fn step(host: &BareMetalHost, facts: &Facts, seen: &Seen) -> Step {
     if is_disabled(host) {
         return Step::to(State::Preparing);
     }
-    Step::after(vec![Action::Inspect], State::Preparing)
+    if facts.job.is_none() {
+        return Step::after(vec![Action::Inspect], State::Preparing);
+    }
+    job::step(State::Inspecting, facts, seen, || {
+        let mut actions = vec![Action::TakeInventory];
+        actions.extend(job::put_away());
+        Step::after(actions, State::Preparing)
+    })
 }
 
 /// By the spec, or by the annotation that was there before it.

@@ -1,21 +1,26 @@
-//! Provisioning: a live ISO by virtual media, or an image by whatever writes images.
+//! Provisioning: a live ISO by virtual media, or an image by the deploy agent.
 
 use catamaran_api::metal3::BareMetalHost;
 
-use crate::deploy::{Progress, is_live_iso};
-use crate::facts::Facts;
-use crate::outcome::{Action, ErrorType, Off, Outcome, Step};
+use super::job;
+use crate::deploy::is_live_iso;
+use crate::facts::{Facts, Seen};
+use crate::outcome::{Action, Off, Step};
 use crate::state::State;
 
-pub(super) fn step(host: &BareMetalHost, facts: &Facts) -> Step {
-    let given = host
-        .status
-        .as_ref()
-        .and_then(|status| status.provisioning.image.as_ref());
+pub(super) fn step(host: &BareMetalHost, facts: &Facts, seen: &Seen) -> Step {
+    let given = host.status.as_ref().map(|status| &status.provisioning);
     let Some(image) = &host.spec.image else {
         return Step::to(State::Deprovisioning);
     };
-    if given.is_some_and(|given| given.url != image.url) {
+    let others = given.is_some_and(|given| {
+        given
+            .image
+            .as_ref()
+            .is_some_and(|given| given.url != image.url)
+            || given.root_device_hints != host.spec.root_device_hints
+    });
+    if others {
         return Step::to(State::Deprovisioning);
     }
     if is_live_iso(image) {
@@ -28,20 +33,9 @@ pub(super) fn step(host: &BareMetalHost, facts: &Facts) -> Step {
         ];
         return Step::after(actions, State::Provisioned);
     }
-    if let Some(refusal) = &facts.refusal {
-        return Step::failed(ErrorType::Provisioning, refusal);
-    }
-    match &facts.progress {
-        Progress::None => Step {
-            actions: vec![Action::Deploy],
-            outcome: Outcome::Wait {
-                reason: "Deploying",
-                message: "writing the image has begun".to_owned(),
-                again: 10,
-            },
-        },
-        Progress::Working(message) => Step::wait("Deploying", message, 10),
-        Progress::Done => Step::to(State::Provisioned),
-        Progress::Failed(message) => Step::failed(ErrorType::Provisioning, message),
-    }
+    job::step(State::Provisioning, facts, seen, || {
+        let mut actions = vec![Action::NoteDisk];
+        actions.extend(job::put_away());
+        Step::after(actions, State::Provisioned)
+    })
 }

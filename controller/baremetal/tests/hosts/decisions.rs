@@ -35,6 +35,7 @@ fn facts(contact: Contact) -> Facts {
             credentials: None,
         }),
         contact,
+        job: None,
         refusal: None,
         progress: Progress::None,
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use catamaran_api::metal3::{BareMetalHost, BareMetalHostStatus, HardwareDetails};
 use catamaran_baremetal::{
-    Again, Bmcs, HostMetrics, HostName, NoDeploy, Note, Shell, State, Store, StoreError,
+    Again, Agents, Bmcs, HostMetrics, HostName, Note, Shell, State, Store, StoreError,
 };
 use catamaran_redfish::Limits;
 use catamaran_redfish_mock::{Handle, Mock, Options, Personality};
@@ -20,6 +20,8 @@ pub(crate) struct Memory {
     pub(crate) password: String,
     pub(crate) now: i64,
     pub(crate) notes: Vec<Note>,
+    /// Secrets besides the BMC's: name, and key and value of the one entry.
+    pub(crate) secrets: Vec<(String, String, String)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -71,12 +73,17 @@ impl Store for Fake {
 
     async fn secret(&self, _: &str, name: &str) -> Result<Option<Secret>, StoreError> {
         let memory = self.0.lock().unwrap();
-        if name != "bmc" {
-            return Ok(None);
-        }
         let mut secret = Secret::default();
+        secret.metadata.name = Some(name.to_owned());
         let entry =
             |key: &str, value: &str| (key.to_owned(), ByteString(value.as_bytes().to_vec()));
+        if name != "bmc" {
+            let found = memory.secrets.iter().find(|(known, ..)| known == name);
+            return Ok(found.map(|(_, key, value)| {
+                secret.data = Some([entry(key, value)].into());
+                secret
+            }));
+        }
         secret.data = Some(
             [
                 entry("username", "admin"),
@@ -131,9 +138,10 @@ impl Store for Fake {
 /// A host, its BMC, and a controller.
 pub(crate) struct Bench {
     _mock: Mock,
+    limits: Limits,
     pub(crate) bmc: Handle,
     pub(crate) cluster: Fake,
-    pub(crate) shell: Shell<Fake, NoDeploy>,
+    pub(crate) shell: Shell<Fake, Agents<Fake>>,
 }
 
 /// Limits that fit a BMC which answers at once.
@@ -151,19 +159,27 @@ fn quick() -> Limits {
     }
 }
 
-fn shell(cluster: &Fake) -> Shell<Fake, NoDeploy> {
+fn shell(cluster: &Fake, agents: Agents<Fake>, limits: Limits) -> Shell<Fake, Agents<Fake>> {
     Shell {
         store: cluster.clone(),
-        bmcs: Arc::new(Bmcs::new(quick())),
-        deploy: NoDeploy,
+        bmcs: Arc::new(Bmcs::new(limits)),
+        deploy: agents,
         metrics: HostMetrics::new(&Default::default()).unwrap(),
     }
 }
 
+fn absent(cluster: &Fake) -> Agents<Fake> {
+    Agents::absent("there is none in this test", cluster.clone())
+}
+
 impl Bench {
     pub(crate) async fn new() -> Self {
-        let mut mock = Mock::new();
         let options = Options::new("bmc0", 0, Personality::named("standard").unwrap());
+        Self::with(options, quick()).await
+    }
+
+    pub(crate) async fn with(options: Options, limits: Limits) -> Self {
+        let mut mock = Mock::new();
         let bmc = mock.add(options, None).await.unwrap();
         let cluster = Fake::default();
         {
@@ -180,8 +196,9 @@ impl Bench {
                 .unwrap(),
             );
         }
-        let shell = shell(&cluster);
+        let shell = shell(&cluster, absent(&cluster), limits);
         Self {
+            limits,
             _mock: mock,
             bmc,
             cluster,
@@ -198,7 +215,12 @@ impl Bench {
 
     /// The controller is another process now.
     pub(crate) fn restart(&mut self) {
-        self.shell = shell(&self.cluster);
+        self.restart_with(absent(&self.cluster));
+    }
+
+    /// The same, with these agents.
+    pub(crate) fn restart_with(&mut self, agents: Agents<Fake>) {
+        self.shell = shell(&self.cluster, agents, self.limits);
     }
 
     /// One look; the time of the pause goes by.

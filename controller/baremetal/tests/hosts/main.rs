@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
+mod agent;
 mod decisions;
+mod deploying;
 mod fake;
 mod fencing;
 mod life;
+mod machine;
