@@ -15,6 +15,7 @@ mod seed;
 use std::time::Duration;
 
 use catamaran_api::metal3::{BareMetalHost, HardwareDetails};
+use catamaran_client::chain;
 use catamaran_deploy_server::{DeployError, DeployServer, Status, Told, Wanted, config_drive};
 use catamaran_deploy_wire::{
     Action, Answer, NetworkData, Progress as Report, Reason, WipeScope, WriteImage,
@@ -76,7 +77,7 @@ impl<S: Store> Agents<S> {
     fn known(&self, server: &DeployServer, host: &BareMetalHost, job: Job) -> Option<Status> {
         let id = id(host);
         if let Err(error) = server.resume(&id) {
-            tracing::warn!(host = %HostName::of(host), error = error.chain(), "the host is enrolled anew");
+            tracing::warn!(host = %HostName::of(host), error = chain(&error), "the host is enrolled anew");
         }
         server
             .status(&id)
@@ -94,14 +95,14 @@ impl<S: Store> Agents<S> {
             Job::Inspect => {
                 // What was told to another process is told again.
                 let withdrawn = server.withdraw(&id(host));
-                withdrawn.map_err(|error| error.chain())?;
+                withdrawn.map_err(|error| chain(&error))?;
                 Wanted::Action(Action::Inspect)
             }
             Job::Clean => Wanted::Action(Action::Wipe { disks: wipe(host)? }),
             Job::Write => self.write(host).await?,
         };
         let asked = server.ask(&id(host), wanted);
-        asked.map(drop).map_err(|error| error.chain())
+        asked.map(drop).map_err(|error| chain(&error))
     }
 
     async fn write(&self, host: &BareMetalHost) -> Result<Wanted, String> {
@@ -118,7 +119,7 @@ impl<S: Store> Agents<S> {
         };
         let drive = spawn_blocking(move || config_drive(&files)).await;
         let drive = drive.map_err(|error| format!("the config drive can't be made: {error}"))?;
-        let drive = drive.map_err(|error| error.chain())?;
+        let drive = drive.map_err(|error| chain(&error))?;
         Ok(Wanted::WriteWithConfigDrive(write, drive))
     }
 
@@ -220,7 +221,7 @@ impl<S: Store> Deploy for Agents<S> {
         };
         match server.withdraw(&id(host)) {
             Ok(()) => Progress::Failed(advice(failure.reason, &failure.message)),
-            Err(error) => Progress::Failed(error.chain()),
+            Err(error) => Progress::Failed(chain(&error)),
         }
     }
 
@@ -230,7 +231,7 @@ impl<S: Store> Deploy for Agents<S> {
         let enrolled = server.enrol(&id(host), &purpose(host, job), network);
         enrolled
             .map(|enrolled| enrolled.iso_url)
-            .map_err(|error: DeployError| error.chain())
+            .map_err(|error: DeployError| chain(&error))
     }
 
     fn inventory(&self, host: &BareMetalHost) -> Option<HardwareDetails> {
@@ -258,7 +259,7 @@ impl<S: Store> Deploy for Agents<S> {
         if let Ok(server) = &self.server
             && let Err(error) = server.forget(&id(host))
         {
-            tracing::warn!(host = %HostName::of(host), error = error.chain(), "the deploy server's record of the host stays");
+            tracing::warn!(host = %HostName::of(host), error = chain(&error), "the deploy server's record of the host stays");
         }
     }
 }

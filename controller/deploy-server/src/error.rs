@@ -59,20 +59,6 @@ pub enum DeployError {
     Pem(#[from] rustls::pki_types::pem::Error),
 }
 
-impl DeployError {
-    /// With its causes.
-    #[must_use]
-    pub fn chain(&self) -> String {
-        let mut words = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            words.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        words
-    }
-}
-
 /// Why an agent is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method, Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use catamaran_client::chain;
 use catamaran_deploy_wire::{Hello, Inventory, Outcome, POLL_SECONDS, Progress, VERSION, Welcome};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
@@ -85,7 +86,7 @@ async fn session(
 
 /// The agent tries again.
 fn unkept(host: &str, error: &DeployError) -> Response<Body> {
-    tracing::error!(host, error = error.chain(), "the ledger fails");
+    tracing::error!(host, error = chain(error), "the ledger fails");
     (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response()
 }
 

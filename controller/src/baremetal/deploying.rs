@@ -48,7 +48,7 @@ impl Deploying {
             return Err("the controller has no --deploy-url (deploy.url of the chart)".to_owned());
         }
         let host = host_of(url)?;
-        let template = Template::open(&args.deploy_iso).map_err(|error| error.chain())?;
+        let template = Template::open(&args.deploy_iso).map_err(|error| chain(&error))?;
         let authority = until("its certificate", async || {
             serving_certificate(client, &args.namespace, &host).await
         });

@@ -23,8 +23,8 @@ use serde_json::json;
 
 use super::cluster::Cluster;
 use crate::error::{Error, chain};
-use crate::patch::INSTALLATION_MANAGER;
 use crate::node_states::OUT_OF_SERVICE;
+use crate::patch::INSTALLATION_MANAGER;
 
 /// Name of the host that a node's machines were let go for: the taint is ours.
 const FENCED_BY: &str = "catamaran.dev/fenced-by";

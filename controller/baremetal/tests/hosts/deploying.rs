@@ -24,9 +24,9 @@ async fn until(lab: &Lab, agent: &mut Agent, state: State) {
     panic!("not {state:?}: {:?}", lab.bench.status());
 }
 
-fn wipes(agent: &Agent) -> Vec<&WipeScope> {
-    let wiped = |action| match action {
-        &Action::Wipe { ref disks } => Some(disks),
+fn wipes<'a>(agent: &'a Agent) -> Vec<&'a WipeScope> {
+    let wiped = |action: &'a Action| match action {
+        Action::Wipe { disks } => Some(disks),
         _ => None,
     };
     agent.did.iter().filter_map(wiped).collect()
