@@ -98,6 +98,16 @@ pub struct Args {
         value_name = "FILE"
     )]
     pub deploy_iso: PathBuf,
+    /// Cut the power of nodes that are lost, have machines and are servers of ours
+    #[arg(
+        long,
+        env = "CATAMARAN_FENCE_LOST_NODES",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        default_value_t = false,
+        value_name = "BOOL"
+    )]
+    pub fence_lost_nodes: bool,
     /// Objects of one kind that are worked on at the same time
     #[arg(long, default_value_t = 16, value_name = "COUNT")]
     pub concurrency: u16,

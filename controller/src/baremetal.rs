@@ -95,7 +95,12 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
                 .await;
         }
     };
-    tokio::join!(watch, work, deploying, fencing::run(&client, &shell));
+    let fencing = async {
+        if args.fence_lost_nodes {
+            fencing::run(&client, &shell).await;
+        }
+    };
+    tokio::join!(watch, work, deploying, fencing);
 }
 
 async fn wait_for_definition(client: &Client) {
