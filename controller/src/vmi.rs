@@ -93,9 +93,10 @@ pub async fn reconcile(world: &World, key: &Key) -> Result<Next, Error> {
             Err(faults) => decision.refuse(&faults.to_string(), now),
         }
     }
-    attachments(world, key, &vmi, pod.as_ref(), &mut decision).await?;
+    // A volume that can't be brought holds up nothing else that is to be said of the instance.
+    let attached = attachments(world, key, &vmi, pod.as_ref(), &mut decision).await;
     apply::apply(world, key, &vmi, pod.as_ref(), &decision).await?;
-    match (retry, decision.again_in) {
+    match (retry.or(attached.err()), decision.again_in) {
         (Some(error), _) => Err(error),
         (None, Some(seconds)) => Ok(Next::requeue(Duration::from_secs(seconds))),
         (None, None) => Ok(Next::await_change()),
@@ -117,12 +118,12 @@ async fn attachments(
     let view = launcher.map(PodView::of);
     let run = decision.run(vmi, view.as_ref());
     let known = fetch::attachments(world, key, vmi, &volumes, launcher, run).await?;
-    let plan = hotplug::decide(vmi, run, &known);
-    apply::attachments(world, key, vmi, launcher, &plan).await?;
+    let mut plan = hotplug::decide(vmi, run, &known);
+    let done = apply::attachments(world, key, vmi, launcher, &mut plan).await;
     decision.status.volume_status = plan.status;
     decision.again_in = [decision.again_in, plan.again_in]
         .into_iter()
         .flatten()
         .min();
-    Ok(())
+    done
 }

@@ -8,8 +8,9 @@ use catamaran_api::{
     AddVolumeOptions, RemoveVolumeOptions, VirtualMachine, VirtualMachineInstance,
     VirtualMachineInstanceSpec, Volume,
 };
+use catamaran_instancetypes::{Problem, names_any, resolve};
 use catamaran_lifecycle::{Phase, VmiView, hot_claim};
-use catamaran_spec::{Context, MachineSpec};
+use catamaran_spec::{Context, FieldErrors, MachineSpec};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
@@ -164,7 +165,9 @@ pub(crate) async fn of_machine(
     let mut attempt = 1;
     loop {
         let vm = objects::machine(client, namespace, name).await?;
-        let patch = machine_patch(&vm, order)?;
+        let after = machine_after(&vm, order)?;
+        check(client, namespace, &after).await?;
+        let patch = machine_patch(&after);
         match api.patch(name, &params(order), &Patch::Merge(&patch)).await {
             Ok(_) => return Ok(StatusCode::ACCEPTED.into_response()),
             // Somebody wrote in between: what was decided may not hold any more.
@@ -176,15 +179,43 @@ pub(crate) async fn of_machine(
     }
 }
 
-fn machine_patch(vm: &VirtualMachine, order: &Order) -> Result<Value, Refusal> {
-    let name = vm.name_any();
-    let mut spec = vm.spec.template.spec.clone().unwrap_or_default();
-    let refused = |words: String| Refusal::conflict(MACHINE, &name, &words);
-    order.apply(&mut spec).map_err(refused)?;
-    Ok(json!({
-        "metadata": {"resourceVersion": vm.resource_version()},
+/// The machine when the order is carried out.
+fn machine_after(vm: &VirtualMachine, order: &Order) -> Result<VirtualMachine, Refusal> {
+    let mut after = vm.clone();
+    let spec = after.spec.template.spec.get_or_insert_default();
+    let refused = |words: String| Refusal::conflict(MACHINE, &vm.name_any(), &words);
+    order.apply(spec).map_err(refused)?;
+    Ok(after)
+}
+
+fn machine_patch(after: &VirtualMachine) -> Value {
+    let spec = after.spec.template.spec.clone().unwrap_or_default();
+    json!({
+        "metadata": {"resourceVersion": after.resource_version()},
         "spec": {"template": {"spec": changed(&spec)}},
-    }))
+    })
+}
+
+/// Whether a machine is one that may be stored: admission leaves our own writes to us.
+async fn check(client: &Client, namespace: &str, vm: &VirtualMachine) -> Result<(), Refusal> {
+    let judge = |vm: &VirtualMachine| {
+        MachineSpec::from_vm(vm, Context::Cluster)
+            .map(drop)
+            .map_err(|errors| wrong(&errors))
+    };
+    if !names_any(vm) {
+        return judge(vm);
+    }
+    match resolve(client, &(), namespace, vm).await {
+        Ok(found) => judge(&found.expanded(vm).map_err(|errors| wrong(&errors))?),
+        Err(Problem::Fields(errors)) => Err(wrong(&errors)),
+        Err(Problem::Api { source, .. }) => Err((*source).into()),
+    }
+}
+
+fn wrong(errors: &FieldErrors) -> Refusal {
+    let words: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+    Refusal::bad_request(words.join(", "))
 }
 
 /// Carries an order out on an instance.
@@ -226,10 +257,7 @@ fn instance_patch(vmi: &VirtualMachineInstance, order: &Order) -> Result<Value, 
     let refused = |words: String| Refusal::conflict(INSTANCE, &name, &words);
     order.apply(&mut after.spec).map_err(refused)?;
     // Admission leaves our own writes to us.
-    if let Err(errors) = MachineSpec::from_vmi(&after, Context::Cluster) {
-        let words: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
-        return Err(Refusal::bad_request(words.join(", ")));
-    }
+    MachineSpec::from_vmi(&after, Context::Cluster).map_err(|errors| wrong(&errors))?;
     Ok(json!({
         "metadata": {"resourceVersion": vmi.resource_version(), "uid": vmi.uid()},
         "spec": changed(&after.spec),
@@ -302,7 +330,7 @@ mod tests {
 
     #[test]
     fn what_is_added_can_be_removed_again() {
-        let patch = machine_patch(&vm(), &adding("e", "c2", "scsi")).unwrap();
+        let patch = machine_patch(&machine_after(&vm(), &adding("e", "c2", "scsi")).unwrap());
         let after = &patch["spec"]["template"]["spec"];
         assert_eq!(
             after["volumes"][2],
@@ -313,7 +341,7 @@ mod tests {
             json!({"name": "e", "disk": {"bus": "scsi"}})
         );
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
-        let patch = machine_patch(&vm(), &removing("d")).unwrap();
+        let patch = machine_patch(&machine_after(&vm(), &removing("d")).unwrap());
         let after = &patch["spec"]["template"]["spec"];
         assert_eq!(after["volumes"].as_array().unwrap().len(), 1);
         assert_eq!(
@@ -325,7 +353,7 @@ mod tests {
     #[test]
     fn a_data_volume_is_the_claim_of_its_name() {
         let body = br#"{"name": "e", "disk": {"name": "e"}, "volumeSource": {"dataVolume": {"name": "c2"}}}"#;
-        let patch = machine_patch(&vm(), &Order::add(body).unwrap()).unwrap();
+        let patch = machine_patch(&machine_after(&vm(), &Order::add(body).unwrap()).unwrap());
         assert_eq!(
             patch["spec"]["template"]["spec"]["volumes"][2]["dataVolume"],
             json!({"name": "c2", "hotpluggable": true})
@@ -343,10 +371,30 @@ mod tests {
             (removing("e"), "because it does not exist"),
             (removing("root"), "because it is not hotpluggable"),
         ] {
-            let refusal = machine_patch(&vm(), &order).unwrap_err();
+            let refusal = machine_after(&vm(), &order).unwrap_err();
             assert_eq!(refusal.0.code, 409);
             assert!(refusal.0.message.ends_with(words), "{}", refusal.0.message);
         }
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_would_be_refused_is_not_made() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        let refused = async |order: Order| {
+            let after = machine_after(&vm(), &order).unwrap();
+            check(&client, "n", &after)
+                .await
+                .err()
+                .map(|refusal| refusal.0)
+        };
+        assert_eq!(refused(adding("e", "c2", "scsi")).await, None);
+        let status = refused(adding("e", "c2", "sata")).await.unwrap();
+        assert_eq!(status.code, 400);
+        let path = "spec.template.spec.domain.devices.disks[2].disk.bus";
+        assert!(status.message.contains(path), "{}", status.message);
+        let status = refused(adding("No Label", "c2", "scsi")).await.unwrap();
+        assert_eq!(status.code, 400);
     }
 
     #[test]

@@ -152,54 +152,73 @@ pub(super) async fn attachments(
     key: &Key,
     vmi: &VirtualMachineInstance,
     launcher: Option<&Pod>,
-    plan: &hotplug::Plan,
+    plan: &mut hotplug::Plan,
 ) -> Result<(), Error> {
     let uid = vmi.metadata.uid.as_deref().unwrap_or_default();
-    let api: Api<Pod> = Api::namespaced(world.client.clone(), &key.namespace);
     for volume in &plan.delete {
         let name = build::attachment_name(uid, volume);
         if let Some(pod) = world.pods.get(&key.named(&name)) {
             delete_pod(world, key, &pod, build::ATTACHMENT_GRACE).await?;
         }
     }
-    let settings = world.settings();
-    for (volume, claim) in &plan.create {
-        let Some(launcher) = launcher else { continue };
-        let pod = build::attachment(&build::Attach {
-            vmi,
-            launcher,
-            volume,
-            claim,
-            settings: &settings,
-        });
-        let name = pod.name_any();
-        let params = PostParams {
-            field_manager: Some(INSTANCE_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        let what = format!("create pod {}/{name}", key.namespace);
-        match api.create(&params, &pod).await.map_err(Error::api(what)) {
-            Ok(made) => {
-                world.pods.put(made);
-                let note = format!("Created attachment pod {name} for volume {volume}");
-                world.events.normal(vmi, "SuccessfulCreate", note).await;
-            }
-            // The cache has not seen it yet, or it is somebody else's.
-            Err(error) if error.already_exists() => {
-                let what = format!("read pod {}/{name}", key.namespace);
-                let there = api.get(&name).await.map_err(Error::api(what))?;
-                let mut owners = there.metadata.owner_references.iter().flatten();
-                if owners.all(|owner| Some(&owner.uid) != launcher.metadata.uid.as_ref()) {
-                    return Err(Error::Taken {
-                        what: format!("pod {}/{name}", key.namespace),
-                    });
-                }
-                world.pods.put(there);
-            }
-            Err(error) => return Err(error),
+    let Some(launcher) = launcher else {
+        return Ok(());
+    };
+    let mut failed = None;
+    for (volume, claim) in plan.create.clone() {
+        let made = attachment(world, key, vmi, launcher, (&volume, &claim)).await;
+        if let Err(error) = made {
+            plan.failed(&volume, &error.words());
+            failed = failed.or(Some(error));
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
+}
+
+/// Makes the pod of a volume.
+async fn attachment(
+    world: &World,
+    key: &Key,
+    vmi: &VirtualMachineInstance,
+    launcher: &Pod,
+    (volume, claim): (&str, &str),
+) -> Result<(), Error> {
+    let api: Api<Pod> = Api::namespaced(world.client.clone(), &key.namespace);
+    let pod = build::attachment(&build::Attach {
+        vmi,
+        launcher,
+        volume,
+        claim,
+        settings: &world.settings(),
+    });
+    let name = pod.name_any();
+    let params = PostParams {
+        field_manager: Some(INSTANCE_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    let what = format!("create pod {}/{name}", key.namespace);
+    match api.create(&params, &pod).await.map_err(Error::api(what)) {
+        Ok(made) => {
+            world.pods.put(made);
+            let note = format!("Created attachment pod {name} for volume {volume}");
+            world.events.normal(vmi, "SuccessfulCreate", note).await;
+            Ok(())
+        }
+        // The cache has not seen it yet, or it is somebody else's.
+        Err(error) if error.already_exists() => {
+            let what = format!("read pod {}/{name}", key.namespace);
+            let there = api.get(&name).await.map_err(Error::api(what))?;
+            let mut owners = there.metadata.owner_references.iter().flatten();
+            if owners.all(|owner| Some(&owner.uid) != launcher.metadata.uid.as_ref()) {
+                return Err(Error::Taken {
+                    what: format!("pod {}/{name}", key.namespace),
+                });
+            }
+            world.pods.put(there);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Status, labels and finalizer in one write.

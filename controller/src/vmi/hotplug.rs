@@ -172,11 +172,13 @@ impl Plan {
                     let words = format!("PersistentVolumeClaim {claim} is not there");
                     self.pending(name, claim, known, "FailedPvcNotFound", &words);
                 }
-                Some(ClaimMode::Block) if pending => {
+                Some(ClaimMode::Block) => {
                     let words = format!(
                         "PersistentVolumeClaim {claim} is in block mode; only claims with a file system can be plugged into a running machine"
                     );
-                    self.pending(name, claim, known, "HotplugFailed", &words);
+                    if pending {
+                        self.pending(name, claim, known, "HotplugFailed", &words);
+                    }
                 }
                 Some(_) => {
                     self.create.push((name.to_owned(), claim.to_owned()));
@@ -242,6 +244,19 @@ impl Plan {
         said.phase = Some(VolumePhase::Pending.as_str().to_owned());
         said.reason = Some(reason.to_owned());
         said.message = Some(words.to_owned());
+    }
+
+    /// The pod of a volume can't be made: said of a volume that is not there yet.
+    pub(super) fn failed(&mut self, name: &str, words: &str) {
+        let pending = VolumePhase::Pending.as_str();
+        let said = self
+            .status
+            .iter_mut()
+            .find(|said| said.name == name && said.phase.as_deref() == Some(pending));
+        if let Some(said) = said {
+            said.reason = Some("FailedCreate".to_owned());
+            said.message = Some(words.to_owned());
+        }
     }
 
     fn entry(&mut self, name: &str, claim: &str) -> &mut VolumeStatus {

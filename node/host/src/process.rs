@@ -66,7 +66,10 @@ pub fn boot_id() -> io::Result<String> {
 pub struct Process {
     /// Its number.
     pub pid: i32,
+    // The other names are those of the DNS server's records before they were one with the others.
+    #[serde(alias = "started")]
     start_time: u64,
+    #[serde(alias = "boot")]
     boot_id: String,
 }
 
@@ -136,6 +139,10 @@ mod tests {
         let mut earlier = process.clone();
         earlier.boot_id = "another boot".into();
         assert!(!earlier.is_alive());
+        let older = record
+            .replace("start_time", "started")
+            .replace("boot_id", "boot");
+        assert_eq!(serde_json::from_str::<Process>(&older).unwrap(), process);
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!process.is_alive());

@@ -13,6 +13,9 @@ use serde_json::json;
 use super::review::{Request, Verdict};
 use crate::answer::chain;
 
+/// Label of attachment pods: the instance that they hold a volume for.
+const ATTACHMENT_OF: &str = "catamaran.dev/attachment-of";
+
 /// What is done about an eviction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Course {
@@ -44,6 +47,9 @@ async fn look(client: &Client, request: &Request) -> kube::Result<Verdict> {
     let Some(pod) = pods.get_opt(&request.name).await? else {
         return Ok(Verdict::allowed());
     };
+    if let Some(words) = attachment(&pods, &pod).await? {
+        return Ok(Verdict::too_many_requests(words));
+    }
     let Some(owner) = pod
         .owner_references()
         .iter()
@@ -88,6 +94,24 @@ async fn look(client: &Client, request: &Request) -> kube::Result<Verdict> {
             Ok(Verdict::too_many_requests(words))
         }
     }
+}
+
+/// Why a pod that holds a claim for a guest stays: the guest would lose its disk. It goes after its launcher.
+async fn attachment(pods: &Api<Pod>, pod: &Pod) -> kube::Result<Option<String>> {
+    let Some(instance) = pod.labels().get(ATTACHMENT_OF) else {
+        return Ok(None);
+    };
+    for owner in pod.owner_references().iter().filter(|o| o.kind == "Pod") {
+        let launcher = pods.get_opt(&owner.name).await?;
+        if launcher.is_some_and(|launcher| launcher.uid().as_ref() == Some(&owner.uid)) {
+            return Ok(Some(format!(
+                "The pod holds a volume that is plugged into VMI \"{}/{instance}\": it goes when pod {} has gone or the volume is removed",
+                pod.namespace().unwrap_or_default(),
+                owner.name
+            )));
+        }
+    }
+    Ok(None)
 }
 
 fn course(vmi: &VirtualMachineInstance, vm: Option<&VirtualMachine>) -> Course {

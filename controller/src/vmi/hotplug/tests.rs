@@ -1,3 +1,5 @@
+//! Tables of what is done about a volume and its pod.
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -252,5 +254,17 @@ fn the_state_of_a_pod_is_what_its_kubelet_says() {
             Attachment::of(&pod).state,
             AttachmentState::Waits(expected.to_owned())
         );
+    }
+}
+
+#[test]
+fn a_pod_that_cannot_be_made_is_said_of_a_volume_that_is_not_there_yet() {
+    for (said, expected) in [(None, "FailedCreate"), (Some(("Ready", "c")), "")] {
+        let vmi = vmi(Some("c"), said);
+        let known = BTreeMap::from([("d".to_owned(), none(Some(ClaimMode::Filesystem)))]);
+        let mut plan = decide(&vmi, Run::On, &known);
+        plan.failed("d", "exceeded quota");
+        let said = plan.status.iter().find(|said| said.name == "d").unwrap();
+        assert_eq!(said.reason.as_deref().unwrap_or_default(), expected);
     }
 }
