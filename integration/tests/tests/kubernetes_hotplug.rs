@@ -2,15 +2,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use catamaran_tests::cluster::websocket::Proxy;
-use catamaran_tests::cluster::{self, Cluster, MINIMAL};
-use catamaran_tests::{BOOT, Console, SHORT, manifest, wait::Seen, wait_for};
+use catamaran_tests::cluster::{self, Cluster, machine};
+use catamaran_tests::{BOOT, Console, SHORT, wait::Seen, wait_for};
 use serde_json::{Value, json};
-
-fn machine(name: &str) -> Value {
-    let mut machine = manifest::machine(name);
-    machine["spec"]["template"]["spec"]["volumes"][0]["containerDisk"]["image"] = MINIMAL.into();
-    machine
-}
 
 /// A claim of a volume on the disk that all nodes share, and its folder.
 fn claim(cluster: &Cluster, name: &str) -> ([Value; 2], String) {
@@ -34,15 +28,38 @@ fn claim(cluster: &Cluster, name: &str) -> ([Value; 2], String) {
     ([volume, claim], folder)
 }
 
-/// A verb of a machine, as the peer's command line sends it.
-fn put(cluster: &Cluster, proxy: &Proxy, name: &str, verb: &str, body: &Value) -> Result<()> {
+/// A verb of a machine, as the peer's command line sends it: status and answer.
+fn ask(
+    cluster: &Cluster,
+    proxy: &Proxy,
+    name: &str,
+    verb: &str,
+    body: &Value,
+) -> Result<(u16, String)> {
     let namespace = cluster.namespace();
     let path = format!(
         "/apis/subresources.kubevirt.io/v1/namespaces/{namespace}/virtualmachines/{name}/{verb}"
     );
-    let (code, said) = proxy.request("PUT", &path, &body.to_string())?;
+    proxy.request("PUT", &path, &body.to_string())
+}
+
+/// A verb that must be accepted.
+fn put(cluster: &Cluster, proxy: &Proxy, name: &str, verb: &str, body: &Value) -> Result<()> {
+    let (code, said) = ask(cluster, proxy, name, verb, body)?;
     ensure!(code == 202, "{verb}: {code}: {said}");
     Ok(())
+}
+
+/// What is said to who wants a pod evicted, as a drain does.
+fn evict(cluster: &Cluster, proxy: &Proxy, pod: &Value) -> Result<(u16, String)> {
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{name}/eviction",
+        cluster.namespace()
+    );
+    proxy.request("POST", &path, &eviction.to_string())
 }
 
 fn added(bus: &str) -> Value {
@@ -123,6 +140,11 @@ fn a_claim_is_plugged_into_a_running_machine_and_out_again() -> Result<()> {
         wait_guest(&mut guest, there, "yes")?;
         guest.shell("echo kept > /dev/sda && sync")?;
 
+        // A drain does not take the disk from under the guest.
+        let (code, said) = evict(cluster, &proxy, &pods[0])?;
+        ensure!(code == 429, "{code}: {said}");
+        ensure!(said.contains("plugged into VMI"), "{said}");
+
         // A daemon that begins anew knows the disk.
         cluster.kubectl([
             "--namespace=catamaran-system",
@@ -173,6 +195,8 @@ fn a_claim_that_is_not_there_is_told_and_can_be_given_up() -> Result<()> {
         cluster.apply(&[&machine("waiter")])?;
         cluster.wait_field("vmi/waiter", "/status/phase", "Running", BOOT)?;
         let proxy = cluster.proxy()?;
+        let (code, said) = ask(cluster, &proxy, "waiter", "addvolume", &added("sata"))?;
+        ensure!(code == 400 && said.contains("disk.bus"), "{code}: {said}");
         put(cluster, &proxy, "waiter", "addvolume", &added("scsi"))?;
         wait_phase(cluster, "waiter", Some("Pending"))?;
         let said = cluster.get("vmi/waiter")?["status"]["volumeStatus"].to_string();
