@@ -88,39 +88,50 @@ pub(super) async fn create_pod(
         settings: &settings,
     });
     let name = pod.name_any();
+    match make(world, key, &pod, vmi.metadata.uid.as_ref()).await {
+        // A machine's own event says it already.
+        Ok(true) if vmi.metadata.owner_references.is_none() => {
+            let note = format!("Created virtual machine pod {name}");
+            world.events.normal(vmi, "SuccessfulCreate", note).await;
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        Err(source @ Error::Taken { .. }) => Err(NotMade {
+            problem: Some(("FailedCreate".to_owned(), source.to_string())),
+            source,
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a pod of an owner's; whether it was not there yet.
+async fn make(world: &World, key: &Key, pod: &Pod, owner: Option<&String>) -> Result<bool, Error> {
+    let name = pod.name_any();
     let api: Api<Pod> = Api::namespaced(world.client.clone(), &key.namespace);
     let params = PostParams {
         field_manager: Some(INSTANCE_MANAGER.to_owned()),
         ..PostParams::default()
     };
     let what = format!("create pod {}/{name}", key.namespace);
-    match api.create(&params, &pod).await.map_err(Error::api(what)) {
+    match api.create(&params, pod).await.map_err(Error::api(what)) {
         Ok(made) => {
             world.pods.put(made);
-            // A machine's own event says it already.
-            if vmi.metadata.owner_references.is_none() {
-                let note = format!("Created virtual machine pod {name}");
-                world.events.normal(vmi, "SuccessfulCreate", note).await;
-            }
-            Ok(())
+            Ok(true)
         }
+        // The cache has not seen it yet, or it is somebody else's.
         Err(error) if error.already_exists() => {
             let what = format!("read pod {}/{name}", key.namespace);
             let there = api.get(&name).await.map_err(Error::api(what))?;
             let mut owners = there.metadata.owner_references.iter().flatten();
-            if owners.any(|owner| Some(&owner.uid) == vmi.metadata.uid.as_ref()) {
-                world.pods.put(there);
-                return Ok(());
+            if owners.all(|other| Some(&other.uid) != owner) {
+                return Err(Error::Taken {
+                    what: format!("pod {}/{name}", key.namespace),
+                });
             }
-            let source = Error::Taken {
-                what: format!("pod {}/{name}", key.namespace),
-            };
-            Err(NotMade {
-                problem: Some(("FailedCreate".to_owned(), source.to_string())),
-                source,
-            })
+            world.pods.put(there);
+            Ok(false)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -183,7 +194,6 @@ async fn attachment(
     launcher: &Pod,
     (volume, claim): (&str, &str),
 ) -> Result<(), Error> {
-    let api: Api<Pod> = Api::namespaced(world.client.clone(), &key.namespace);
     let pod = build::attachment(&build::Attach {
         vmi,
         launcher,
@@ -191,34 +201,14 @@ async fn attachment(
         claim,
         settings: &world.settings(),
     });
-    let name = pod.name_any();
-    let params = PostParams {
-        field_manager: Some(INSTANCE_MANAGER.to_owned()),
-        ..PostParams::default()
-    };
-    let what = format!("create pod {}/{name}", key.namespace);
-    match api.create(&params, &pod).await.map_err(Error::api(what)) {
-        Ok(made) => {
-            world.pods.put(made);
-            let note = format!("Created attachment pod {name} for volume {volume}");
-            world.events.normal(vmi, "SuccessfulCreate", note).await;
-            Ok(())
-        }
-        // The cache has not seen it yet, or it is somebody else's.
-        Err(error) if error.already_exists() => {
-            let what = format!("read pod {}/{name}", key.namespace);
-            let there = api.get(&name).await.map_err(Error::api(what))?;
-            let mut owners = there.metadata.owner_references.iter().flatten();
-            if owners.all(|owner| Some(&owner.uid) != launcher.metadata.uid.as_ref()) {
-                return Err(Error::Taken {
-                    what: format!("pod {}/{name}", key.namespace),
-                });
-            }
-            world.pods.put(there);
-            Ok(())
-        }
-        Err(error) => Err(error),
+    if make(world, key, &pod, launcher.metadata.uid.as_ref()).await? {
+        let note = format!(
+            "Created attachment pod {} for volume {volume}",
+            pod.name_any()
+        );
+        world.events.normal(vmi, "SuccessfulCreate", note).await;
     }
+    Ok(())
 }
 
 /// Status, labels and finalizer in one write.
