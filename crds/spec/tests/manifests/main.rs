@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
+mod host_ports;
+mod hotplug;
+
 use catamaran_spec::read::{virtual_machine, virtual_machine_instance};
 use catamaran_spec::{
     Binding, Bootloader, Bus, CloudInitData, Context, CpuModel, DiskTarget, IoThreads, MachineSpec,
@@ -206,84 +209,6 @@ fn an_io_thread_pool_needs_a_size() {
         &json!({ "domain": { "ioThreadsPolicy": "supplementalPool", "ioThreads": { "supplementalPoolThreadCount": 4 } } }),
     );
     assert_eq!(pool.io_threads, IoThreads::SupplementalPool(4));
-}
-
-fn with_hot(disk: &Value, more: &Value) -> Value {
-    let mut devices = json!({ "disks": [{ "name": "root" }, disk] });
-    for (name, value) in more.as_object().unwrap() {
-        devices[name] = value.clone();
-    }
-    json!({
-        "domain": { "devices": devices },
-        "volumes": [
-            { "name": "root", "containerDisk": { "image": "x" } },
-            { "name": "d", "persistentVolumeClaim": { "claimName": "c", "hotpluggable": true } },
-        ],
-    })
-}
-
-fn on_cluster(patch: &Value) -> Result<MachineSpec, Vec<String>> {
-    let vm = serde_json::from_value(vm(patch)).unwrap();
-    let read = MachineSpec::from_vm(&vm, Context::Cluster);
-    let message = |error: &catamaran_spec::FieldError| error.to_string();
-    read.map(|(machine, _)| machine)
-        .map_err(|errors| errors.0.iter().map(message).collect())
-}
-
-#[test]
-fn hotpluggable_volumes_are_told_from_those_of_the_start() {
-    let manifest = with_hot(
-        &json!({ "name": "d", "disk": { "bus": "scsi" } }),
-        &json!({}),
-    );
-    let machine = on_cluster(&manifest).unwrap();
-    assert_eq!((machine.disks.len(), machine.volumes.len()), (1, 1));
-    assert_eq!(machine.hotplug.len(), 1);
-    assert_eq!(
-        (
-            machine.hotplug[0].disk.name.as_str(),
-            machine.hotplug[0].claim.as_str()
-        ),
-        ("d", "c")
-    );
-    // Without Kubernetes nothing comes later.
-    let played = good(&manifest);
-    assert_eq!((played.disks.len(), played.hotplug.len()), (2, 0));
-}
-
-#[test]
-fn what_can_not_be_plugged_in_is_refused_by_its_field() {
-    let scsi = json!({ "name": "d", "disk": { "bus": "scsi" } });
-    for (disk, more, expected) in [
-        (
-            json!({ "name": "d", "disk": { "bus": "sata" } }),
-            json!({}),
-            "disks[1].disk.bus: Unsupported value: \"sata\": supported values: \"virtio\", \"scsi\"",
-        ),
-        (
-            json!({ "name": "d", "cdrom": {} }),
-            json!({}),
-            "disks[1].cdrom: Forbidden",
-        ),
-        (
-            json!({ "name": "d", "bootOrder": 1 }),
-            json!({}),
-            "disks[1].bootOrder: Forbidden",
-        ),
-        (
-            scsi.clone(),
-            json!({ "disableHotplug": true }),
-            "volumes[1].persistentVolumeClaim.hotpluggable: Forbidden: nothing can be plugged into a running machine with disableHotplug",
-        ),
-        (
-            scsi,
-            json!({ "useVirtioTransitional": true }),
-            "hotpluggable: Forbidden",
-        ),
-    ] {
-        let found = on_cluster(&with_hot(&disk, &more)).unwrap_err();
-        assert!(found.iter().any(|m| m.contains(expected)), "{found:?}");
-    }
 }
 
 #[test]
@@ -572,98 +497,5 @@ fn user_data_is_not_shown_in_messages() {
     assert_eq!(
         text,
         "volumes[0].cloudInitNoCloud.userDataBase64: Invalid value: \"<redacted>\": must be base64 of UTF-8 text"
-    );
-}
-
-/// A machine whose template has the annotation.
-fn with_host_ports(ports: &str, patch: &Value) -> Value {
-    let mut manifest = vm(patch);
-    manifest["spec"]["template"]["metadata"]["annotations"] =
-        json!({ "catamaran.dev/host-ports": ports, "example.org/other": "x" });
-    manifest
-}
-
-#[test]
-fn host_ports_are_read_from_the_annotation_of_the_instance() {
-    let manifest = with_host_ports("8080:80, [fd00::1]:53:53/udp", &json!({}));
-    let (_, machine, warnings) = virtual_machine(&manifest, Context::Play).unwrap();
-    let ports: Vec<String> = machine.host_ports.iter().map(ToString::to_string).collect();
-    assert_eq!(ports, ["8080:80/tcp", "[fd00::1]:53:53/udp"]);
-    assert_eq!(warnings, []);
-
-    let template = &manifest["spec"]["template"];
-    let mut instance = json!({
-        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
-        "metadata": template["metadata"], "spec": template["spec"],
-    });
-    instance["metadata"]["name"] = "demo".into();
-    let (_, machine, _) = virtual_machine_instance(&instance, Context::Play).unwrap();
-    assert_eq!(machine.host_ports.len(), 2);
-    instance["metadata"]["annotations"]["catamaran.dev/host-ports"] = "80".into();
-    let errors = virtual_machine_instance(&instance, Context::Play).unwrap_err();
-    let message = errors.to_string();
-    assert!(
-        message.starts_with(
-            "metadata.annotations[catamaran.dev/host-ports]: Invalid value: \"80\": must be "
-        ),
-        "{message}"
-    );
-}
-
-#[test]
-fn host_ports_on_kubernetes_are_accepted_with_a_warning() {
-    let manifest = with_host_ports("8080:80", &json!({}));
-    let (_, _, warnings) = virtual_machine(&manifest, Context::Cluster).unwrap();
-    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        warnings,
-        [
-            "spec.template.metadata.annotations[catamaran.dev/host-ports]: a Service reaches a machine on Kubernetes, so its node opens no port for it"
-        ]
-    );
-}
-
-#[test]
-fn host_ports_that_reach_no_guest_are_refused() {
-    const AT: &str = "spec.template.metadata.annotations[catamaran.dev/host-ports]";
-    let none = devices(&json!({ "autoattachPodInterface": false }));
-    assert_eq!(
-        messages(&with_host_ports("8080:80", &none)),
-        [format!(
-            "{AT}: Forbidden: host ports lead to an interface on the pod network, and the machine has none"
-        )]
-    );
-
-    let mut few = devices(&json!({ "interfaces": [
-        { "name": "net", "masquerade": {}, "ports": [{ "port": 80 }, { "port": 53, "protocol": "UDP" }] }
-    ] }));
-    few["networks"] = json!([{ "name": "net", "pod": {} }]);
-    assert_eq!(
-        messages(&with_host_ports("8080:80, 53:53/udp, 2222:22, 54:53", &few)),
-        [
-            format!(
-                "{AT}: Invalid value: \"2222:22\": port 22 of the guest must be among the ports of interface net"
-            ),
-            format!(
-                "{AT}: Invalid value: \"54:53\": port 53 of the guest must be among the ports of interface net"
-            ),
-        ]
-    );
-    // All ports reach a guest that has the address of its pod itself.
-    let interface = &mut few["domain"]["devices"]["interfaces"][0];
-    *interface = json!({ "name": "net", "bridge": {}, "ports": [{ "port": 80 }] });
-    let read = virtual_machine(&with_host_ports("2222:22", &few), Context::Play);
-    assert_eq!(read.unwrap().1.host_ports.len(), 1);
-}
-
-#[test]
-fn host_ports_of_the_machine_instead_of_its_instance_are_told() {
-    let mut manifest = vm(&json!({}));
-    manifest["metadata"]["annotations"] = json!({ "catamaran.dev/host-ports": "8080:80" });
-    assert_eq!(
-        messages(&manifest),
-        [
-            "metadata.annotations[catamaran.dev/host-ports]: Forbidden: belongs into spec.template.metadata.annotations"
-        ]
     );
 }
