@@ -60,6 +60,8 @@ pub async fn run(state: &Path, args: &Play) -> Result<()> {
         .collect();
     let mut documents = documents(&strict)?;
     documents.retain(|document| document.path.is_none());
+    // An address in use is told before a container runtime is started, which would stay.
+    let counters = metrics::bind(args.metrics).await?;
     let daemon = Arc::new(build(&layout, args).await?);
     let listener =
         api::bind(&layout.socket()).with_context(|| layout.socket().display().to_string())?;
@@ -72,7 +74,7 @@ pub async fn run(state: &Path, args: &Play) -> Result<()> {
             .collect(),
     );
     watch.look(&*daemon);
-    serve(daemon, listener, args, watch).await
+    serve(daemon, listener, counters, watch).await
 }
 
 /// Objects of files and of standard input.
@@ -100,16 +102,13 @@ fn apply(daemon: &Daemon, documents: &[manifest::Document]) {
 async fn serve(
     daemon: Arc<Daemon>,
     listener: tokio::net::UnixListener,
-    args: &Play,
+    counters: tokio::net::TcpListener,
     watch: Watch,
 ) -> Result<()> {
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(api::serve(daemon.clone(), listener, cancel.clone()));
-    tasks.spawn(metrics::serve(
-        daemon.clone(),
-        metrics::bind(args.metrics).await?,
-    ));
+    tasks.spawn(metrics::serve(daemon.clone(), counters));
     tasks.spawn(watch::supervise(daemon.clone(), watch));
     tasks.spawn(collect::supervise(daemon.clone()));
     let store = daemon.store.clone();
