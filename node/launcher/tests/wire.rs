@@ -67,12 +67,7 @@ impl Launcher {
     /// A connection over which a machine was started that runs now.
     async fn running(&self) -> Client {
         let mut client = self.connect().await;
-        client
-            .raw(json!({ "verb": "start", "body": { "plan": plan() } }))
-            .await;
-        client
-            .wait_for(|report| report.state == VmState::Running)
-            .await;
+        client.start().await;
         client
     }
 
@@ -112,6 +107,14 @@ struct Client {
 }
 
 impl Client {
+    /// Starts the machine, and waits until it runs.
+    async fn start(&mut self) {
+        self.raw(json!({ "verb": "start", "body": { "plan": plan() } }))
+            .await;
+        self.wait_for(|report| report.state == VmState::Running)
+            .await;
+    }
+
     async fn raw(&mut self, frame: Value) -> Reply {
         self.raw_with(frame, &[]).await
     }
@@ -341,12 +344,7 @@ fn a_device_comes_goes_and_is_known_by_the_next_look() {
             client.ask(disk()).await.error.unwrap().kind,
             ErrorKind::Denied
         );
-        client
-            .raw(json!({ "verb": "start", "body": { "plan": plan() } }))
-            .await;
-        client
-            .wait_for(|report| report.state == VmState::Running)
-            .await;
+        client.start().await;
         // What is not there is gone.
         assert_eq!(client.ask(unplug(true)).await.ok, json!("gone"));
         // A second time is no error.
