@@ -6,28 +6,6 @@ use catamaran_tests::cluster::{self, Cluster, machine};
 use catamaran_tests::{BOOT, Console, SHORT, wait::Seen, wait_for};
 use serde_json::{Value, json};
 
-/// A claim of a volume on the disk that all nodes share, and its folder.
-fn claim(cluster: &Cluster, name: &str) -> ([Value; 2], String) {
-    let unique = format!("{}-{name}", cluster.namespace());
-    let folder = format!("/tmp/catamaran-{unique}");
-    let size = json!({"storage": "64Mi"});
-    let volume = json!({
-        "apiVersion": "v1", "kind": "PersistentVolume",
-        "metadata": {"name": unique},
-        "spec": {
-            "capacity": size, "accessModes": ["ReadWriteOnce"], "storageClassName": unique,
-            "persistentVolumeReclaimPolicy": "Retain",
-            "hostPath": {"path": folder, "type": "DirectoryOrCreate"},
-        },
-    });
-    let claim = json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name},
-        "spec": {"storageClassName": unique, "accessModes": ["ReadWriteOnce"], "resources": {"requests": size}},
-    });
-    ([volume, claim], folder)
-}
-
 /// A verb of a machine, as the peer's command line sends it: status and answer.
 fn ask(
     cluster: &Cluster,
@@ -119,9 +97,8 @@ fn wait_guest(guest: &mut Console, command: &str, expected: &str) -> Result<()> 
 #[test]
 fn a_claim_is_plugged_into_a_running_machine_and_out_again() -> Result<()> {
     cluster::run(1, |cluster| {
-        let (objects, folder) = claim(cluster, "data");
-        let [volume, claim] = &objects;
-        cluster.apply(&[volume, claim, &machine("first"), &machine("second")])?;
+        let ([volume, claim], folder) = cluster.shared_claim("data");
+        cluster.apply(&[&volume, &claim, &machine("first"), &machine("second")])?;
         let proxy = cluster.proxy()?;
         for name in ["first", "second"] {
             cluster.wait_field(&format!("vmi/{name}"), "/status/phase", "Running", BOOT)?;

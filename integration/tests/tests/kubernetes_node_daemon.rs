@@ -52,35 +52,10 @@ fn a_guest_outlives_its_daemon_and_its_launcher() -> Result<()> {
     })
 }
 
-/// A claim of a volume on the disk that all nodes share.
-fn claim(cluster: &Cluster, name: &str) -> [Value; 2] {
-    let unique = format!("{}-{name}", cluster.namespace());
-    let size = json!({"storage": "64Mi"});
-    let volume = json!({
-        "apiVersion": "v1", "kind": "PersistentVolume",
-        "metadata": {"name": unique},
-        "spec": {
-            "capacity": size, "accessModes": ["ReadWriteOnce"], "storageClassName": unique,
-            "persistentVolumeReclaimPolicy": "Retain",
-            "hostPath": {"path": format!("/tmp/catamaran-{unique}"), "type": "DirectoryOrCreate"},
-        },
-    });
-    let claim = json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name},
-        "spec": {"storageClassName": unique, "accessModes": ["ReadWriteOnce"], "resources": {"requests": size}},
-    });
-    [volume, claim]
-}
-
 #[test]
 fn what_is_written_to_a_claim_is_there_in_the_next_run() -> Result<()> {
     cluster::run(1, |cluster| {
-        let [volume, claim] = claim(cluster, "data");
-        let folder = volume["spec"]["hostPath"]["path"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+        let ([volume, claim], folder) = cluster.shared_claim("data");
         let mut keeper = machine("keeper");
         manifest::add_disk(
             &mut keeper,

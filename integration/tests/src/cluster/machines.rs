@@ -1,7 +1,7 @@
 //! Machines of the tests on a cluster: what they are made of, where they run, and their consoles.
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::websocket::Proxy;
 use super::{Cluster, MINIMAL};
@@ -58,5 +58,28 @@ impl Cluster {
         name.trim_start_matches("node")
             .parse()
             .with_context(|| format!("no node in {}", instance["status"]))
+    }
+
+    /// A volume on the disk that all nodes share with a claim of it, and the volume's folder there.
+    #[must_use]
+    pub fn shared_claim(&self, name: &str) -> ([Value; 2], String) {
+        let unique = format!("{}-{name}", self.namespace());
+        let folder = format!("/tmp/catamaran-{unique}");
+        let size = json!({"storage": "64Mi"});
+        let volume = json!({
+            "apiVersion": "v1", "kind": "PersistentVolume",
+            "metadata": {"name": unique},
+            "spec": {
+                "capacity": size, "accessModes": ["ReadWriteOnce"], "storageClassName": unique,
+                "persistentVolumeReclaimPolicy": "Retain",
+                "hostPath": {"path": folder, "type": "DirectoryOrCreate"},
+            },
+        });
+        let claim = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name},
+            "spec": {"storageClassName": unique, "accessModes": ["ReadWriteOnce"], "resources": {"requests": size}},
+        });
+        ([volume, claim], folder)
     }
 }
