@@ -45,7 +45,8 @@ node_namespace() { echo "$CATAMARAN_CLUSTER_NAME-node$1"; }
 # ---- processes: a line "PID START NAME" for each; the start tells a number that was given out again from ours
 
 PIDS=$STATE/pids
-start_of() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+# Nothing for a process that is dead: some first processes are slow in collecting the children they inherit.
+start_of() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 !~ /[ZX]/ { print $20 }'; }
 remember() { echo "$1 $(start_of "$1") $2" >>"$PIDS"; }
 
 # pid_of NAME: fails when it does not run

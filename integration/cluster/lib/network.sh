@@ -1,8 +1,10 @@
 # shellcheck shell=bash
 # The cluster's network: a switch in the hub's namespace, and a cable to each node.
 
+# The last route is made last: without it the namespace is half made.
 hub() {
-    if [ -e "/run/netns/$HUB" ]; then return 0; fi
+    if ip -n "$HUB" -6 route show "$PODS6:$MAX_NODES::/64" 2>/dev/null | grep -q .; then return 0; fi
+    remove_hub
     ip netns add "$HUB"
     ip -n "$HUB" link set lo up
     ip -n "$HUB" link add lab0 type bridge
@@ -19,6 +21,7 @@ remove_hub() { ip netns del "$HUB" 2>/dev/null || true; }
 cable() {
     local namespace
     namespace=$(node_namespace "$1")
+    uncable "$1"
     ip link add "node$1" netns "$HUB" type veth peer name eth0 netns "$namespace"
     ip -n "$HUB" link set "node$1" master lab0 up
     ip -n "$namespace" link set lo up
@@ -29,6 +32,9 @@ cable() {
     ip -n "$namespace" -6 route add default via "${NET6}1"
     routes_to_pods "$namespace" "$1"
 }
+
+# uncable N: the kernel takes both ends away with the node's namespace, but some time after that has been deleted
+uncable() { ip -n "$HUB" link del "node$1" 2>/dev/null || true; }
 
 # routes_to_pods NAMESPACE SELF: the pods of every other node are behind that node
 routes_to_pods() {
