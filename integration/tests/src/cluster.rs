@@ -10,14 +10,16 @@ mod machines;
 mod nodes;
 pub mod websocket;
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::command;
@@ -36,6 +38,8 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 pub const TINY: &str = "registry.lab:5000/tiny:dev";
 /// Image of the machines' disk.
 pub const MINIMAL: &str = "registry.lab:5000/minimal:dev";
+/// How many lines of a failed step's output its error has.
+const LAST_LINES: usize = 20;
 /// Namespace of the product.
 pub const SYSTEM: &str = "catamaran-system";
 
@@ -418,13 +422,35 @@ fn script() -> PathBuf {
 }
 
 /// Runs a step of the set-up, which may take minutes and says itself what it does.
+///
+/// # Errors
+/// When it fails, with the last lines of what it said: a report of failed tests shows those only.
 fn step(mut command: Command) -> Result<()> {
-    let status = command
+    let mut child = command
         .stdin(Stdio::null())
-        .status()
+        .stderr(Stdio::piped())
+        .spawn()
         .with_context(|| format!("{command:?}"))?;
-    if !status.success() {
-        bail!("{command:?}: {status}");
+    let mut last = VecDeque::new();
+    for line in child
+        .stderr
+        .take()
+        .into_iter()
+        .flat_map(|stderr| BufReader::new(stderr).lines())
+    {
+        let line = line?;
+        // Not by eprintln!, whose output is kept back until a test has failed.
+        writeln!(io::stderr(), "{line}")?;
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(line);
     }
+    let status = child.wait()?;
+    ensure!(
+        status.success(),
+        "{command:?}: {status}\n{}",
+        last.make_contiguous().join("\n")
+    );
     Ok(())
 }
