@@ -389,7 +389,9 @@ pub struct Gone<'a>(&'a Cluster, Vec<String>);
 impl Drop for Gone<'_> {
     fn drop(&mut self) {
         for object in &self.1 {
-            let _ = self.0.kubectl(["delete", object, "--ignore-not-found"]);
+            // A volume waits for its claim, which goes with the test's namespace.
+            let delete = ["delete", object, "--ignore-not-found", "--wait=false"];
+            let _ = self.0.kubectl(delete);
         }
     }
 }

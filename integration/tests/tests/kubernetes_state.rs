@@ -5,20 +5,6 @@ use catamaran_tests::cluster::{self, Cluster, machine};
 use catamaran_tests::{BOOT, wait::Seen, wait_for};
 use serde_json::{Value, json};
 
-/// Ends the run of a machine, and waits for the next one.
-fn run_again(cluster: &Cluster, name: &str) -> Result<Value> {
-    let instance = format!("vmi/{name}");
-    let before = cluster.get(&instance)?;
-    cluster.kubectl(["delete", &instance, "--wait=false"])?;
-    wait_for("another instance runs", BOOT, || {
-        let found = cluster.get(&instance).unwrap_or_default();
-        let next = found["metadata"]["uid"] != before["metadata"]["uid"]
-            && found["status"]["phase"] == "Running";
-        Ok(Seen::when(next, found["status"].to_string()))
-    })?;
-    cluster.get(&instance)
-}
-
 #[test]
 fn a_machine_keeps_its_hardware_when_the_emulator_has_learned_another() -> Result<()> {
     cluster::run(2, |cluster| {
@@ -83,7 +69,7 @@ fn a_machine_keeps_its_hardware_when_the_emulator_has_learned_another() -> Resul
             "--patch",
             r#"{"spec":{"template":{"spec":{"domain":{"cpu":{"cores":2}}}}}}"#,
         ])?;
-        let third = run_again(cluster, "veteran")?;
+        let third = cluster.run_again("veteran")?;
         ensure!(
             third["status"]["machine"]["type"] == newest,
             "{}",
@@ -173,7 +159,7 @@ fn kept(cluster: &Cluster) -> Result<()> {
     };
     let first = made(cluster)?;
     ensure!(first.contains("permall"), "{first:?}");
-    run_again(cluster, "sealed")?;
+    cluster.run_again("sealed")?;
     let second = made(cluster)?;
     ensure!(first == second, "{first:?} became {second:?}");
     cluster.kubectl(["delete", "vm/sealed"])?;

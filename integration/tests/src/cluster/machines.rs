@@ -7,7 +7,7 @@ use super::websocket::Proxy;
 use super::{Cluster, MINIMAL};
 use crate::guest::Console;
 use crate::manifest;
-use crate::wait::BOOT;
+use crate::wait::{BOOT, Seen, wait_for};
 
 /// [`manifest::machine`] with a disk that the cluster's registry has.
 #[must_use]
@@ -58,6 +58,26 @@ impl Cluster {
         name.trim_start_matches("node")
             .parse()
             .with_context(|| format!("no node in {}", instance["status"]))
+    }
+
+    /// Ends the run of a machine, and waits for the next one.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub fn run_again(&self, machine: &str) -> Result<Value> {
+        let instance = format!("vmi/{machine}");
+        let before = self.get(&instance)?;
+        self.kubectl(["delete", &instance, "--wait=false"])?;
+        wait_for("another instance runs", BOOT, || {
+            let found = self.get(&instance).unwrap_or_default();
+            let next = found["metadata"]["uid"] != before["metadata"]["uid"]
+                && found["status"]["phase"] == "Running";
+            Ok(if next {
+                Seen::Yes(found)
+            } else {
+                Seen::NotYet(found["status"].to_string())
+            })
+        })
     }
 
     /// A volume on the disk that all nodes share with a claim of it, and the volume's folder there.
