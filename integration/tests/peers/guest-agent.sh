@@ -2,7 +2,19 @@
 # User-data of the minimal guest, which has no QEMU guest agent: answers what the host asks one, from QEMU's description of its protocol
 # (qga/qapi-schema.json). Names, versions and sizes are made up; the card's addresses are true.
 
+# While file systems are frozen an agent takes few commands.
+freeze=thawed
+
 answer() {
+    case $1 in
+    *'"guest-fsfreeze-status"'* | *'"guest-fsfreeze-thaw"'* | *'"guest-sync'* | *'"guest-ping"'* | *'"guest-info"'*) ;;
+    *)
+        if [ $freeze = frozen ]; then
+            echo '{"error": {"class": "CommandNotFound", "desc": "Command has been disabled: the agent is in frozen state"}}'
+            return
+        fi
+        ;;
+    esac
     case $1 in
     *'"guest-sync-delimited"'*) printf '\377{"return": %s}\n' "$(id_of "$1")" ;;
     *'"guest-sync"'*) printf '{"return": %s}\n' "$(id_of "$1")" ;;
@@ -22,7 +34,9 @@ answer() {
             "pci-controller": {"domain": 0, "bus": 4, "slot": 0, "function": 0}}]}]}' | tr -d '\n' && echo
         ;;
     *'"guest-network-get-interfaces"'*) printf '{"return": [%s]}\n' "$(card eth0)" ;;
-    *'"guest-fsfreeze-status"'*) echo '{"return": "thawed"}' ;;
+    *'"guest-fsfreeze-status"'*) printf '{"return": "%s"}\n' "$freeze" ;;
+    *'"guest-fsfreeze-freeze"'*) freeze=frozen && echo '{"return": 1}' ;;
+    *'"guest-fsfreeze-thaw"'*) freeze=thawed && echo '{"return": 1}' ;;
     *) echo '{"error": {"class": "CommandNotFound", "desc": "The command has not been found"}}' ;;
     esac
 }
@@ -34,7 +48,7 @@ id_of() {
 commands() {
     between=
     for command in sync-delimited sync ping info get-host-name get-osinfo get-timezone get-users get-fsinfo network-get-interfaces \
-        fsfreeze-status; do
+        fsfreeze-status fsfreeze-freeze fsfreeze-thaw; do
         printf '%s{"name": "guest-%s", "enabled": true, "success-response": true}' "$between" "$command"
         between=', '
     done

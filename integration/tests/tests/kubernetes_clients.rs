@@ -153,12 +153,8 @@ fn make_objects(cluster: &Cluster, shared: &str) -> Result<()> {
     let size = json!({"cpu": {"guest": 1}, "memory": {"guest": "128Mi"}});
     let taste = json!({"cpu": {"preferredCPUTopology": "cores"}, "devices": {"preferredDiskBus": "virtio", "preferredRng": {}}});
     let kind = |kind: &str, spec: &Value| json!({"apiVersion": group, "kind": kind, "metadata": {"name": shared}, "spec": spec});
-    let agent = root().join("integration/tests/peers/guest-agent.sh");
-    let agent = format!("--from-file=userdata={}", agent.display());
-    cluster.kubectl(["create", "secret", "generic", "agent", &agent])?;
     let mut guest = machine("typed");
-    let seed = json!({"cloudInitNoCloud": {"secretRef": {"name": "agent"}}});
-    manifest::add_disk(&mut guest, "seed", &json!({"disk": {}}), &seed);
+    cluster.add_guest_agent(&mut guest)?;
     if let Value::Object(domain) = &mut guest["spec"]["template"]["spec"]["domain"] {
         domain.remove("memory");
     }

@@ -52,41 +52,59 @@ fn a_guest_outlives_its_daemon_and_its_launcher() -> Result<()> {
     })
 }
 
+/// Asks for a verb of an instance.
+fn put(cluster: &Cluster, instance: &str, verb: &str, body: &Value) -> Result<()> {
+    let path = cluster.subresource(instance, verb);
+    let (code, said) = cluster.proxy()?.request("PUT", &path, &body.to_string())?;
+    ensure!(code == 200, "{verb}: {code} {said}");
+    Ok(())
+}
+
+/// Waits until the status says of the guest's file systems that they are frozen, or nothing.
+fn wait_frozen(cluster: &Cluster, instance: &str, frozen: bool) -> Result<()> {
+    wait_for(&format!("frozen: {frozen}"), SHORT, || {
+        let status = &cluster.get(&format!("vmi/{instance}"))?["status"];
+        let wanted = frozen.then_some("frozen");
+        Ok(Seen::when(
+            status["fsFreezeStatus"].as_str() == wanted,
+            status.to_string(),
+        ))
+    })
+}
+
 #[test]
-fn what_is_written_to_a_claim_is_there_in_the_next_run() -> Result<()> {
+fn a_frozen_guest_is_thawed_when_asked_or_when_its_time_is_up() -> Result<()> {
     cluster::run(1, |cluster| {
-        let ([volume, claim], folder) = cluster.shared_claim("data");
-        let mut keeper = machine("keeper");
-        manifest::add_disk(
-            &mut keeper,
-            "data",
-            &json!({"disk": {"bus": "virtio"}, "serial": "kept"}),
-            &json!({"persistentVolumeClaim": {"claimName": "data"}}),
-        );
-        cluster.apply(&[&volume, &claim, &keeper])?;
-        let first = cluster.wait_field("vmi/keeper", "/status/phase", "Running", BOOT)?;
-        let node = cluster.node_of("keeper")?;
-        let find = "d=/dev/$(grep -l kept /sys/block/vd*/serial | cut -d/ -f4)";
-        let (proxy, mut guest) = cluster.shell("keeper")?;
-        guest.shell(&format!("{find}; echo kept > $d; sync"))?;
-        drop((guest, proxy));
+        let mut guest = machine("saved");
+        cluster.add_guest_agent(&mut guest)?;
+        cluster.apply(&[&guest])?;
+        cluster.wait_condition("vmi/saved", "AgentConnected", "True", BOOT)?;
+        let said = |what: &str| -> Result<Value> {
+            let info = cluster.raw(&cluster.subresource("saved", "guestosinfo"))?;
+            Ok(info[what].clone())
+        };
 
-        cluster.kubectl(["delete", "vmi/keeper", "--wait=false"])?;
-        wait_for("another instance runs", BOOT, || {
-            let found = cluster.get("vmi/keeper").unwrap_or_default();
-            let next = found["metadata"]["uid"] != first["metadata"]["uid"]
-                && found["status"]["phase"] == "Running";
-            Ok(Seen::when(next, found["status"].to_string()))
-        })?;
-        let (proxy, mut guest) = cluster.shell("keeper")?;
-        let read = guest.shell(&format!("{find}; head -n 1 $d"))?;
-        drop((guest, proxy));
-        ensure!(read == "kept", "{read:?}");
+        put(
+            cluster,
+            "saved",
+            "freeze",
+            &json!({"unfreezeTimeout": "0s"}),
+        )?;
+        wait_frozen(cluster, "saved", true)?;
+        ensure!(said("fsFreezeStatus")? == "frozen");
+        put(cluster, "saved", "unfreeze", &Value::Null)?;
+        wait_frozen(cluster, "saved", false)?;
+        ensure!(said("fsFreezeStatus")? == "");
 
-        cluster.kubectl(["delete", "vm/keeper"])?;
-        let name = volume["metadata"]["name"].as_str().unwrap_or_default();
-        cluster.kubectl(["delete", "pvc/data", &format!("pv/{name}")])?;
-        cluster.on_node(node, &["rm", "-r", &folder])?;
+        put(
+            cluster,
+            "saved",
+            "freeze",
+            &json!({"unfreezeTimeout": "3s"}),
+        )?;
+        wait_frozen(cluster, "saved", true)?;
+        wait_frozen(cluster, "saved", false)?;
+        ensure!(said("fsFreezeStatus")? == "");
         Ok(())
     })
 }

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use catamaran_tests::cluster::{self, Cluster, machine};
-use catamaran_tests::{BOOT, command};
+use catamaran_tests::{BOOT, command, manifest};
 use serde_json::{Value, json};
 
 /// Claims of the machine, which are the serial numbers of its disks too: a file on a file system, and a block device.
@@ -16,18 +16,14 @@ fn device(claim: &str) -> String {
 }
 
 /// A machine with the claims as further disks.
-fn with_claims(name: &str) -> Result<Value> {
+fn with_claims(name: &str) -> Value {
     let mut machine = machine(name);
-    let spec = &mut machine["spec"]["template"]["spec"];
     for claim in CLAIMS {
-        let disk = json!({"name": claim, "serial": claim, "disk": {"bus": "virtio"}});
-        let volume = json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}});
-        for (list, entry) in [("/domain/devices/disks", disk), ("/volumes", volume)] {
-            let list = spec.pointer_mut(list).and_then(Value::as_array_mut);
-            list.context("no such list")?.push(entry);
-        }
+        let disk = json!({"serial": claim, "disk": {"bus": "virtio"}});
+        let volume = json!({"persistentVolumeClaim": {"claimName": claim}});
+        manifest::add_disk(&mut machine, claim, &disk, &volume);
     }
-    Ok(machine)
+    machine
 }
 
 /// What the guest finds on its disks.
@@ -87,7 +83,7 @@ fn claims_keep_their_data_across_runs_and_nodes() -> Result<()> {
         let names = [&volume, &block[0]].map(|volume| volume["metadata"]["name"].as_str());
         let names = names.into_iter().flatten();
         let _gone = cluster.gone_afterwards(names.map(|name| format!("pv/{name}")));
-        let machine = with_claims("keeper")?;
+        let machine = with_claims("keeper");
         cluster.apply(&[&volume, &claim, &block[0], &block[1], &machine])?;
         cluster.wait_field("vmi/keeper", "/status/phase", "Running", BOOT)?;
         let (proxy, mut guest) = cluster.shell("keeper")?;

@@ -16,6 +16,7 @@ pub mod claims;
 pub mod decide;
 pub mod device_plugin;
 pub mod events;
+pub mod frozen;
 pub mod hotplug;
 pub mod inside;
 pub mod instance;
@@ -43,6 +44,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::args::Node;
+use crate::kubernetes::frozen::Frozen;
 use crate::kubernetes::world::{Registry, Shown, World};
 use crate::machine::capabilities::Cache;
 use crate::serve::daemon::Streams;
@@ -119,6 +121,7 @@ async fn world(layout: Layout, args: &Node) -> Result<World> {
         host,
         emulated,
         machines: Registry::default(),
+        frozen: Frozen::default(),
         streams: Streams::default(),
     })
 }

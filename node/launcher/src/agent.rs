@@ -22,17 +22,25 @@ const ADDRESSES_MAX: usize = 32;
 /// Longest text that is reported, characters.
 const TEXT_MAX: usize = 256;
 
-/// Asks the agent for everything that is reported. Questions that it does not know stay empty.
+/// Asks the agent for everything that is reported. Questions that it does not know stay empty. While file systems are frozen it answers hardly any,
+/// and what it said `before` stays.
 ///
 /// # Errors
 /// When it does not answer at all.
-pub async fn look(control: &Control) -> Result<AgentInfo, HypervisorError> {
+pub async fn look(
+    control: &Control,
+    before: Option<AgentInfo>,
+) -> Result<AgentInfo, HypervisorError> {
     let ask = async |command: &str| {
         control
             .agent(&json!({ "execute": command }), PATIENCE)
             .await
     };
     let info = ask("guest-info").await?;
+    let frozen = ask("guest-fsfreeze-status").await.unwrap_or_default();
+    if let Some(before) = before.filter(|_| frozen == "frozen") {
+        return Ok(before);
+    }
     let hostname = ask("guest-get-host-name").await.unwrap_or_default();
     let os = ask("guest-get-osinfo").await.unwrap_or_default();
     let interfaces = ask("guest-network-get-interfaces")

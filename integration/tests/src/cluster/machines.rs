@@ -7,6 +7,7 @@ use super::websocket::Proxy;
 use super::{Cluster, MINIMAL};
 use crate::guest::Console;
 use crate::manifest;
+use crate::programs;
 use crate::wait::{BOOT, Seen, wait_for};
 
 /// [`manifest::machine`] with a disk that the cluster's registry has.
@@ -58,6 +59,19 @@ impl Cluster {
         name.trim_start_matches("node")
             .parse()
             .with_context(|| format!("no node in {}", instance["status"]))
+    }
+
+    /// Has a machine's guest answer as a QEMU guest agent does, from a Secret `agent` that is made for it.
+    ///
+    /// # Errors
+    /// When the Secret is there already.
+    pub fn add_guest_agent(&self, machine: &mut Value) -> Result<()> {
+        let script = programs::root().join("integration/tests/peers/guest-agent.sh");
+        let file = format!("--from-file=userdata={}", script.display());
+        self.kubectl(["create", "secret", "generic", "agent", &file])?;
+        let seed = json!({"cloudInitNoCloud": {"secretRef": {"name": "agent"}}});
+        manifest::add_disk(machine, "seed", &json!({"disk": {}}), &seed);
+        Ok(())
     }
 
     /// Ends the run of a machine, and waits for the next one.

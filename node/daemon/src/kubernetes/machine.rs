@@ -11,6 +11,7 @@
 
 mod hotplug;
 mod publish;
+mod thaw;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -225,6 +226,7 @@ impl Task {
             Act::Publish => {
                 self.publish_running(instance, report).await?;
                 again = Box::pin(self.hotplug(pod, report)).await?;
+                again = again.into_iter().chain(self.thaw(instance).await?).min();
             }
             Act::Stop(grace) => {
                 if !view.phase.is_final()
@@ -377,6 +379,9 @@ impl Task {
 
     /// The object is gone, which the controller lets happen only after the pod has gone.
     fn forget(&mut self) {
+        if let Some(entry) = self.world.machines.get(&self.key) {
+            self.world.frozen.forget(entry.instance.uid);
+        }
         self.world.machines.set(&self.key, None);
         self.connection = None;
     }

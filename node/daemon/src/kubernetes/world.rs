@@ -9,8 +9,9 @@ use catamaran_plan::{HostFacts, pod};
 use catamaran_wire::Verb;
 use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::kubernetes::frozen::Frozen;
 use crate::kubernetes::instance::Instance;
 use crate::machine::launcher::{Launcher, LauncherError};
 use crate::serve::api::answer::Refusal;
@@ -40,6 +41,8 @@ pub struct World {
     pub emulated: HostFacts,
     /// Instances of this node.
     pub machines: Registry,
+    /// Guests whose file systems are frozen.
+    pub frozen: Frozen,
     /// Tasks that nobody waits for.
     pub streams: Streams,
 }
@@ -133,6 +136,15 @@ impl Registry {
         self.lock().get(key).cloned()
     }
 
+    /// The object of an instance that is here.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn instance(&self, key: &Key) -> Result<Arc<Instance>, Refusal> {
+        let entry = self.get(key).ok_or_else(|| not_here(key))?;
+        Ok(entry.instance)
+    }
+
     /// All of them.
     #[must_use]
     pub fn all(&self) -> Vec<(Key, Entry)> {
@@ -162,6 +174,15 @@ impl Registry {
         self.0
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A guest agent command.
+#[must_use]
+pub fn agent(command: &str, timeout_seconds: u32) -> Verb {
+    Verb::Agent {
+        command: json!({"execute": command}),
+        timeout_seconds,
     }
 }
 

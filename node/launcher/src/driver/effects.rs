@@ -186,9 +186,9 @@ impl Driver {
             self.agent_due = Some(tokio::time::Instant::now() + AGENT_RETRY);
             return;
         }
-        let control = self.control.clone();
+        let (control, before) = (self.control.clone(), self.agent.clone());
         self.tasks
-            .spawn(async move { Done::Agent(agent::look(&control).await.ok()) });
+            .spawn(async move { Done::Agent(agent::look(&control, before).await.ok()) });
     }
 
     pub(super) fn grant_access(&mut self) {

@@ -7,9 +7,9 @@ use axum::extract::{Path, State};
 use catamaran_wire::Verb;
 use serde_json::{Map, Value, json};
 
-use super::machines::{Named, agent, key};
+use super::machines::{Named, key};
 use crate::kubernetes::status::guest_os;
-use crate::kubernetes::world::World;
+use crate::kubernetes::world::{World, agent};
 use crate::serve::api::answer::Refusal;
 use crate::serve::store::Key;
 

@@ -1,7 +1,7 @@
 //! Verbs, pictures, kernel logs and streams.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
@@ -9,19 +9,18 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use catamaran_plan::pod::STATE_VOLUME;
 use catamaran_wire::{Stream, Verb};
+use kube::api::{Patch, PatchParams};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::kubernetes::FIELD_MANAGER;
+use crate::kubernetes::frozen;
+use crate::kubernetes::instance::Instance;
 use crate::kubernetes::world::{World, not_here};
 use crate::machine::launcher::{self, LauncherError};
 use crate::serve::api::answer::{Refusal, picture};
 use crate::serve::api::streams::splice;
 use crate::serve::store::{Key, Kind};
-
-/// How long file systems stay frozen unless the caller says otherwise.
-const FROZEN: Duration = Duration::from_secs(300);
-/// Seconds that the guest agent has for freezing, which waits for writes.
-const FREEZE_SECONDS: u32 = 60;
 
 /// Namespace and name.
 pub(super) type Named = Path<(String, String)>;
@@ -29,14 +28,6 @@ pub(super) type Named = Path<(String, String)>;
 /// The key of an instance.
 pub(super) fn key(namespace: &str, name: &str) -> Key {
     Key::new(Kind::VirtualMachineInstance, namespace, name)
-}
-
-/// A guest agent command.
-pub(super) fn agent(command: &str, timeout_seconds: u32) -> Verb {
-    Verb::Agent {
-        command: serde_json::json!({"execute": command}),
-        timeout_seconds,
-    }
 }
 
 /// pause, unpause, softreboot, reset, freeze, unfreeze. Whether the state allows it was looked at by the API part; the launcher looks again.
@@ -51,8 +42,14 @@ pub(super) async fn verb(
         "unpause" => Verb::Unpause,
         "softreboot" => Verb::SoftReboot,
         "reset" => Verb::Reset,
-        "freeze" => return freeze(&world, &key, &body).await,
-        "unfreeze" => agent("guest-fsfreeze-thaw", FREEZE_SECONDS),
+        "freeze" => {
+            freeze(&world, &key, &body).await?;
+            return Ok(StatusCode::OK.into_response());
+        }
+        "unfreeze" => {
+            unfreeze(&world, &key).await?;
+            return Ok(StatusCode::OK.into_response());
+        }
         other => {
             return Err(Refusal::not_found(format!(
                 "verb {other:?} is not known: allowed are pause, unpause, softreboot, reset, freeze and unfreeze"
@@ -63,24 +60,42 @@ pub(super) async fn verb(
     Ok(StatusCode::OK.into_response())
 }
 
-async fn freeze(world: &Arc<World>, key: &Key, body: &Bytes) -> Result<Response, Refusal> {
+async fn freeze(world: &Arc<World>, key: &Key, body: &Bytes) -> Result<(), Refusal> {
     let limit = limit(body)?;
-    world
-        .machines
-        .ask(key, agent("guest-fsfreeze-freeze", FREEZE_SECONDS))
-        .await?;
-    if !limit.is_zero() {
-        let (shared, key) = (world.clone(), key.clone());
-        world.streams.spawn(async move {
-            tokio::time::sleep(limit).await;
-            // Thawing what is thawed does nothing.
-            let thaw = agent("guest-fsfreeze-thaw", FREEZE_SECONDS);
-            if shared.machines.ask(&key, thaw).await.is_err() {
-                tracing::warn!(vm = %key, "the guest's file systems could not be thawed");
-            }
-        });
+    let instance = world.machines.instance(key)?;
+    world.machines.ask(key, frozen::freeze()).await?;
+    world.frozen.set(instance.uid, Instant::now(), limit);
+    let marked = mark(world, &instance, Some(frozen::STATUS)).await;
+    if marked.is_err() {
+        // What nobody knows to be frozen nobody would thaw.
+        world.machines.ask(key, frozen::thaw()).await?;
+        world.frozen.forget(instance.uid);
     }
-    Ok(StatusCode::OK.into_response())
+    marked
+}
+
+async fn unfreeze(world: &Arc<World>, key: &Key) -> Result<(), Refusal> {
+    let instance = world.machines.instance(key)?;
+    world.machines.ask(key, frozen::thaw()).await?;
+    world.frozen.forget(instance.uid);
+    mark(world, &instance, None).await
+}
+
+/// Writes into the status whether the guest's file systems are frozen.
+async fn mark(world: &World, instance: &Instance, frozen: Option<&str>) -> Result<(), Refusal> {
+    let patch = json!({
+        "metadata": {"uid": instance.uid.to_string()},
+        "status": {"fsFreezeStatus": frozen},
+    });
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..Default::default()
+    };
+    let api = world.instances_in(&instance.key.namespace);
+    api.patch(&instance.key.name, &params, &Patch::Merge(&patch))
+        .await
+        .map(drop)
+        .map_err(|error| Refusal::failed(format!("writing status.fsFreezeStatus: {error}")))
 }
 
 /// `{"unfreezeTimeout": "5m0s"}`, in Go's notation, or nanoseconds; zero = never.
@@ -91,11 +106,11 @@ fn limit(body: &Bytes) -> Result<Duration, Refusal> {
         ))
     };
     if body.is_empty() {
-        return Ok(FROZEN);
+        return Ok(frozen::LIMIT);
     }
     let body: Value = serde_json::from_slice(body).map_err(|error| wrong(&error))?;
     match &body["unfreezeTimeout"] {
-        Value::Null => Ok(FROZEN),
+        Value::Null => Ok(frozen::LIMIT),
         Value::Number(nanoseconds) => nanoseconds
             .as_u64()
             .map(Duration::from_nanos)
@@ -245,8 +260,8 @@ mod tests {
     #[test]
     fn an_absent_limit_is_five_minutes() {
         let limit = |text: &str| limit(&Bytes::copy_from_slice(text.as_bytes()));
-        assert_eq!(limit("").unwrap(), FROZEN);
-        assert_eq!(limit("{}").unwrap(), FROZEN);
+        assert_eq!(limit("").unwrap(), frozen::LIMIT);
+        assert_eq!(limit("{}").unwrap(), frozen::LIMIT);
         assert_eq!(limit(r#"{"unfreezeTimeout": 0}"#).unwrap(), Duration::ZERO);
         assert!(limit(r#"{"unfreezeTimeout": "x"}"#).is_err());
     }

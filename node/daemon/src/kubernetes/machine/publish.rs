@@ -155,7 +155,7 @@ impl Task {
         Ok(())
     }
 
-    fn tell(&self, instance: &Arc<Instance>, kind: Kind, reason: &str, message: &str) {
+    pub(super) fn tell(&self, instance: &Arc<Instance>, kind: Kind, reason: &str, message: &str) {
         events::tell(&self.world, &self.said, instance, kind, reason, message);
     }
 }
