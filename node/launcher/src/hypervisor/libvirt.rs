@@ -183,14 +183,8 @@ impl Hypervisor for Libvirt {
         if !has_device(&domain.xml()?, alias) {
             return Ok(Unplugged::Gone);
         }
-        if ask {
-            domain.detach(alias)?;
-        }
-        Ok(if has_device(&domain.xml()?, alias) {
-            Unplugged::Leaving
-        } else {
-            Unplugged::Gone
-        })
+        let asked = if ask { domain.detach(alias) } else { Ok(()) };
+        unplugged(asked, has_device(&domain.xml()?, alias))
     }
 }
 
@@ -207,6 +201,22 @@ impl From<catamaran_libvirt::Error> for HypervisorError {
             kind,
             message: error.to_string(),
         }
+    }
+}
+
+/// What QEMU says of a device that the guest was asked for before: it may still let it go.
+const ASKED_BEFORE: &str = "already in the process of unplug";
+
+/// What came of asking for a device, which may still be there.
+fn unplugged(
+    asked: Result<(), catamaran_libvirt::Error>,
+    there: bool,
+) -> Result<Unplugged, HypervisorError> {
+    match asked {
+        // It may have gone while it was asked for.
+        _ if !there => Ok(Unplugged::Gone),
+        Err(error) if !error.message.contains(ASKED_BEFORE) => Err(error.into()),
+        _ => Ok(Unplugged::Leaving),
     }
 }
 
@@ -322,5 +332,39 @@ fn translate_statistics(s: &catamaran_libvirt::Statistics) -> Statistics {
                 capacity: d.capacity_bytes,
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(message: &str) -> Result<(), catamaran_libvirt::Error> {
+        Err(catamaran_libvirt::Error {
+            what: "unplug a device",
+            kind: LibvirtKind::Other,
+            message: message.to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_device_that_was_asked_for_before_is_leaving() {
+        let before = || {
+            refused(
+                "internal error: unable to execute QEMU command 'device_del': Device ua-d is already in the process of unplug",
+            )
+        };
+        let missing = || refused("device not found: no device with alias ua-d");
+        for (asked, there, expected) in [
+            (Ok(()), true, Some(Unplugged::Leaving)),
+            (Ok(()), false, Some(Unplugged::Gone)),
+            (before(), true, Some(Unplugged::Leaving)),
+            (before(), false, Some(Unplugged::Gone)),
+            (missing(), false, Some(Unplugged::Gone)),
+            (refused("the monitor is gone"), true, None),
+        ] {
+            let words = format!("{asked:?} {there}");
+            assert_eq!(unplugged(asked, there).ok(), expected, "{words}");
+        }
     }
 }
