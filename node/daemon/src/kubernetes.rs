@@ -20,6 +20,7 @@ pub mod frozen;
 pub mod hotplug;
 pub mod inside;
 pub mod instance;
+pub mod look;
 pub mod machine;
 pub mod mounts;
 pub mod network;

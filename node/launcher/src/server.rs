@@ -7,8 +7,8 @@ use std::sync::Arc;
 use base64::Engine;
 use catamaran_plan::paths;
 use catamaran_wire::{
-    Connection, DhcpServe, ErrorKind, FrameError, Hello, Incoming, PROTOCOL_MAX, PROTOCOL_MIN,
-    Reply, Stream, Verb, VmReport, VmState, WireError,
+    Connection, DhcpServe, ErrorKind, FrameError, HOTPLUG, Hello, Incoming, PROTOCOL_MAX,
+    PROTOCOL_MIN, Reply, Stream, Verb, VmReport, VmState, WireError,
 };
 use serde_json::Value;
 use tokio::net::{UnixListener, UnixStream};
@@ -88,7 +88,7 @@ impl Server {
             min: PROTOCOL_MIN,
             max: PROTOCOL_MAX,
             version: env!("CARGO_PKG_VERSION").into(),
-            features: vec!["replay".into(), "readOnly".into(), "hotplug".into()],
+            features: vec!["replay".into(), "readOnly".into(), HOTPLUG.into()],
         };
         connection.send(&hello).await?;
         let (theirs, _) = connection.receive::<Hello>().await?;

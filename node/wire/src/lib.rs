@@ -14,8 +14,8 @@ pub mod report;
 pub use frame::{Connection, FrameError, MAX_FRAME};
 pub use inspect::{FoundDisk, Inspected, InspectedDisk};
 pub use message::{
-    DhcpServe, ErrorKind, Hello, Incoming, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Request, Stream,
-    Unplugged, Verb, WireError,
+    DhcpServe, ErrorKind, HOTPLUG, Hello, Incoming, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Request,
+    Stream, Unplugged, Verb, WireError,
 };
 pub use report::{
     AgentInfo, BlockStats, EndReason, GuestInterface, MemoryStats, NetStats, PauseReason,

@@ -12,6 +12,9 @@ pub const PROTOCOL_MIN: u32 = 1;
 /// Newest protocol that this build speaks.
 pub const PROTOCOL_MAX: u32 = 1;
 
+/// Feature of a launcher that plugs devices in and out ([`Verb::Plug`], [`Verb::Unplug`]).
+pub const HOTPLUG: &str = "hotplug";
+
 /// First frame of each side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

@@ -2,6 +2,10 @@
 //!
 //! The controller says by which pod a volume came to this node; from there it is this daemon's, until nothing of the machine uses it any more.
 
+pub mod pace;
+
+use std::collections::HashMap;
+
 use catamaran_api::{PersistentVolumeClaimInfo, VirtualMachineInstanceStatus, VolumeStatus};
 use catamaran_lifecycle::{VolumePhase, hot_claim};
 
@@ -20,6 +24,13 @@ pub enum Work {
         /// UID of its attachment pod.
         attachment: String,
     },
+    /// See whether a pod holds what the guest uses: it is not the one that the volume came with.
+    Check {
+        /// Name.
+        volume: String,
+        /// UID of its attachment pod.
+        attachment: String,
+    },
     /// Take it from the guest.
     Unplug {
         /// Name.
@@ -27,15 +38,44 @@ pub enum Work {
     },
 }
 
-/// Everything that is to be done.
-#[must_use]
-pub fn work(instance: &Instance) -> Vec<Work> {
-    let status = instance.status();
-    let hot = status.volume_status.iter();
-    hot.filter_map(|said| one(instance, said)).collect()
+impl Work {
+    /// Name of the volume.
+    #[must_use]
+    pub fn volume(&self) -> &str {
+        match self {
+            Self::Plug { volume, .. } | Self::Check { volume, .. } | Self::Unplug { volume } => {
+                volume
+            }
+        }
+    }
+
+    /// That it was not done, and why.
+    #[must_use]
+    pub fn failed(&self, why: &str) -> Outcome {
+        Outcome::Failed {
+            words: format!("{}: {why}; it is tried again", self.cannot()),
+        }
+    }
+
+    fn cannot(&self) -> String {
+        let volume = self.volume();
+        match self {
+            Self::Plug { .. } => format!("Volume {volume} can't be plugged in"),
+            Self::Check { .. } => format!("Volume {volume} can't be held by its new pod"),
+            Self::Unplug { .. } => format!("Volume {volume} can't be unplugged"),
+        }
+    }
 }
 
-fn one(instance: &Instance, said: &VolumeStatus) -> Option<Work> {
+/// Everything that is to be done. `bound`: by volume, UID of the attachment pod that is known to hold what the guest uses.
+#[must_use]
+pub fn work(instance: &Instance, bound: &HashMap<String, String>) -> Vec<Work> {
+    let status = instance.status();
+    let hot = status.volume_status.iter();
+    hot.filter_map(|said| one(instance, said, bound)).collect()
+}
+
+fn one(instance: &Instance, said: &VolumeStatus, bound: &HashMap<String, String>) -> Option<Work> {
     let attachment = said.hotplug_volume.as_ref()?.attach_pod_uid.clone();
     let volume = said.name.clone();
     let claim = said.persistent_volume_claim_info.as_ref();
@@ -49,7 +89,10 @@ fn one(instance: &Instance, said: &VolumeStatus) -> Option<Work> {
             volume,
             attachment: attachment?,
         }),
-        VolumePhase::Ready if stays => None,
+        VolumePhase::Ready if stays => {
+            let attachment = attachment?;
+            (bound.get(&volume) != Some(&attachment)).then_some(Work::Check { volume, attachment })
+        }
         VolumePhase::AttachedToNode
         | VolumePhase::MountedToPod
         | VolumePhase::Ready
@@ -70,13 +113,20 @@ pub enum Outcome {
         /// Its claim.
         claim: Box<PersistentVolumeClaimInfo>,
     },
+    /// Its pod holds what the guest uses.
+    Bound,
     /// The guest has not let it go yet.
-    Detaching,
+    Detaching {
+        /// It was asked more than once.
+        again: bool,
+    },
     /// Nothing of the machine uses it any more.
     Left,
+    /// The launcher is older than this daemon and can't do it.
+    NeedsRestart,
     /// It is tried again.
     Failed {
-        /// Why.
+        /// What, and why.
         words: String,
     },
 }
@@ -95,9 +145,9 @@ pub fn told(
     };
     let phase = match outcome {
         Outcome::Ready { .. } => Some(VolumePhase::Ready),
-        Outcome::Detaching => Some(VolumePhase::Detaching),
+        Outcome::Detaching { .. } => Some(VolumePhase::Detaching),
         Outcome::Left => Some(VolumePhase::UnMountedFromPod),
-        Outcome::Failed { .. } => None,
+        Outcome::Bound | Outcome::NeedsRestart | Outcome::Failed { .. } => None,
     };
     if let Some(phase) = phase {
         said.phase = Some(phase.as_str().to_owned());
@@ -113,14 +163,28 @@ pub fn told(
             said.persistent_volume_claim_info = Some((**claim).clone());
             (Some("VolumeReady".to_owned()), None)
         }
-        Outcome::Detaching => (
-            Some("Detaching".to_owned()),
-            Some("The guest was asked to let the disk go".to_owned()),
-        ),
+        Outcome::Bound => (Some("VolumeReady".to_owned()), None),
+        Outcome::Detaching { again } => {
+            let words = if *again {
+                "The guest has not let the disk go, which it does once nothing in it uses the disk; it is asked again"
+            } else {
+                "The guest was asked to let the disk go"
+            };
+            (Some("Detaching".to_owned()), Some(words.to_owned()))
+        }
         Outcome::Left => (Some("VolumeUnMountedFromPod".to_owned()), None),
+        Outcome::NeedsRestart => (Some(FAILED.to_owned()), Some(needs_restart(volume))),
         Outcome::Failed { words } => (Some(FAILED.to_owned()), Some(words.clone())),
     };
     status
+}
+
+/// Words about a launcher that can't plug anything in.
+#[must_use]
+pub fn needs_restart(volume: &str) -> String {
+    format!(
+        "Volume {volume} can't be plugged in: the machine runs in a launcher of an earlier version, which can't do it; restart the machine"
+    )
 }
 
 #[cfg(test)]
@@ -168,9 +232,70 @@ mod tests {
             ("Detaching", Some("c"), unplug()),
             ("UnMountedFromPod", Some("c"), None),
         ] {
-            let found = work(&with(phase, claim)).pop();
+            let bound = HashMap::from([("d".to_owned(), "0c-3".to_owned())]);
+            let found = work(&with(phase, claim), &bound).pop();
             assert_eq!(found, expected, "{phase} {claim:?}");
         }
+    }
+
+    #[test]
+    fn a_volume_whose_pod_is_another_one_is_looked_at_again() {
+        let ready = with("Ready", Some("c"));
+        let check = Some(Work::Check {
+            volume: "d".into(),
+            attachment: "0c-3".into(),
+        });
+        for (bound, expected) in [
+            (None, check.clone()),
+            (Some("0b-2"), check),
+            (Some("0c-3"), None),
+        ] {
+            let bound = bound.map(|uid| ("d".to_owned(), uid.to_owned()));
+            let found = work(&ready, &bound.into_iter().collect()).pop();
+            assert_eq!(found, expected);
+        }
+        // Nobody waits for the look at one that is to go.
+        let leaving = work(&with("Ready", None), &HashMap::new()).pop();
+        assert_eq!(leaving, Some(Work::Unplug { volume: "d".into() }));
+    }
+
+    #[test]
+    fn a_pod_that_does_not_hold_the_volume_is_told_and_the_volume_stays_ready() {
+        let before = with("Ready", Some("c")).status();
+        let check = Work::Check {
+            volume: "d".into(),
+            attachment: "0c-3".into(),
+        };
+        let failed = told(&before, "d", &check.failed("its folder is another one"));
+        let said = &failed.volume_status[1];
+        assert_eq!(said.phase.as_deref(), Some("Ready"));
+        assert_eq!(
+            said.message.as_deref(),
+            Some(
+                "Volume d can't be held by its new pod: its folder is another one; it is tried again"
+            )
+        );
+        let bound = told(&failed, "d", &Outcome::Bound);
+        let said = &bound.volume_status[1];
+        assert_eq!(said.phase.as_deref(), Some("Ready"));
+        assert_eq!(
+            (said.reason.as_deref(), said.message.as_deref()),
+            (Some("VolumeReady"), None)
+        );
+    }
+
+    #[test]
+    fn a_launcher_that_is_too_old_is_told_with_what_helps() {
+        let before = with("AttachedToNode", Some("c")).status();
+        let told = told(&before, "d", &Outcome::NeedsRestart);
+        let said = &told.volume_status[1];
+        assert_eq!(said.phase.as_deref(), Some("AttachedToNode"));
+        assert!(
+            said.message
+                .as_deref()
+                .unwrap()
+                .ends_with("restart the machine")
+        );
     }
 
     #[test]

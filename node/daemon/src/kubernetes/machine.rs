@@ -9,6 +9,7 @@
 //! Level-triggered: each step looks at everything anew, so that a daemon that was killed at any line goes on where it was. The guest never
 //! depends on this task: it runs in its pod, under its own init.
 
+mod aside;
 mod hotplug;
 mod publish;
 mod thaw;
@@ -22,8 +23,10 @@ use catamaran_wire::{Verb, VmReport, VmState};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use self::aside::Aside;
 use crate::kubernetes::decide::{Act, decide};
 use crate::kubernetes::events::{self, Kind, Said};
+use crate::kubernetes::hotplug::pace::Paces;
 use crate::kubernetes::inside::Inside;
 use crate::kubernetes::instance::Instance;
 use crate::kubernetes::session::Session;
@@ -64,8 +67,11 @@ struct Task {
     session: Option<Session>,
     /// Grace period that the launcher was asked to stop with, and when its guest is destroyed.
     stop: Option<(u32, Instant)>,
-    /// When the guest was asked to let each volume go.
-    asked: HashMap<String, Instant>,
+    /// When each volume that comes or goes is looked at.
+    paces: Paces,
+    /// Attachment pod that is known to hold what the guest uses, by volume.
+    bound: HashMap<String, String>,
+    aside: Aside,
     tries: u32,
     dials: u32,
 }
@@ -74,7 +80,7 @@ struct Task {
 struct Connection {
     launcher: Launcher,
     reports: watch::Receiver<Option<VmReport>>,
-    inside: Inside,
+    inside: Arc<Inside>,
     task: AbortHandle,
     /// The sockets of the guest's DHCP servers were handed over.
     served: bool,
@@ -102,7 +108,9 @@ pub async fn run(world: Arc<World>, key: Key, mut objects: watch::Receiver<Objec
         connection: None,
         session: None,
         stop: None,
-        asked: HashMap::new(),
+        paces: Paces::default(),
+        bound: HashMap::new(),
+        aside: Aside::default(),
         tries: 0,
         dials: 0,
     };
@@ -145,7 +153,9 @@ impl Task {
                     self.connection = None;
                     self.session = None;
                     self.stop = None;
-                    self.asked.clear();
+                    self.paces.clear();
+                    self.bound.clear();
+                    self.aside = Aside::default();
                     self.tries = 0;
                 }
                 self.latest = Some(new);
@@ -285,10 +295,12 @@ impl Task {
             return Ok(false);
         };
         self.dials = 0;
+        // What another launcher has mounted says nothing about this one.
+        self.bound.clear();
         self.connection = Some(Connection {
             reports: launcher.reports(),
             launcher,
-            inside,
+            inside: Arc::new(inside),
             task,
             served: false,
         });

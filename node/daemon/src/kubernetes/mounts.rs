@@ -45,6 +45,14 @@ pub fn held(attachment: &Inside, path: &str) -> io::Result<Held> {
     }
 }
 
+/// Whether a folder of an attachment pod is the one that is mounted in the launcher's pod.
+///
+/// # Errors
+/// The system's.
+pub fn is_brought(folder: &OwnedFd, launcher: &Inside, volume: &str) -> io::Result<bool> {
+    is_same(&launcher_place(launcher, volume), folder)
+}
+
 /// Mounts a folder of an attachment pod in the launcher's pod, below [`paths::HOTPLUG`]. `run`: the launcher's run folder on the host.
 ///
 /// # Errors
@@ -56,7 +64,7 @@ pub fn bring(
     run: &Path,
     volume: &str,
 ) -> io::Result<()> {
-    if is_same(&launcher_place(launcher, volume), folder)? {
+    if is_brought(folder, launcher, volume)? {
         return Ok(());
     }
     // What an earlier attachment pod held is not this volume.

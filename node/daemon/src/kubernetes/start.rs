@@ -12,7 +12,7 @@ use catamaran_network::{Attachment, interface_mtu};
 use catamaran_plan::hotplug::Plugged;
 use catamaran_plan::pod::Look;
 use catamaran_plan::{
-    Generation, Given, GivenBoot, GivenDisk, GivenNic, Hardware, HostFacts, Plan, PlanError, pod,
+    Generation, Given, GivenBoot, GivenNic, Hardware, HostFacts, Plan, PlanError, pod,
 };
 use catamaran_spec::{Context, MachineSpec, VolumeSource};
 use catamaran_wire::{Inspected, Verb};
@@ -22,6 +22,7 @@ use kube::Api;
 use crate::kubernetes::claims;
 use crate::kubernetes::inside::Inside;
 use crate::kubernetes::instance::Instance;
+use crate::kubernetes::look;
 use crate::kubernetes::network::{self, Resolver};
 use crate::kubernetes::session::{Session, Sizes, network_records};
 use crate::kubernetes::world::World;
@@ -209,16 +210,10 @@ async fn inspect(
     launcher: &Launcher,
 ) -> Result<Inspected, StartError> {
     let (kernel, initrd) = pod::boot_files(spec);
-    let folders = pod::config_folders(spec);
-    let answer = launcher
-        .ask(Verb::Inspect {
-            disks,
-            files: kernel.into_iter().chain(initrd).collect(),
-            folders: folders.into_iter().map(|folder| folder.path).collect(),
-        })
-        .await?;
-    serde_json::from_value(answer)
-        .map_err(|error| StartError::Plan(format!("the launcher's answer: {error}")))
+    let files = kernel.into_iter().chain(initrd).collect();
+    let folders = pod::config_folders(spec).into_iter();
+    let folders = folders.map(|folder| folder.path).collect();
+    look::inspect(launcher, disks, files, folders).await
 }
 
 /// What a plan must know of the interfaces.
@@ -248,21 +243,7 @@ fn plan(
 ) -> Result<Plan, StartError> {
     let mut disks = BTreeMap::new();
     for disk in &inspected.disks {
-        let found = disk.found.as_ref().ok_or_else(|| StartError::Volume {
-            volume: disk.volume.clone(),
-            message: disk.error.clone().unwrap_or_default(),
-        })?;
-        disks.insert(
-            disk.volume.clone(),
-            GivenDisk {
-                host_path: found.path.clone(),
-                inside: true,
-                block: found.block,
-                format: found.format,
-                virtual_size: found.virtual_size,
-                direct_io: found.direct_io,
-            },
-        );
+        disks.insert(disk.volume.clone(), look::given(disk)?);
     }
     let (config_keys, absent) = config(spec, inspected);
     let given = Given {

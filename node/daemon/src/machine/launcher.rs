@@ -74,9 +74,16 @@ pub struct Launcher {
     requests: mpsc::Sender<(Verb, Vec<OwnedFd>, oneshot::Sender<Reply>)>,
     reports: watch::Receiver<Option<VmReport>>,
     peer: Option<i32>,
+    features: Arc<[String]>,
 }
 
 impl Launcher {
+    /// Whether it has that optional ability, by its hello. One of an earlier version may not.
+    #[must_use]
+    pub fn knows(&self, feature: &str) -> bool {
+        self.features.iter().any(|known| known == feature)
+    }
+
     /// Process id of the launcher in the daemon's pid namespace. It names that process as long as the connection stands.
     #[must_use]
     pub fn peer(&self) -> Option<i32> {
@@ -135,13 +142,14 @@ impl Launcher {
 pub async fn connect(
     run: &Path,
 ) -> Result<(Launcher, impl Future<Output = ()> + Send + use<>), LauncherError> {
-    let (connection, peer) = dial(run).await?;
+    let (connection, hello, peer) = dial(run).await?;
     let (requests, queue) = mpsc::channel(16);
     let (said, reports) = watch::channel(None);
     let launcher = Launcher {
         requests,
         reports,
         peer,
+        features: hello.features.into(),
     };
     Ok((launcher, serve(connection, queue, said)))
 }
@@ -151,7 +159,7 @@ pub async fn connect(
 /// # Errors
 /// When the launcher refuses or can't be reached.
 pub async fn attach(run: &Path, stream: Stream) -> Result<(UnixStream, Vec<u8>), LauncherError> {
-    let (mut connection, _) = dial(run).await?;
+    let (mut connection, ..) = dial(run).await?;
     connection
         .send(&Request {
             id: 1,
@@ -171,7 +179,7 @@ pub async fn attach(run: &Path, stream: Stream) -> Result<(UnixStream, Vec<u8>),
     }
 }
 
-async fn dial(run: &Path) -> Result<(Connection, Option<i32>), LauncherError> {
+async fn dial(run: &Path) -> Result<(Connection, Hello, Option<i32>), LauncherError> {
     let path = run.join("launcher.sock");
     let refused = |source: io::Error| LauncherError::Connect {
         path: path.clone(),
@@ -190,6 +198,12 @@ async fn dial(run: &Path) -> Result<(Connection, Option<i32>), LauncherError> {
         )));
     }
     let mut connection = Connection::new(stream);
+    let hello = greet(&mut connection).await?;
+    Ok((connection, hello, peer.pid().filter(|pid| *pid > 0)))
+}
+
+/// Says hello; what the launcher says.
+async fn greet(connection: &mut Connection) -> Result<Hello, LauncherError> {
     let hello = Hello {
         min: PROTOCOL_MIN,
         max: PROTOCOL_MAX,
@@ -206,7 +220,7 @@ async fn dial(run: &Path) -> Result<(Connection, Option<i32>), LauncherError> {
             max: theirs.max,
         });
     }
-    Ok((connection, peer.pid().filter(|pid| *pid > 0)))
+    Ok(theirs)
 }
 
 /// Texts of a report are kept in statuses and events. A launcher that somebody has taken over could send megabytes of them.
@@ -274,7 +288,51 @@ async fn serve(
 
 #[cfg(test)]
 mod tests {
+    use catamaran_wire::HOTPLUG;
+    use serde_json::json;
+
     use super::*;
+
+    /// What comes of a launcher's hello.
+    async fn greeted(hello: Value) -> Result<Hello, LauncherError> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let launcher = Connection::new(theirs);
+        launcher.send(&hello).await.unwrap();
+        greet(&mut Connection::new(ours)).await
+    }
+
+    #[tokio::test]
+    async fn an_old_launcher_is_known_by_its_hello() {
+        for (hello, expected) in [
+            (json!({"min": 1, "max": 1, "version": "1"}), false),
+            (
+                json!({"min": 1, "max": 1, "version": "1", "features": ["replay"]}),
+                false,
+            ),
+            (
+                json!({"min": 1, "max": 2, "version": "2", "features": ["replay", HOTPLUG]}),
+                true,
+            ),
+        ] {
+            let launcher = Launcher {
+                requests: mpsc::channel(1).0,
+                reports: watch::channel(None).1,
+                peer: None,
+                features: greeted(hello).await.unwrap().features.into(),
+            };
+            assert_eq!(launcher.knows(HOTPLUG), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_launcher_of_another_protocol_is_refused() {
+        let hello = json!({"min": PROTOCOL_MAX + 1, "max": PROTOCOL_MAX + 1, "version": "9"});
+        let refused = greeted(hello).await.unwrap_err();
+        assert!(
+            matches!(refused, LauncherError::Protocol { .. }),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn texts_of_a_report_are_bounded() {

@@ -2,39 +2,36 @@
 //!
 //! ```text
 //! in:  attachment pod -> mount -> disk -> place (on disk) -> device -> Ready
+//! in use: another attachment pod -> does it hold the same? -> Ready
 //! out: device, until the guest has let it go -> mount -> UnMountedFromPod
 //! ```
 
 use std::io;
-use std::os::fd::AsRawFd as _;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
 use catamaran_plan::paths::UID;
-use catamaran_plan::{Accelerator, GivenDisk, PlanError, hotplug as place, pod};
-use catamaran_wire::{Inspected, Unplugged, Verb, VmReport, VmState};
+use catamaran_plan::{Accelerator, PlanError, hotplug as place, pod};
+use catamaran_wire::{HOTPLUG, Unplugged, Verb, VmReport, VmState};
 use rustix::fs::{FileType, OFlags};
 use tokio::net::UnixStream;
 
-use super::{Connection, Task};
+use super::Task;
 use crate::kubernetes::events::{self, Kind};
-use crate::kubernetes::hotplug::{FAILED, Outcome, Work, told, work};
+use crate::kubernetes::hotplug::{FAILED, Outcome, Work, needs_restart, told, work};
 use crate::kubernetes::inside::Inside;
 use crate::kubernetes::instance::{Instance, is_uid};
+use crate::kubernetes::look;
 use crate::kubernetes::mounts::{self, Held};
+use crate::kubernetes::world::World;
 use crate::kubernetes::{claims, start};
 use crate::machine::beneath;
 use crate::machine::error::StartError;
 
-/// Pause before a volume that failed is tried again.
-const RETRY: Duration = Duration::from_secs(5);
-/// Pause between looks at a guest that was asked to let a disk go.
-const LOOK: Duration = Duration::from_secs(1);
-/// Pause before the guest is asked again: it may have been booting.
-const ASK_AGAIN: Duration = Duration::from_secs(15);
-
 impl Task {
-    /// Brings every volume a step further; when to look again.
+    /// Brings one volume a step further; when to look again. One at a time, so that whatever else is asked of the machine comes in between.
     pub(super) async fn hotplug(
         &mut self,
         pod: &str,
@@ -44,24 +41,19 @@ impl Task {
         let Some(instance) = self.latest.clone().filter(|_| on) else {
             return Ok(None);
         };
-        let mut pause = None;
-        for work in work(&instance) {
-            let (volume, result) = match &work {
-                Work::Plug { volume, attachment } => (
-                    volume,
-                    Box::pin(self.plug(&instance, pod, volume, attachment)).await,
-                ),
-                Work::Unplug { volume } => (volume, self.unplug(&instance, pod, volume).await),
+        let works = work(&instance, &self.bound);
+        if let Some(work) = self.paces.due(&works, Instant::now()) {
+            let volume = work.volume();
+            let result = match &work {
+                Work::Plug { attachment, .. } => {
+                    Box::pin(self.plug(&instance, pod, volume, attachment)).await
+                }
+                Work::Check { attachment, .. } => self.check(volume, attachment).await,
+                Work::Unplug { .. } => self.unplug(&instance, pod, &work).await,
             };
-            let outcome = result.unwrap_or_else(|error| Outcome::Failed {
-                words: catamaran_client::chain(&error),
-            });
-            let again = match &outcome {
-                Outcome::Ready { .. } | Outcome::Left => None,
-                Outcome::Detaching => Some(LOOK),
-                Outcome::Failed { .. } => Some(RETRY),
-            };
-            pause = [pause, again].into_iter().flatten().min();
+            let outcome =
+                result.unwrap_or_else(|error| work.failed(&catamaran_client::chain(&error)));
+            self.paces.took(&work, &outcome, Instant::now());
             if self
                 .publish(|before| told(before, volume, &outcome))
                 .await?
@@ -69,10 +61,13 @@ impl Task {
                 self.say(&instance, volume, &outcome);
             }
         }
-        Ok(pause.map(|pause| Instant::now() + pause))
+        let Some(latest) = &self.latest else {
+            return Ok(None);
+        };
+        Ok(self.paces.next(&work(latest, &self.bound), Instant::now()))
     }
 
-    fn say(&self, instance: &std::sync::Arc<Instance>, volume: &str, outcome: &Outcome) {
+    fn say(&self, instance: &Arc<Instance>, volume: &str, outcome: &Outcome) {
         tracing::info!(vm = %self.key, volume, ?outcome, "hotplug");
         let (kind, reason, words) = match outcome {
             Outcome::Ready { target, .. } => (
@@ -85,10 +80,9 @@ impl Task {
                 "VolumeUnMountedFromPod",
                 format!("Volume {volume} is unplugged"),
             ),
-            Outcome::Failed { words } => {
-                (Kind::Warning, FAILED, format!("Volume {volume}: {words}"))
-            }
-            Outcome::Detaching => return,
+            Outcome::NeedsRestart => (Kind::Warning, FAILED, needs_restart(volume)),
+            Outcome::Failed { words } => (Kind::Warning, FAILED, words.clone()),
+            Outcome::Bound | Outcome::Detaching { .. } => return,
         };
         events::tell(&self.world, &self.said, instance, kind, reason, &words);
     }
@@ -103,31 +97,34 @@ impl Task {
         let (Some(connection), Some(session)) = (&self.connection, &mut self.session) else {
             return Err(no_session());
         };
+        if !connection.launcher.knows(HOTPLUG) {
+            return Ok(Outcome::NeedsRestart);
+        }
         let world = &self.world;
         let spec = start::validated(instance)?;
         let hot = spec.hotplug.iter().find(|hot| hot.disk.name == volume);
-        let hot = hot.ok_or_else(|| StartError::Volume {
-            volume: volume.to_owned(),
-            message: "is not hotpluggable".to_owned(),
-        })?;
+        let hot = hot.ok_or_else(|| wrong(volume, "is not hotpluggable"))?;
         let claim = start::read_claim(world, &spec.namespace, volume, &hot.claim).await?;
-        let run = world.run_folder(pod);
-        let holder = attachment_pod(attachment, &world.run_folder(attachment)).await?;
-        let Held::Folder(folder) = mounts::held(&holder, &pod::held(volume))
-            .map_err(StartError::io(format!("volume {volume} in its pod")))?
-        else {
-            return Err(StartError::Volume {
-                volume: volume.to_owned(),
-                message: "its claim is in block mode; only claims with a file system can be plugged into a running machine".to_owned(),
-            });
-        };
-        mounts::bring(&holder, &folder, &connection.inside, &run, volume)
-            .map_err(StartError::io(format!("mounting volume {volume}")))?;
-        let mut look = pod::hot_look(volume);
         let writable = !hot.read_only;
+        let mut look = pod::hot_look(volume);
         look.make = start::room(&claim).filter(|_| writable);
-        claims::prepare(&connection.inside, &run, &mut look, writable)?;
-        let found = inspect(connection, look, volume).await?;
+        let holder = Holder::of(world, attachment).await?;
+        let (launcher, run) = (Arc::clone(&connection.inside), world.run_folder(pod));
+        let mount = move || {
+            let volume = look.volume.clone();
+            let pod = holder.enter()?;
+            let folder = folder(&pod, &volume)?;
+            mounts::bring(&pod, &folder, &launcher, &run, &volume)
+                .map_err(StartError::io("mounting it"))?;
+            claims::prepare(&launcher, &run, &mut look, writable)?;
+            Ok(look)
+        };
+        let look = self.aside.run(volume, mount).await?;
+        let (files, folders) = (Vec::new(), Vec::new());
+        let inspected = look::inspect(&connection.launcher, vec![look], files, folders).await?;
+        let found = inspected.disks.first();
+        let found =
+            look::given(found.ok_or_else(|| wrong(volume, "the launcher did not look for it"))?)?;
         let size = found.virtual_size;
         let facts = match session.plan.accelerator {
             Accelerator::Kvm => &world.host.facts,
@@ -148,6 +145,7 @@ impl Task {
         session.plugged = plugged;
         session.save(world, instance.uid)?;
         connection.launcher.ask(Verb::Plug { devices }).await?;
+        self.bound.insert(volume.to_owned(), attachment.to_owned());
         let slot = session.plugged.disks.get(volume);
         Ok(Outcome::Ready {
             target: slot.map(|slot| slot.target.clone()).unwrap_or_default(),
@@ -156,32 +154,53 @@ impl Task {
         })
     }
 
+    /// Whether the pod that holds a claim now holds what the guest uses. Nothing is taken from the guest when it does not.
+    async fn check(&mut self, volume: &str, attachment: &str) -> Result<Outcome, StartError> {
+        let Some(connection) = &self.connection else {
+            return Err(no_session());
+        };
+        let holder = Holder::of(&self.world, attachment).await?;
+        let (launcher, name) = (Arc::clone(&connection.inside), volume.to_owned());
+        let compare = move || {
+            let folder = folder(&holder.enter()?, &name)?;
+            mounts::is_brought(&folder, &launcher, &name)
+                .map_err(StartError::io("looking for what the guest uses"))
+        };
+        if !self.aside.run(volume, compare).await? {
+            return Err(StartError::Overdue(ANOTHER.to_owned()));
+        }
+        self.bound.insert(volume.to_owned(), attachment.to_owned());
+        Ok(Outcome::Bound)
+    }
+
     async fn unplug(
         &mut self,
         instance: &Instance,
         pod: &str,
-        volume: &str,
+        work: &Work,
     ) -> Result<Outcome, StartError> {
         let (Some(connection), Some(session)) = (&self.connection, &mut self.session) else {
             return Err(no_session());
         };
-        let ask = self
-            .asked
-            .get(volume)
-            .is_none_or(|asked| asked.elapsed() >= ASK_AGAIN);
-        if ask {
-            self.asked.insert(volume.to_owned(), Instant::now());
+        let volume = work.volume();
+        // A launcher that can't plug anything in has plugged nothing in.
+        if connection.launcher.knows(HOTPLUG) {
+            let ask = self.paces.asks(work, Instant::now());
+            let alias = place::alias_of(volume);
+            let answer = connection.launcher.ask(Verb::Unplug { alias, ask }).await?;
+            let unplugged: Unplugged = serde_json::from_value(answer)
+                .map_err(|error| StartError::Plan(format!("the launcher's answer: {error}")))?;
+            if unplugged == Unplugged::Leaving {
+                let again = self.paces.was_asked_again(work);
+                return Ok(Outcome::Detaching { again });
+            }
         }
-        let alias = place::alias_of(volume);
-        let answer = connection.launcher.ask(Verb::Unplug { alias, ask }).await?;
-        let unplugged: Unplugged = serde_json::from_value(answer)
-            .map_err(|error| StartError::Plan(format!("the launcher's answer: {error}")))?;
-        if unplugged == Unplugged::Leaving {
-            return Ok(Outcome::Detaching);
-        }
-        mounts::leave(&connection.inside, &self.world.run_folder(pod), volume)
-            .map_err(StartError::io(format!("unmounting volume {volume}")))?;
-        self.asked.remove(volume);
+        let (launcher, run) = (Arc::clone(&connection.inside), self.world.run_folder(pod));
+        let name = volume.to_owned();
+        let unmount =
+            move || mounts::leave(&launcher, &run, &name).map_err(StartError::io("unmounting it"));
+        self.aside.run(volume, unmount).await?;
+        self.bound.remove(volume);
         if session.plugged.disks.remove(volume).is_some() {
             session.save(&self.world, instance.uid)?;
         }
@@ -189,18 +208,59 @@ impl Task {
     }
 }
 
+/// Words about an attachment pod that holds something else than the guest uses.
+const ANOTHER: &str = "it holds another file system than the one that the guest uses, and goes on with; remove the volume and add it again, \
+     or restart the machine";
+
 fn no_session() -> StartError {
     StartError::Plan("this node has no record of the guest's start".to_owned())
 }
 
-/// The pod that holds a claim on this node, found by its run folder on the host.
-async fn attachment_pod(uid: &str, run: &Path) -> Result<Inside, StartError> {
-    let failed = || StartError::io(format!("attachment pod {uid}"));
-    if !is_uid(uid) {
-        return Err(failed()(io::ErrorKind::InvalidInput.into()));
+fn wrong(volume: &str, message: &str) -> StartError {
+    StartError::Volume {
+        volume: volume.to_owned(),
+        message: message.to_owned(),
     }
-    let pid = holder(run).await.map_err(failed())?;
-    Inside::of_launcher(pid, run).map_err(failed())
+}
+
+/// The pod that holds a claim on this node, found by its run folder on the host.
+struct Holder {
+    pid: i32,
+    run: PathBuf,
+    uid: String,
+}
+
+impl Holder {
+    async fn of(world: &World, uid: &str) -> Result<Self, StartError> {
+        let failed = || StartError::io(format!("attachment pod {uid}"));
+        if !is_uid(uid) {
+            return Err(failed()(io::ErrorKind::InvalidInput.into()));
+        }
+        let run = world.run_folder(uid);
+        Ok(Self {
+            pid: holder(&run).await.map_err(failed())?,
+            run,
+            uid: uid.to_owned(),
+        })
+    }
+
+    /// Its handles; blocks.
+    fn enter(&self) -> Result<Inside, StartError> {
+        let failed = StartError::io(format!("attachment pod {}", self.uid));
+        Inside::of_launcher(self.pid, &self.run).map_err(failed)
+    }
+}
+
+/// The file system of a claim in the pod that holds it; blocks.
+fn folder(holder: &Inside, volume: &str) -> Result<OwnedFd, StartError> {
+    let held = mounts::held(holder, &pod::held(volume));
+    match held.map_err(StartError::io("looking for it in its pod"))? {
+        Held::Folder(folder) => Ok(folder),
+        Held::Device => Err(wrong(
+            volume,
+            "its claim is in block mode; only claims with a file system can be plugged into a running machine",
+        )),
+    }
 }
 
 /// The process behind the socket of an attachment pod.
@@ -215,33 +275,4 @@ async fn holder(run: &Path) -> io::Result<i32> {
             format!("its socket is served by user {}, not by {UID}", peer.uid()),
         )),
     }
-}
-
-async fn inspect(
-    connection: &Connection,
-    look: pod::Look,
-    volume: &str,
-) -> Result<GivenDisk, StartError> {
-    let verb = Verb::Inspect {
-        disks: vec![look],
-        files: Vec::new(),
-        folders: Vec::new(),
-    };
-    let answer = connection.launcher.ask(verb).await?;
-    let inspected: Inspected = serde_json::from_value(answer)
-        .map_err(|error| StartError::Plan(format!("the launcher's answer: {error}")))?;
-    let disk = inspected.disks.into_iter().next();
-    let (found, error) = disk.map_or((None, None), |disk| (disk.found, disk.error));
-    let found = found.ok_or_else(|| StartError::Volume {
-        volume: volume.to_owned(),
-        message: error.unwrap_or_default(),
-    })?;
-    Ok(GivenDisk {
-        host_path: found.path,
-        inside: true,
-        block: found.block,
-        format: found.format,
-        virtual_size: found.virtual_size,
-        direct_io: found.direct_io,
-    })
 }
