@@ -21,26 +21,23 @@ pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// By which the control plane says that a node's kubelet is silent.
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
-/// What is known of a node.
+/// What is known of a node that the cluster has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeState {
     /// Its kubelet answers and is ready.
     Answers,
+    /// Its kubelet answers, and says that it is not ready.
+    NotReady,
     /// Nobody knows what runs there.
     Silent,
     /// Somebody says that it is off.
     OutOfService,
-    /// The cluster has no such node.
-    Gone,
 }
 
 impl NodeState {
-    /// Of a node as the API server has it; `None`: it has none.
+    /// Of a node as the API server has it.
     #[must_use]
-    pub fn of(node: Option<&Node>) -> Self {
-        let Some(node) = node else {
-            return Self::Gone;
-        };
+    pub fn of(node: &Node) -> Self {
         let tainted = |key: &str| {
             let spec = node.spec.iter();
             let mut taints = spec.flat_map(|spec| spec.taints.iter().flatten());
@@ -51,18 +48,14 @@ impl NodeState {
         }
         let status = node.status.iter();
         let mut conditions = status.flat_map(|status| status.conditions.iter().flatten());
-        let ready = conditions.any(|c| c.type_ == "Ready" && c.status == "True");
-        if ready && !tainted(UNREACHABLE) {
-            Self::Answers
-        } else {
-            Self::Silent
+        let ready = conditions.find(|condition| condition.type_ == "Ready");
+        match ready.map(|condition| condition.status.as_str()) {
+            _ if tainted(UNREACHABLE) => Self::Silent,
+            Some("True") => Self::Answers,
+            Some("False") => Self::NotReady,
+            // The control plane itself writes Unknown.
+            _ => Self::Silent,
         }
-    }
-
-    /// Whether what the node said last is still so.
-    #[must_use]
-    pub fn answers(self) -> bool {
-        self == Self::Answers
     }
 }
 
@@ -77,12 +70,10 @@ impl Default for NodeStates {
 }
 
 impl NodeStates {
-    /// State of one node.
+    /// State of one node; `None`: the cluster has none of that name.
     #[must_use]
-    pub fn get(&self, name: &str) -> NodeState {
-        let states = self.0.borrow();
-        let known = states.as_ref().and_then(|states| states.get(name));
-        known.copied().unwrap_or(NodeState::Gone)
+    pub fn get(&self, name: &str) -> Option<NodeState> {
+        self.0.borrow().as_ref()?.get(name).copied()
     }
 
     /// Until the nodes have been listed once.
@@ -91,14 +82,15 @@ impl NodeStates {
         let _ = self.0.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// Takes a change; whether it is one.
-    fn set(&self, name: &str, state: NodeState) -> bool {
+    /// Takes a change, `None` being that the node is gone; whether it is one.
+    fn set(&self, name: &str, state: Option<NodeState>) -> bool {
         self.0.send_if_modified(|states| {
             let states = states.get_or_insert_default();
-            match state {
-                NodeState::Gone => states.remove(name).is_some(),
-                _ => states.insert(name.to_owned(), state) != Some(state),
-            }
+            let before = match state {
+                Some(state) => states.insert(name.to_owned(), state),
+                None => states.remove(name),
+            };
+            before != state
         })
     }
 
@@ -127,7 +119,7 @@ pub async fn follow(client: Client, states: &NodeStates, changed: impl Fn(&str))
         match event {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(node)) => {
-                listed.insert(node.name_any(), NodeState::of(Some(&node)));
+                listed.insert(node.name_any(), NodeState::of(&node));
             }
             Ok(Event::InitDone) => {
                 for name in states.replace(std::mem::take(&mut listed)) {
@@ -136,13 +128,13 @@ pub async fn follow(client: Client, states: &NodeStates, changed: impl Fn(&str))
             }
             Ok(Event::Apply(node)) => {
                 let name = node.name_any();
-                if states.set(&name, NodeState::of(Some(&node))) {
+                if states.set(&name, Some(NodeState::of(&node))) {
                     changed(&name);
                 }
             }
             Ok(Event::Delete(node)) => {
                 let name = node.name_any();
-                if states.set(&name, NodeState::Gone) {
+                if states.set(&name, None) {
                     changed(&name);
                 }
             }
@@ -184,7 +176,8 @@ mod tests {
             (Some("True"), &[UNREACHABLE], NodeState::Silent),
             (Some("Unknown"), &[], NodeState::Silent),
             (Some("Unknown"), &[UNREACHABLE], NodeState::Silent),
-            (Some("False"), &[], NodeState::Silent),
+            (Some("False"), &[], NodeState::NotReady),
+            (Some("False"), &[UNREACHABLE], NodeState::Silent),
             (None, &[], NodeState::Silent),
             (
                 Some("Unknown"),
@@ -193,25 +186,28 @@ mod tests {
             ),
             (Some("True"), &[OUT_OF_SERVICE], NodeState::OutOfService),
         ] {
-            let found = NodeState::of(Some(&node(ready, taints)));
+            let found = NodeState::of(&node(ready, taints));
             assert_eq!(found, expected, "{ready:?} {taints:?}");
         }
-        assert_eq!(NodeState::of(None), NodeState::Gone);
     }
 
     #[test]
     fn only_changes_are_told() {
         let states = NodeStates::default();
-        assert_eq!(states.get("a"), NodeState::Gone);
-        assert!(states.set("a", NodeState::Answers));
-        assert!(!states.set("a", NodeState::Answers), "a mere heartbeat");
-        assert!(states.set("a", NodeState::Silent));
+        assert_eq!(states.get("a"), None);
+        assert!(states.set("a", Some(NodeState::Answers)));
+        assert!(
+            !states.set("a", Some(NodeState::Answers)),
+            "a mere heartbeat"
+        );
+        assert!(states.set("a", Some(NodeState::Silent)));
+        assert_eq!(states.get("a"), Some(NodeState::Silent));
         let listed = HashMap::from([
             ("a".to_owned(), NodeState::Silent),
             ("b".to_owned(), NodeState::Answers),
         ]);
         assert_eq!(states.replace(listed), ["b"]);
         assert_eq!(states.replace(HashMap::new()), ["a", "b"]);
-        assert!(!states.set("a", NodeState::Gone), "it went unseen");
+        assert!(!states.set("a", None), "it went unseen");
     }
 }

@@ -69,7 +69,7 @@ pub async fn reconcile(world: &World, key: &Key) -> Result<Next, Error> {
         None => fetch::fate(world, &vmi).await?,
     };
     let node = view.as_ref().and_then(|view| view.node.as_deref());
-    let node = world.nodes.get(node.unwrap_or_default());
+    let node = node.and_then(|name| world.nodes.get(name));
     let now = Timestamp::now().as_second();
     let mut decision = decide::decide(&vmi, view.as_ref(), fate.as_ref(), node, now);
     let mut retry = None;

@@ -11,7 +11,7 @@ use catamaran_plan::paths;
 
 use crate::finalizers;
 use crate::node_states::NodeState;
-use crate::vmi::fate::Fate;
+use crate::vmi::fate::{self, Fate};
 use crate::vmi::hotplug::Run;
 use crate::vmi::pod_view::{PodState, PodView};
 
@@ -64,14 +64,14 @@ pub(super) fn may_run(phase: Phase) -> bool {
     phase == Phase::Scheduled || !(phase.is_starting() || phase.is_final())
 }
 
-/// Decides. `fate`: of the guest, where its pod is gone and it [`may_run`]; `node`: the one that its pod was given to.
+/// Decides. `fate`: of the guest, where its pod is gone and it [`may_run`]; `node`: the one that its pod was given to, as far as the cluster has it.
 ///
 /// Invariants: no second pod for an instance that was handed over; it is over, and its finalizer goes, only when it is proved that it does not run.
 pub(super) fn decide(
     vmi: &VirtualMachineInstance,
     pod: Option<&PodView>,
     fate: Option<&Fate>,
-    node: NodeState,
+    node: Option<NodeState>,
     now: Seconds,
 ) -> Decision {
     let view = VmiView::of(vmi);
@@ -316,18 +316,13 @@ impl Decision {
         vmi: &VirtualMachineInstance,
         view: &VmiView,
         pod: &PodView,
-        node: NodeState,
+        node: Option<NodeState>,
         now: Seconds,
     ) {
         let probe = vmi.spec.readiness_probe.as_ref().map(|_| pod.ready);
-        let (holds, reason, message) = if node.answers() {
-            instance_ready(view.phase, view.paused, probe)
-        } else {
-            (
-                ConditionStatus::False,
-                "NodeNotReady",
-                "The node does not answer; the guest may still run there",
-            )
+        let (holds, reason, message) = match fate::doubt(node) {
+            None => instance_ready(view.phase, view.paused, probe),
+            Some(words) => (ConditionStatus::False, fate::NOT_READY, words),
         };
         set_instance_condition(
             &mut self.status.conditions,

@@ -61,7 +61,7 @@ pub(super) async fn fate(
     let api: Api<Node> = Api::all(world.client.clone());
     let node = api.get_opt(name).await;
     let node = node.map_err(Error::api(format!("read node {name}")))?;
-    Ok(Some(Fate::on(name, NodeState::of(node.as_ref()))))
+    Ok(Some(Fate::on(name, node.as_ref().map(NodeState::of))))
 }
 
 /// What there is of volumes that come and go; their claims are looked at where a pod is to be made.

@@ -8,7 +8,7 @@ const NOW: Seconds = 1_000_000;
 
 /// With a pod, or with one that never mattered.
 fn decide(vmi: &VirtualMachineInstance, pod: Option<&PodView>, now: Seconds) -> Decision {
-    super::decide(vmi, pod, None, NodeState::Answers, now)
+    super::decide(vmi, pod, None, Some(NodeState::Answers), now)
 }
 
 fn over() -> Fate {
@@ -235,10 +235,11 @@ fn a_guest_whose_node_does_not_answer_is_not_ready_and_not_over() {
     // Whether its pod has ever been ready does not matter: the control plane leaves one alone that has not.
     let (vmi, pod) = (vmi("Running", json!({})), pod(PodState::Running));
     for (node, expected) in [
-        (NodeState::Answers, ("True", "")),
-        (NodeState::Silent, ("False", "NodeNotReady")),
-        (NodeState::OutOfService, ("False", "NodeNotReady")),
-        (NodeState::Gone, ("False", "NodeNotReady")),
+        (Some(NodeState::Answers), ("True", "")),
+        (Some(NodeState::NotReady), ("False", "NodeNotReady")),
+        (Some(NodeState::Silent), ("False", "NodeNotReady")),
+        (Some(NodeState::OutOfService), ("False", "NodeNotReady")),
+        (None, ("False", "NodeNotReady")),
     ] {
         let decision = super::decide(&vmi, Some(&pod), None, node, NOW);
         assert_eq!(phase(&decision), "Running");
@@ -276,12 +277,12 @@ fn a_vanished_pod_ends_a_guest_only_with_a_proof() {
     for before in ["Scheduled", "Running"] {
         for vmi in [vmi(before, json!({})), deleted(before)] {
             for fate in [None, Some(&unknown())] {
-                let waits = super::decide(&vmi, None, fate, NodeState::Gone, NOW);
+                let waits = super::decide(&vmi, None, fate, None, NOW);
                 assert_eq!(phase(&waits), before);
                 assert!(!waits.release && waits.pod == PodAction::Nothing);
                 assert!(waits.again_in.is_some());
             }
-            let ended = super::decide(&vmi, None, Some(&over()), NodeState::Gone, NOW);
+            let ended = super::decide(&vmi, None, Some(&over()), None, NOW);
             assert_eq!(phase(&ended), "Failed");
             assert_eq!(ended.status.reason.as_deref(), Some("it is off"));
             assert_eq!(ended.release, vmi.metadata.deletion_timestamp.is_some());
@@ -292,11 +293,11 @@ fn a_vanished_pod_ends_a_guest_only_with_a_proof() {
 #[test]
 fn waiting_for_a_proof_is_told_once() {
     let mut vmi = vmi("Running", json!({}));
-    let first = super::decide(&vmi, None, Some(&unknown()), NodeState::Gone, NOW);
+    let first = super::decide(&vmi, None, Some(&unknown()), None, NOW);
     assert_eq!(condition(&first, "Ready"), Some(("False", "NodeNotReady")));
     assert!(first.warning.is_some());
     vmi.status = Some(first.status.clone());
-    let second = super::decide(&vmi, None, Some(&unknown()), NodeState::Gone, NOW + 5);
+    let second = super::decide(&vmi, None, Some(&unknown()), None, NOW + 5);
     assert_eq!((second.status, second.warning), (first.status, None));
 }
 
