@@ -3,6 +3,7 @@
 mod evict;
 mod merge;
 mod mutate;
+mod replug;
 mod review;
 mod validate;
 
@@ -27,10 +28,14 @@ pub(crate) async fn answer(
         .request
         .ok_or_else(|| Refusal::bad_request("an AdmissionReview without request"))?;
     let verdict = match webhook {
-        Webhook::Validate => match merge::merged(&state.client, request.clone()).await {
-            Ok(merged) => validate::judge(&merged, &state.namespace),
-            Err(verdict) => verdict,
-        },
+        Webhook::Validate => {
+            // A preference fills what a machine leaves open, which is no change.
+            let changed = replug::changed(&request);
+            match merge::merged(&state.client, request.clone()).await {
+                Ok(merged) => validate::judge(&merged, changed, &state.namespace),
+                Err(verdict) => verdict,
+            }
+        }
         Webhook::Mutate => mutate::complete(&request, k8s_openapi::jiff::Timestamp::now()),
         Webhook::Evict => evict::judge(&state.client, &request).await,
     };

@@ -9,7 +9,6 @@ use axum::http::HeaderValue;
 use axum::http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 use catamaran_api::{VirtualMachine, VirtualMachineInstance};
-use catamaran_instancetypes::{Problem, resolve};
 use http_body_util::{BodyExt as _, Limited};
 use kube::Client;
 use serde_json::{Value, json};
@@ -229,14 +228,7 @@ fn manifest(namespace: &str, body: &[u8]) -> Result<VirtualMachine, Refusal> {
 
 /// The machine with instancetype and preference merged into its spec.
 async fn expand(client: &Client, namespace: &str, vm: VirtualMachine) -> Result<Response, Refusal> {
-    let found = match resolve(client, &(), namespace, &vm).await {
-        Ok(found) => found,
-        Err(Problem::Fields(errors)) => return Err(Refusal::invalid_machine(&vm, &errors)),
-        Err(Problem::Api { source, .. }) => return Err((*source).into()),
-    };
-    let expanded = found
-        .expanded(&vm)
-        .map_err(|errors| Refusal::invalid_machine(&vm, &errors))?;
+    let expanded = objects::expanded(client, namespace, &vm).await?;
     Ok(Json(expanded).into_response())
 }
 

@@ -1,6 +1,7 @@
 //! Stored objects, fetched for a request.
 
 use catamaran_api::{VirtualMachine, VirtualMachineInstance};
+use catamaran_instancetypes::Problem;
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
@@ -43,6 +44,19 @@ pub(crate) async fn instance(
     instance_opt(client, namespace, name)
         .await?
         .ok_or_else(|| Refusal::not_found(INSTANCE, name))
+}
+
+/// A machine with instancetype and preference merged into its spec.
+pub(crate) async fn expanded(
+    client: &Client,
+    namespace: &str,
+    vm: &VirtualMachine,
+) -> Result<VirtualMachine, Refusal> {
+    let found = catamaran_instancetypes::expanded(client, namespace, vm).await;
+    found.map_err(|problem| match problem {
+        Problem::Fields(errors) => Refusal::invalid_machine(vm, &errors),
+        Problem::Api { source, .. } => (*source).into(),
+    })
 }
 
 /// A body in JSON or YAML; an empty one is the default.

@@ -8,7 +8,6 @@ use catamaran_api::{
     AddVolumeOptions, RemoveVolumeOptions, VirtualMachine, VirtualMachineInstance,
     VirtualMachineInstanceSpec, Volume,
 };
-use catamaran_instancetypes::{Problem, names_any, resolve};
 use catamaran_lifecycle::{Phase, VmiView, hot_claim};
 use catamaran_spec::{Context, FieldErrors, MachineSpec};
 use kube::api::{Api, Patch, PatchParams};
@@ -162,15 +161,32 @@ pub(crate) async fn of_machine(
     order: &Order,
 ) -> Result<Response, Refusal> {
     let api = Api::<VirtualMachine>::namespaced(client.clone(), namespace);
-    let mut attempt = 1;
-    loop {
+    let decide = || async {
         let vm = objects::machine(client, namespace, name).await?;
         let after = machine_after(&vm, order)?;
         check(client, namespace, &after).await?;
-        let patch = machine_patch(&after);
+        Ok(machine_patch(&after))
+    };
+    carry_out(&api, name, order, decide).await
+}
+
+/// Patches an object with what is decided about it, anew as long as somebody writes in between: what was decided may not hold any more.
+async fn carry_out<K, F>(
+    api: &Api<K>,
+    name: &str,
+    order: &Order,
+    decide: impl Fn() -> F,
+) -> Result<Response, Refusal>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    F: Future<Output = Result<Value, Refusal>>,
+{
+    let mut attempt = 1;
+    loop {
+        let patch = decide().await?;
         match api.patch(name, &params(order), &Patch::Merge(&patch)).await {
+            // The peer answers so for machines and instances.
             Ok(_) => return Ok(StatusCode::ACCEPTED.into_response()),
-            // Somebody wrote in between: what was decided may not hold any more.
             Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {
                 attempt += 1;
             }
@@ -198,19 +214,10 @@ fn machine_patch(after: &VirtualMachine) -> Value {
 
 /// Whether a machine is one that may be stored: admission leaves our own writes to us.
 async fn check(client: &Client, namespace: &str, vm: &VirtualMachine) -> Result<(), Refusal> {
-    let judge = |vm: &VirtualMachine| {
-        MachineSpec::from_vm(vm, Context::Cluster)
-            .map(drop)
-            .map_err(|errors| wrong(&errors))
-    };
-    if !names_any(vm) {
-        return judge(vm);
-    }
-    match resolve(client, &(), namespace, vm).await {
-        Ok(found) => judge(&found.expanded(vm).map_err(|errors| wrong(&errors))?),
-        Err(Problem::Fields(errors)) => Err(wrong(&errors)),
-        Err(Problem::Api { source, .. }) => Err((*source).into()),
-    }
+    let whole = objects::expanded(client, namespace, vm).await?;
+    MachineSpec::from_vm(&whole, Context::Cluster)
+        .map(drop)
+        .map_err(|errors| wrong(&errors))
 }
 
 fn wrong(errors: &FieldErrors) -> Refusal {
@@ -226,19 +233,11 @@ pub(crate) async fn of_instance(
     order: &Order,
 ) -> Result<Response, Refusal> {
     let api = Api::<VirtualMachineInstance>::namespaced(client.clone(), namespace);
-    let mut attempt = 1;
-    loop {
+    let decide = || async {
         let vmi = objects::instance(client, namespace, name).await?;
-        let patch = instance_patch(&vmi, order)?;
-        match api.patch(name, &params(order), &Patch::Merge(&patch)).await {
-            // The peer answers so for both kinds.
-            Ok(_) => return Ok(StatusCode::ACCEPTED.into_response()),
-            Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {
-                attempt += 1;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+        instance_patch(&vmi, order)
+    };
+    carry_out(&api, name, order, decide).await
 }
 
 fn instance_patch(vmi: &VirtualMachineInstance, order: &Order) -> Result<Value, Refusal> {
@@ -266,6 +265,12 @@ fn instance_patch(vmi: &VirtualMachineInstance, order: &Order) -> Result<Value, 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::Full;
+    use hyper::{Method, Request};
+
     use super::*;
 
     fn spec() -> Value {
@@ -395,6 +400,52 @@ mod tests {
         assert!(status.message.contains(path), "{}", status.message);
         let status = refused(adding("No Label", "c2", "scsi")).await.unwrap();
         assert_eq!(status.code, 400);
+    }
+
+    /// Patches that reach an API server which answers so many of them with a conflict, and what comes of the order.
+    async fn tries(conflicts: usize, of_machine: bool) -> (usize, Result<u16, u16>) {
+        let patches = Arc::new(AtomicUsize::new(0));
+        let counted = patches.clone();
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let patch = request.method() == Method::PATCH;
+            let earlier = if patch {
+                counted.fetch_add(1, Ordering::SeqCst)
+            } else {
+                0
+            };
+            let (code, answer) = match () {
+                () if patch && earlier < conflicts => {
+                    let status = json!({"kind": "Status", "status": "Failure", "reason": "Conflict", "code": 409, "message": "m"});
+                    (409, status)
+                }
+                () if request.uri().path().contains("instances") => (200, json!(vmi("Running"))),
+                () => (200, json!(vm())),
+            };
+            let response = hyper::Response::builder()
+                .status(code)
+                .header("content-type", "application/json")
+                .body(Full::new(bytes::Bytes::from(answer.to_string())));
+            async move { response }
+        });
+        let client = Client::new(service, "n");
+        let order = adding("e", "c2", "scsi");
+        let result = if of_machine {
+            super::of_machine(&client, "n", "a", &order).await
+        } else {
+            super::of_instance(&client, "n", "a", &order).await
+        };
+        let result = result.map(|answer| answer.status().as_u16());
+        let result = result.map_err(|refusal| refusal.0.code);
+        (patches.load(Ordering::SeqCst), result)
+    }
+
+    #[tokio::test]
+    async fn an_order_is_decided_anew_when_somebody_writes_in_between() {
+        for of_machine in [true, false] {
+            assert_eq!(tries(0, of_machine).await, (1, Ok(202)));
+            assert_eq!(tries(2, of_machine).await, (3, Ok(202)));
+            assert_eq!(tries(9, of_machine).await, (ATTEMPTS, Err(409)));
+        }
     }
 
     #[test]

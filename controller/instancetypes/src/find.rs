@@ -57,6 +57,19 @@ pub async fn resolve(
     }
 }
 
+/// A machine in that namespace with what it names merged into its template; nothing is asked about one that names nothing.
+///
+/// # Errors
+/// Those of [`resolve`] and of [`Resolved::expanded`].
+pub async fn expanded(
+    client: &Client,
+    namespace: &str,
+    vm: &VirtualMachine,
+) -> Result<VirtualMachine, Problem> {
+    let found = resolve(client, &(), namespace, vm).await?;
+    Ok(found.expanded(vm)?)
+}
+
 struct Finder<'a> {
     client: &'a Client,
     namespace: &'a str,

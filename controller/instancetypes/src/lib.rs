@@ -19,7 +19,7 @@ use catamaran_spec::FieldErrors;
 use catamaran_spec::instancetype::{self, Chosen, Named, Role};
 use serde_json::Value;
 
-pub use find::{Kept, resolve};
+pub use find::{Kept, expanded, resolve};
 pub use revision::{LABEL, revision};
 
 /// Why a machine cannot be made of what it names.

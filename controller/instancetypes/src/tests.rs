@@ -12,7 +12,7 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::{Problem, Resolved, resolve, revision};
+use super::{Problem, Resolved, expanded, resolve, revision};
 
 const GROUP: &str = "/apis/instancetype.kubevirt.io/v1beta1";
 
@@ -90,6 +90,22 @@ async fn what_a_machine_names_is_found_in_its_namespace_or_in_the_cluster() {
         found(&[cluster], &vm).await.unwrap_err(),
         "spec.instancetype.name: Invalid value: \"large\": there is no VirtualMachineClusterInstancetype of that name"
     );
+}
+
+#[tokio::test]
+async fn a_machine_is_judged_with_what_it_names() {
+    let small = object("VirtualMachineClusterInstancetype", None, "small", "1Gi");
+    let client = cluster(&[small]);
+    let vm = machine(&json!({"name": "small"}), &json!({}));
+    let whole = expanded(&client, "shop", &vm).await.unwrap();
+    assert_eq!(whole.spec.instancetype, None);
+    let spec = whole.spec.template.spec.clone().unwrap();
+    assert_eq!(spec.domain.memory.unwrap().guest.unwrap().0, "1Gi");
+    // One that names nothing is whole already.
+    let again = expanded(&cluster(&[]), "shop", &whole).await.unwrap();
+    assert_eq!(again, whole);
+    let lost = expanded(&cluster(&[]), "shop", &vm).await;
+    assert!(matches!(lost, Err(Problem::Fields(_))), "{lost:?}");
 }
 
 #[tokio::test]

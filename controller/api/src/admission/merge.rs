@@ -1,7 +1,7 @@
 //! Machines that name an instancetype or preference are judged with both merged into them.
 
 use catamaran_api::VirtualMachine;
-use catamaran_instancetypes::{Problem, names_any, resolve};
+use catamaran_instancetypes::{Problem, expanded, names_any};
 use kube::Client;
 use serde_json::Value;
 
@@ -16,11 +16,7 @@ pub(super) async fn merged(client: &Client, mut request: Request) -> Result<Requ
     }
     match serde_json::from_value::<VirtualMachine>(request.object.clone()) {
         Ok(vm) if names_any(&vm) => {
-            let found = resolve(client, &(), &request.namespace, &vm).await;
-            let machine = match found {
-                Ok(found) => found.expanded(&vm).map_err(Problem::Fields),
-                Err(problem) => Err(problem),
-            };
+            let machine = expanded(client, &request.namespace, &vm).await;
             match machine {
                 Ok(machine) => {
                     request.object["spec"] = serde_json::to_value(machine.spec).unwrap_or_default();

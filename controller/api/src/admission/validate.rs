@@ -18,8 +18,8 @@ const RESERVED: [&str; 5] = [
     "kubevirt.io/schedulable",
 ];
 
-/// The answer about a machine or an instance.
-pub(super) fn judge(request: &Request, namespace: &str) -> Verdict {
+/// The answer about a machine or an instance. `changed`: mistakes that only the machine before its change shows.
+pub(super) fn judge(request: &Request, changed: Vec<FieldError>, namespace: &str) -> Verdict {
     let (object, old) = (&request.object, &request.old_object);
     if !is_judged(request) {
         return Verdict::allowed();
@@ -28,9 +28,10 @@ pub(super) fn judge(request: &Request, namespace: &str) -> Verdict {
         return verdict(instancetype::check(object, role));
     }
     match request.kind.kind.as_str() {
-        "VirtualMachine" => verdict(
-            read::virtual_machine(object, Context::Cluster).map(|(_, _, warnings)| warnings),
-        ),
+        "VirtualMachine" => {
+            let read = read::virtual_machine(object, Context::Cluster);
+            verdict(with(changed, read.map(|(_, _, warnings)| warnings)))
+        }
         "VirtualMachineInstance" if is_ours(request, namespace) => match request.operation.as_str()
         {
             "CREATE" => instance(object),
@@ -46,6 +47,18 @@ pub(super) fn judge(request: &Request, namespace: &str) -> Verdict {
         }
         "VirtualMachineInstance" => changed_instance(object, old),
         _ => Verdict::allowed(),
+    }
+}
+
+/// What was read, unless there are other mistakes.
+fn with<T>(mut mistakes: Vec<FieldError>, read: Result<T, FieldErrors>) -> Result<T, FieldErrors> {
+    match read {
+        Ok(read) if mistakes.is_empty() => Ok(read),
+        Ok(_) => Err(FieldErrors(mistakes)),
+        Err(FieldErrors(more)) => {
+            mistakes.extend(more);
+            Err(FieldErrors(mistakes))
+        }
     }
 }
 
@@ -198,7 +211,8 @@ mod tests {
             old_object: old,
             ..Request::default()
         };
-        judge(&request, "catamaran-system")
+        let changed = super::super::replug::changed(&request);
+        judge(&request, changed, "catamaran-system")
     }
 
     fn denied(verdict: Verdict) -> Vec<(String, String)> {
@@ -243,6 +257,26 @@ mod tests {
             ),
             "{causes:?}"
         );
+    }
+
+    #[test]
+    fn a_changed_disk_of_a_plugged_volume_is_one_mistake_among_others() {
+        let mut old = vm();
+        old["status"] = json!({"created": true});
+        let template = &mut old["spec"]["template"]["spec"];
+        template["domain"]["devices"]["disks"] = json!([{"name": "d", "disk": {"bus": "scsi"}}]);
+        template["volumes"] = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "c", "hotpluggable": true}}]);
+        let mut new = old.clone();
+        let disk = "spec.template.spec.domain.devices.disks[0]";
+        new["spec"]["template"]["spec"]["domain"]["devices"]["disks"][0]["serial"] = json!("s");
+        let serial = (format!("{disk}.serial"), "FieldValueForbidden".to_owned());
+        assert_eq!(
+            denied(ask("alice", old.clone(), new.clone())),
+            [serial.clone()]
+        );
+        new["spec"]["template"]["spec"]["domian"] = json!({});
+        let causes = denied(ask("alice", old, new));
+        assert_eq!((causes.len(), &causes[0]), (2, &serial));
     }
 
     #[test]
