@@ -544,3 +544,18 @@ fn a_guest_does_not_let_a_volume_go() {
         "demo runs on node n1 and is ready, but its guest has not let volume \"extra\" go yet; it must not be mounted there.",
     );
 }
+
+#[test]
+fn what_failed_about_a_volume_is_told_whether_it_is_plugged_in_or_on_its_way_out() {
+    for (phase, words) in [
+        ("Ready", ", which is plugged in, needs a look"),
+        ("Detaching", " is not unplugged yet"),
+    ] {
+        let mut world = with_volume(phase, Some("its pod is gone; it is tried again"), json!([]));
+        world.vmi["status"]["volumeStatus"][0]["reason"] = json!("HotplugFailed");
+        let expected = format!(
+            "demo runs on node n1 and is ready, but its volume \"extra\"{words}: its pod is gone; it is tried again."
+        );
+        expect(world, &expected);
+    }
+}

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use catamaran_api::{
     HotplugVolumeStatus, PersistentVolumeClaimInfo, VirtualMachineInstance, VolumeStatus,
 };
-use catamaran_lifecycle::{VolumePhase, hot_claim};
+use catamaran_lifecycle::{HOTPLUG_FAILED, VolumePhase, hot_claim};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::vmi::build::ClaimMode;
@@ -177,7 +177,7 @@ impl Plan {
                         "PersistentVolumeClaim {claim} is in block mode; only claims with a file system can be plugged into a running machine"
                     );
                     if pending {
-                        self.pending(name, claim, known, "HotplugFailed", &words);
+                        self.pending(name, claim, known, HOTPLUG_FAILED, &words);
                     }
                 }
                 Some(_) => {

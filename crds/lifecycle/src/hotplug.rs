@@ -16,6 +16,9 @@ use catamaran_api::{
     VolumeStatus,
 };
 
+/// Reason of a volume that can't be plugged in or out, or that its pod does not hold; its message says why.
+pub const HOTPLUG_FAILED: &str = "HotplugFailed";
+
 /// How far a volume is, in the peer's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumePhase {

@@ -33,7 +33,7 @@ pub use conditions::{
     restart_required, set_instance_condition, set_machine_condition,
 };
 pub use decide::{Action, Decision, Facts, decide};
-pub use hotplug::{VolumePhase, cold, follow_template, hot_claim, hot_status};
+pub use hotplug::{HOTPLUG_FAILED, VolumePhase, cold, follow_template, hot_claim, hot_status};
 pub use instance::{
     GENERATION_ANNOTATION, HARDWARE_ANNOTATION, TEMPLATE_ANNOTATION, instance, instance_generation,
     machine_uid, outdated, template_digest,

@@ -47,18 +47,45 @@ fn added(bus: &str) -> Value {
     })
 }
 
-/// Waits until the volume is in that phase; `None`: until nothing is said of it any more.
-fn wait_phase(cluster: &Cluster, instance: &str, phase: Option<&str>) -> Result<()> {
-    wait_for(&format!("the volume is {phase:?}"), BOOT, || {
+/// Waits until what is said of the volume is so; null: nothing.
+fn wait_said(
+    cluster: &Cluster,
+    instance: &str,
+    what: &str,
+    is: impl Fn(&Value) -> bool,
+) -> Result<()> {
+    wait_for(&format!("the volume is {what}"), BOOT, || {
         let found = cluster.get(&format!("vmi/{instance}"))?;
         let all = found["status"]["volumeStatus"].as_array();
         let mut all = all.into_iter().flatten();
         let said = all.find(|volume| volume["name"] == "data");
-        let found = said.and_then(|said| said["phase"].as_str());
-        Ok(Seen::when(
-            found == phase,
-            said.map(Value::to_string).unwrap_or_default(),
-        ))
+        let said = said.unwrap_or(&Value::Null);
+        Ok(Seen::when(is(said), said.to_string()))
+    })
+}
+
+/// Waits until the volume is in that phase; `None`: until nothing is said of it any more.
+fn wait_phase(cluster: &Cluster, instance: &str, phase: Option<&str>) -> Result<()> {
+    let is = |said: &Value| said["phase"].as_str() == phase;
+    wait_said(cluster, instance, &format!("{phase:?}"), is)
+}
+
+/// Removes the attachment pod, and waits until another one is there of which such words are said.
+fn remake_attachment(cluster: &Cluster, instance: &str, words: Option<&str>) -> Result<()> {
+    let pods = attachments(cluster)?;
+    ensure!(pods.len() == 1, "{} attachment pods", pods.len());
+    let metadata = &pods[0]["metadata"];
+    let name = metadata["name"].as_str().context("a pod without a name")?;
+    cluster.kubectl(["delete", &format!("pod/{name}")])?;
+    let what = format!("held by another pod, with the words {words:?}");
+    wait_said(cluster, instance, &what, |said| {
+        let message = said["message"].as_str();
+        said["phase"] == "Ready"
+            && said["hotplugVolume"]["attachPodUID"] != metadata["uid"]
+            && match words {
+                Some(words) => message.is_some_and(|message| message.contains(words)),
+                None => message.is_none(),
+            }
     })
 }
 
@@ -74,16 +101,6 @@ fn wait_no_attachment(cluster: &Cluster) -> Result<()> {
             format!("{} are there", pods.len()),
         ))
     })
-}
-
-fn console(proxy: &Proxy, cluster: &Cluster, instance: &str) -> Result<Console> {
-    let path = cluster.subresource(instance, "console");
-    let stream = || proxy.stream(&path).map(Seen::Yes);
-    let (output, input) = wait_for("the guest's console", BOOT, stream)?;
-    let mut guest = Console::over(output, input);
-    guest.type_in("\n")?;
-    guest.wait_for(":/root# ", BOOT)?;
-    Ok(guest)
 }
 
 /// Waits until the guest prints that.
@@ -105,7 +122,7 @@ fn a_claim_is_plugged_into_a_running_machine_and_out_again() -> Result<()> {
         }
 
         // In: the guest sees the disk and writes.
-        let mut guest = console(&proxy, cluster, "first")?;
+        let (way, mut guest) = cluster.shell("first")?;
         put(cluster, &proxy, "first", "addvolume", &added("scsi"))?;
         wait_phase(cluster, "first", Some("Ready"))?;
         let pods = attachments(cluster)?;
@@ -121,6 +138,29 @@ fn a_claim_is_plugged_into_a_running_machine_and_out_again() -> Result<()> {
         let (code, said) = evict(cluster, &proxy, &pods[0])?;
         ensure!(code == 429, "{code}: {said}");
         ensure!(said.contains("plugged into VMI"), "{said}");
+
+        // What it is plugged in as stays.
+        let disks = cluster.get("vm/first")?;
+        let disks = &disks["spec"]["template"]["spec"]["domain"]["devices"]["disks"];
+        let at = disks.as_array().map_or(0, Vec::len).saturating_sub(1);
+        let field = format!("/spec/template/spec/domain/devices/disks/{at}/disk/bus");
+        let patch = json!([{"op": "replace", "path": field, "value": "virtio"}]);
+        let patch = format!("--patch={patch}");
+        let refused = cluster.refused(["patch", "vm/first", "--type=json", &patch])?;
+        ensure!(
+            refused.contains(&format!("disks[{at}].disk.bus")),
+            "{refused}"
+        );
+
+        // A pod that holds something else than the guest uses is told, and the guest goes on.
+        let (own, other) = (format!("{folder}.own"), format!("{folder}.other"));
+        cluster.on_node(1, &["mv", &folder, &own])?;
+        remake_attachment(cluster, "first", Some("another file system"))?;
+        wait_guest(&mut guest, "head -n 1 /dev/sda", "kept")?;
+        cluster.on_node(1, &["mv", &folder, &other])?;
+        cluster.on_node(1, &["mv", &own, &folder])?;
+        remake_attachment(cluster, "first", None)?;
+        cluster.on_node(1, &["rm", "-r", &other])?;
 
         // A daemon that begins anew knows the disk.
         cluster.kubectl([
@@ -139,21 +179,21 @@ fn a_claim_is_plugged_into_a_running_machine_and_out_again() -> Result<()> {
             &json!({"name": "data"}),
         )?;
         wait_phase(cluster, "first", None)?;
-        drop(guest);
-        let mut guest = console(&proxy, cluster, "first")?;
+        drop((guest, way));
+        let (way, mut guest) = cluster.shell("first")?;
         wait_guest(&mut guest, there, "no")?;
         wait_no_attachment(cluster)?;
         let conditions = cluster.get("vm/first")?["status"]["conditions"].to_string();
         ensure!(!conditions.contains("RestartRequired"), "{conditions}");
-        drop(guest);
+        drop((guest, way));
 
         // Another machine reads what the first one wrote.
         put(cluster, &proxy, "second", "addvolume", &added("virtio"))?;
         wait_phase(cluster, "second", Some("Ready"))?;
-        let mut guest = console(&proxy, cluster, "second")?;
+        let (way, mut guest) = cluster.shell("second")?;
         let read = "head -n 1 /dev/$(grep -l data /sys/block/vd*/serial | cut -d/ -f4) 2>/dev/null";
         wait_guest(&mut guest, read, "kept")?;
-        drop((guest, proxy));
+        drop((guest, way, proxy));
 
         // A machine that goes takes everything with it.
         cluster.kubectl(["delete", "vm/second", "vm/first"])?;

@@ -7,12 +7,12 @@ pub mod pace;
 use std::collections::HashMap;
 
 use catamaran_api::{PersistentVolumeClaimInfo, VirtualMachineInstanceStatus, VolumeStatus};
-use catamaran_lifecycle::{VolumePhase, hot_claim};
+use catamaran_lifecycle::{HOTPLUG_FAILED, VolumePhase, hot_claim};
 
 use crate::kubernetes::instance::Instance;
 
-/// Reason of a volume that can't be plugged in or out.
-pub const FAILED: &str = "HotplugFailed";
+/// Words about a launcher that can't plug anything in.
+pub const NEEDS_RESTART: &str = "the machine runs in a launcher of an earlier version, which can't plug anything in; restart the machine";
 
 /// What is to be done about one volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,17 +52,13 @@ impl Work {
     /// That it was not done, and why.
     #[must_use]
     pub fn failed(&self, why: &str) -> Outcome {
+        let what = match self {
+            Self::Plug { .. } => "plugging in failed",
+            Self::Check { .. } => "its new pod can't hold it",
+            Self::Unplug { .. } => "unplugging failed",
+        };
         Outcome::Failed {
-            words: format!("{}: {why}; it is tried again", self.cannot()),
-        }
-    }
-
-    fn cannot(&self) -> String {
-        let volume = self.volume();
-        match self {
-            Self::Plug { .. } => format!("Volume {volume} can't be plugged in"),
-            Self::Check { .. } => format!("Volume {volume} can't be held by its new pod"),
-            Self::Unplug { .. } => format!("Volume {volume} can't be unplugged"),
+            words: format!("{what}: {why}; it is tried again"),
         }
     }
 }
@@ -173,18 +169,13 @@ pub fn told(
             (Some("Detaching".to_owned()), Some(words.to_owned()))
         }
         Outcome::Left => (Some("VolumeUnMountedFromPod".to_owned()), None),
-        Outcome::NeedsRestart => (Some(FAILED.to_owned()), Some(needs_restart(volume))),
-        Outcome::Failed { words } => (Some(FAILED.to_owned()), Some(words.clone())),
+        Outcome::NeedsRestart => (
+            Some(HOTPLUG_FAILED.to_owned()),
+            Some(NEEDS_RESTART.to_owned()),
+        ),
+        Outcome::Failed { words } => (Some(HOTPLUG_FAILED.to_owned()), Some(words.clone())),
     };
     status
-}
-
-/// Words about a launcher that can't plug anything in.
-#[must_use]
-pub fn needs_restart(volume: &str) -> String {
-    format!(
-        "Volume {volume} can't be plugged in: the machine runs in a launcher of an earlier version, which can't do it; restart the machine"
-    )
 }
 
 #[cfg(test)]
@@ -271,9 +262,7 @@ mod tests {
         assert_eq!(said.phase.as_deref(), Some("Ready"));
         assert_eq!(
             said.message.as_deref(),
-            Some(
-                "Volume d can't be held by its new pod: its folder is another one; it is tried again"
-            )
+            Some("its new pod can't hold it: its folder is another one; it is tried again")
         );
         let bound = told(&failed, "d", &Outcome::Bound);
         let said = &bound.volume_status[1];

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use catamaran_lifecycle::HOTPLUG_FAILED;
 use catamaran_plan::paths::UID;
 use catamaran_plan::{Accelerator, PlanError, hotplug as place, pod};
 use catamaran_wire::{HOTPLUG, Unplugged, Verb, VmReport, VmState};
@@ -20,7 +21,7 @@ use tokio::net::UnixStream;
 
 use super::Task;
 use crate::kubernetes::events::{self, Kind};
-use crate::kubernetes::hotplug::{FAILED, Outcome, Work, needs_restart, told, work};
+use crate::kubernetes::hotplug::{NEEDS_RESTART, Outcome, Work, told, work};
 use crate::kubernetes::inside::Inside;
 use crate::kubernetes::instance::{Instance, is_uid};
 use crate::kubernetes::look;
@@ -80,8 +81,14 @@ impl Task {
                 "VolumeUnMountedFromPod",
                 format!("Volume {volume} is unplugged"),
             ),
-            Outcome::NeedsRestart => (Kind::Warning, FAILED, needs_restart(volume)),
-            Outcome::Failed { words } => (Kind::Warning, FAILED, words.clone()),
+            Outcome::NeedsRestart => {
+                let words = format!("Volume {volume}: {NEEDS_RESTART}");
+                (Kind::Warning, HOTPLUG_FAILED, words)
+            }
+            Outcome::Failed { words } => {
+                let words = format!("Volume {volume}: {words}");
+                (Kind::Warning, HOTPLUG_FAILED, words)
+            }
             Outcome::Bound | Outcome::Detaching { .. } => return,
         };
         events::tell(&self.world, &self.said, instance, kind, reason, &words);
