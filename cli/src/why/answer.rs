@@ -103,14 +103,19 @@ fn node_lost(facts: &Facts) -> Option<String> {
     let told = facts
         .said("Ready", "False")
         .is_some_and(|(reason, _)| reason == "NodeNotReady");
-    let seen = facts.node_name().is_some_and(|name| {
+    let node = facts.node_name().and_then(|name| {
         let mut nodes = facts.nodes.iter();
-        let node = nodes.find(|node| node.metadata.name.as_deref() == Some(name));
-        node.is_some_and(|node| !pod::is_ready(node))
+        nodes.find(|node| node.metadata.name.as_deref() == Some(name))
     });
+    let seen = node.is_some_and(|node| !pod::is_ready(node));
     (running && (told || seen)).then(|| {
+        let what = if node.is_some_and(pod::says_not_ready) {
+            "says that it is not ready"
+        } else {
+            "does not answer"
+        };
         format!(
-            "{} does not answer, so nobody knows whether {} still runs there; it starts elsewhere only once the node is proved dead.",
+            "{} {what}, so nobody knows whether {} still runs there; it starts elsewhere only once the node is proved dead.",
             capital(&facts.node_words()),
             facts.name
         )

@@ -155,11 +155,21 @@ fn claim(facts: &Facts, words: &str) -> String {
     }
 }
 
-/// The kubelet answers.
+/// The kubelet answers and is ready.
 pub(super) fn is_ready(node: &Node) -> bool {
+    ready(node) == Some("True")
+}
+
+/// The kubelet answers, and is not ready. Of one that is silent the control plane says Unknown.
+pub(super) fn says_not_ready(node: &Node) -> bool {
+    ready(node) == Some("False")
+}
+
+fn ready(node: &Node) -> Option<&str> {
     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
     let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|c| c.type_ == "Ready" && c.status == "True")
+    let ready = conditions.find(|c| c.type_ == "Ready");
+    ready.map(|condition| condition.status.as_str())
 }
 
 fn is_cordoned(node: &Node) -> bool {

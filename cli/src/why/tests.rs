@@ -351,18 +351,26 @@ fn the_daemon_does_not_answer() {
 }
 
 #[test]
-fn the_node_is_dead() {
+fn the_node_is_dead_or_says_that_it_is_not_ready() {
     let ready = json!([{"type": "Ready", "status": "True"}]);
-    expect(
-        World {
-            vm: always(),
-            vmi: on_node("Running", &ready),
-            nodes: json!([{"metadata": {"name": "n1"}, "status":
-                {"conditions": [{"type": "Ready", "status": "Unknown"}]}}]),
-            ..World::default()
-        },
-        "Node n1 does not answer, so nobody knows whether demo still runs there; it starts elsewhere only once the node is proved dead.",
-    );
+    for (status, words) in [
+        ("Unknown", "does not answer"),
+        ("False", "says that it is not ready"),
+    ] {
+        let expected = format!(
+            "Node n1 {words}, so nobody knows whether demo still runs there; it starts elsewhere only once the node is proved dead."
+        );
+        expect(
+            World {
+                vm: always(),
+                vmi: on_node("Running", &ready),
+                nodes: json!([{"metadata": {"name": "n1"}, "status":
+                    {"conditions": [{"type": "Ready", "status": status}]}}]),
+                ..World::default()
+            },
+            &expected,
+        );
+    }
 }
 
 #[test]

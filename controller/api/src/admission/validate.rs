@@ -272,7 +272,7 @@ mod tests {
         let serial = (format!("{disk}.serial"), "FieldValueForbidden".to_owned());
         assert_eq!(
             denied(ask("alice", old.clone(), new.clone())),
-            [serial.clone()]
+            std::slice::from_ref(&serial)
         );
         new["spec"]["template"]["spec"]["domian"] = json!({});
         let causes = denied(ask("alice", old, new));

@@ -30,8 +30,7 @@ struct Pace {
 impl Paces {
     /// The step to take now: of those that are due, the one that has waited longest. What is not to be done any more is forgotten.
     pub fn due(&mut self, works: &[Work], now: Instant) -> Option<Work> {
-        self.0
-            .retain(|_, pace| works.iter().any(|work| *work == pace.work));
+        self.0.retain(|_, pace| works.contains(&pace.work));
         let first = works.iter().min_by_key(|work| self.not_before(work))?;
         (self.not_before(first) <= Some(now)).then(|| first.clone())
     }
@@ -162,7 +161,10 @@ mod tests {
         }
         assert_eq!(paces.due(&[plug("d", "u")], now), None);
         let anew = plug("d", "v");
-        assert_eq!(paces.due(&[anew.clone()], now), Some(anew.clone()));
+        assert_eq!(
+            paces.due(std::slice::from_ref(&anew), now),
+            Some(anew.clone())
+        );
         paces.took(&anew, &failed(), now);
         let next = paces.next(&[anew], now).unwrap();
         assert_eq!(next - now, Duration::from_secs(1), "it begins anew");
