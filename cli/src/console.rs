@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use catamaran_client::{ConsoleEnd, forward, say, terminal};
+use catamaran_client::{AtEnd, ConsoleEnd, Terminal, forward, say};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::args::{Console, Vnc};
 use crate::connection::Connection;
@@ -32,34 +33,56 @@ enum Address {
 /// `console`: waits until the machine runs, then copies.
 pub(crate) async fn console(connection: &Connection, args: &Console) -> Result<(), Error> {
     let target = &args.vm.target;
-    let word = format!("console?replay={}&readonly={}", args.replay, args.read_only);
-    let path = connection.path(Kind::Instance, target, &word);
-    let end = Instant::now() + Duration::from_secs(args.timeout);
-    let mut waiting = false;
-    let stream = loop {
-        match connection.stream(&path).await {
-            Err(error) if Instant::now() < end && comes(connection, target, &error).await? => {
-                if !waiting {
-                    eprintln!("{} does not run yet; waiting until it does", target.name);
-                }
-                waiting = true;
-                tokio::time::sleep(AGAIN).await;
-            }
-            other => break other?,
-        }
+    let mut terminal = Terminal::open().map_err(Error::io("standard input"))?;
+    let Some(stream) = terminal.wait(running(connection, args)).await else {
+        eprintln!("\r");
+        return Ok(());
     };
+    let stream = stream?;
     eprintln!(
         "Connected to {}. Press Ctrl+] or Ctrl+5 to leave.\r",
         target.name
     );
-    let ended = terminal::console(stream, false).await;
+    let at_end = if args.read_only {
+        AtEnd::Stay
+    } else {
+        AtEnd::Leave
+    };
+    let ended = terminal.console(stream, at_end).await;
     match ended.map_err(Error::io("console"))? {
         ConsoleEnd::Left | ConsoleEnd::EndOfInput => eprintln!("\r"),
         ConsoleEnd::Closed => eprintln!(
-            "\r\nThe console was closed: the machine has ended, or the way to it broke (then connect again)."
+            "\r\nThe console was closed: the machine has ended, or the way to it broke (then connect again).\r"
         ),
     }
     Ok(())
+}
+
+/// The console of the machine, once it runs.
+async fn running(
+    connection: &Connection,
+    args: &Console,
+) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>, Error> {
+    let target = &args.vm.target;
+    let word = format!("console?replay={}&readonly={}", args.replay, args.read_only);
+    let path = connection.path(Kind::Instance, target, &word);
+    let end = Instant::now() + Duration::from_secs(args.timeout);
+    let mut waiting = false;
+    loop {
+        match connection.stream(&path).await {
+            Err(error) if Instant::now() < end && comes(connection, target, &error).await? => {
+                if !waiting {
+                    eprintln!(
+                        "{} does not run yet; waiting until it does (Ctrl+] leaves)\r",
+                        target.name
+                    );
+                }
+                waiting = true;
+                tokio::time::sleep(AGAIN).await;
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Whether a refused stream is worth another try: the machine is on its way.

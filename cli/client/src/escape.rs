@@ -2,6 +2,8 @@
 
 /// The escape byte.
 const ESCAPE: u8 = 0x1d;
+/// What leaves before there is a console: the same, and Ctrl+C.
+pub(crate) const LEAVE: [u8; 2] = [ESCAPE, 0x03];
 
 /// What was typed.
 #[derive(Debug, PartialEq, Eq)]

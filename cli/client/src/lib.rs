@@ -3,15 +3,17 @@
 
 pub mod escape;
 pub mod forward;
+pub mod guest_text;
 pub mod output;
 pub mod table;
 pub mod terminal;
 
 pub use escape::{EscapeFilter, Typed};
 pub use forward::{ForwardError, Port};
+pub use guest_text::GuestText;
 pub use output::{Format, OutputError, say, say_bytes, segment, text};
 pub use table::Table;
-pub use terminal::{ConsoleEnd, RawMode, console};
+pub use terminal::{AtEnd, ConsoleEnd, Terminal};
 
 /// The chain of an error in one line: `could not do x: because y: because z`.
 #[must_use]

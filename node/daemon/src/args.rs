@@ -1,10 +1,12 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use catamaran_client::Format;
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// Virtual machines and containers on one machine, from Kubernetes manifests.
 #[derive(Debug, Parser)]
@@ -36,6 +38,35 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the words, the program's own name first.
+    ///
+    /// # Errors
+    /// When they are no command, or ask for help. The daemon's children are not among the commands that are named then.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(words).map_err(|mut error| {
+            let command = Self::command();
+            let is_hidden = |name: &String| {
+                command
+                    .find_subcommand(name)
+                    .is_some_and(clap::Command::is_hide_set)
+            };
+            for kind in [
+                ContextKind::ValidSubcommand,
+                ContextKind::SuggestedSubcommand,
+            ] {
+                if let Some(ContextValue::Strings(mut names)) = error.remove(kind) {
+                    names.retain(|name| !is_hidden(name));
+                    if !names.is_empty() {
+                        error.insert(kind, ContextValue::Strings(names));
+                    }
+                }
+            }
+            error
+        })
+    }
 }
 
 /// What to do.
@@ -253,11 +284,12 @@ pub struct Get {
     pub output: Output,
 }
 
-/// An object: `[KIND/]NAME`; kinds are vm (default), vmi, pod, pvc, cm, secret.
+/// An object.
 #[derive(Debug, Clone, Args)]
 pub struct Object {
-    /// `[KIND/]NAME`
-    pub name: String,
+    /// `[KIND/]NAME` or `KIND NAME`; kinds are vm (default), vmi, pod, pvc, cm, secret
+    #[arg(required = true, num_args = 1..=2, value_name = "NAME")]
+    pub words: Vec<String>,
     /// Namespace
     #[command(flatten)]
     pub namespace: Namespace,
@@ -266,8 +298,9 @@ pub struct Object {
 /// A virtual machine.
 #[derive(Debug, Clone, Args)]
 pub struct Name {
-    /// Name of the virtual machine
-    pub name: String,
+    /// `NAME`, `vm/NAME` or `vm NAME` of the virtual machine
+    #[arg(required = true, num_args = 1..=2, value_name = "NAME")]
+    pub words: Vec<String>,
     /// Namespace
     #[command(flatten)]
     pub namespace: Namespace,
@@ -346,9 +379,12 @@ pub struct Screenshot {
 /// `port-forward`.
 #[derive(Debug, Args)]
 pub struct PortForward {
-    /// Which
+    /// `[KIND/]NAME` or `KIND NAME`; kinds are vm (default), vmi, pod
+    #[arg(value_name = "NAME")]
+    pub object: String,
+    /// Namespace
     #[command(flatten)]
-    pub object: Object,
+    pub namespace: Namespace,
     /// `[LOCAL:]PORT`
     #[arg(required = true, value_name = "[LOCAL:]PORT")]
     pub ports: Vec<String>,
@@ -394,8 +430,8 @@ pub struct Dmesg {
 /// `delete`.
 #[derive(Debug, Args)]
 pub struct Delete {
-    /// `[KIND/]NAME`; kinds are vm (default), vmi, pod, pvc, cm, secret
-    #[arg(required_unless_present = "files")]
+    /// `[KIND/]NAME` or `KIND NAME`; kinds are vm (default), vmi, pod, pvc, cm, secret
+    #[arg(value_name = "NAME", required_unless_present = "files")]
     pub names: Vec<String>,
     /// Delete the objects of these manifests
     #[arg(
@@ -425,4 +461,32 @@ pub struct Down {
     /// With `--delete`: the disks of claims too
     #[arg(long, requires = "delete")]
     pub volumes: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(line: &str) -> String {
+        let words = line.split(' ').map(OsString::from);
+        Cli::read(words).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_daemons_children_are_no_commands_for_people() {
+        for line in [
+            "catamaran",
+            "catamaran --help",
+            // As with CATAMARAN_STATE in the environment: something was said, but no command.
+            "catamaran --state /tmp/x",
+            "catamaran image-work x",
+            "catamaran dns-serve",
+        ] {
+            let said = refused(line);
+            assert!(!said.contains("image-worker"), "{line}: {said}");
+            assert!(!said.contains("dns-server"), "{line}: {said}");
+        }
+        let said = refused("catamaran --state /tmp/x");
+        assert!(said.contains("port-forward"), "{said}");
+    }
 }

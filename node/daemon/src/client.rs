@@ -3,5 +3,6 @@
 pub mod console;
 pub mod http;
 pub mod manifests;
+pub mod names;
 pub mod objects;
 pub mod verbs;

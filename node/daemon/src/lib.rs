@@ -10,8 +10,6 @@ pub mod serve;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::args::{Cli, Command};
 use crate::client::http::Client;
 use crate::client::{console, objects, verbs};
@@ -19,7 +17,7 @@ use crate::client::{console, objects, verbs};
 /// Runs the program; errors go to standard error.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let result = match &cli.command {
         // Before any runtime or thread: these children shed their privileges first.
         Command::ImageWorker { .. } => return catamaran_images::worker_main(),

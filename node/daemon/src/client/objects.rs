@@ -6,9 +6,10 @@ use catamaran_client::{Format, Table, age, segment, text};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::args::{Delete, Get, Object, Ps};
+use crate::args::{Delete, Get, Namespace, Object, Ps};
 use crate::client::http::{Client, ClientError};
 use crate::client::manifests;
+use crate::client::names::{self, Named};
 use crate::serve::store::Kind;
 use crate::serve::time;
 
@@ -23,28 +24,15 @@ pub fn path(kind: Kind, namespace: &str, name: &str) -> String {
     )
 }
 
-/// Reads `[KIND/]NAME`; without a kind a virtual machine is meant, else a pod of that name.
-///
-/// # Errors
-/// When the kind is not known.
-pub fn parse(word: &str) -> Result<(Option<Kind>, &str), ClientError> {
-    match word.split_once('/') {
-        None => Ok((None, word)),
-        Some((kind, name)) => match Kind::parse(kind) {
-            Some(kind) => Ok((Some(kind), name)),
-            None => Err(ClientError::Usage(format!(
-                "unknown kind {kind:?} in {word:?}: allowed are vm, vmi, pod, pvc, cm and secret"
-            ))),
-        },
-    }
-}
-
-/// The object that the user means.
+/// The object that the user means: without a kind a virtual machine, else a pod of that name.
 ///
 /// # Errors
 /// When there is none.
-pub async fn find(client: &Client, object: &Object) -> Result<(Kind, Value), ClientError> {
-    let (kind, name) = parse(&object.name)?;
+pub async fn find(
+    client: &Client,
+    (kind, name): Named<'_>,
+    namespace: &Namespace,
+) -> Result<(Kind, Value), ClientError> {
     let candidates: &[Kind] = match &kind {
         Some(kind) => std::slice::from_ref(kind),
         None => &[
@@ -56,11 +44,7 @@ pub async fn find(client: &Client, object: &Object) -> Result<(Kind, Value), Cli
     let mut first_error = None;
     for kind in candidates {
         match client
-            .json(
-                Method::GET,
-                &path(*kind, &object.namespace.namespace, name),
-                None,
-            )
+            .json(Method::GET, &path(*kind, &namespace.namespace, name), None)
             .await
         {
             Ok(value) => return Ok((*kind, value)),
@@ -163,7 +147,7 @@ pub async fn ps(client: &Client, args: &Ps) -> Result<(), ClientError> {
 /// # Errors
 /// When there is no such object.
 pub async fn get(client: &Client, args: &Get) -> Result<(), ClientError> {
-    let (kind, object) = find(client, &args.object).await?;
+    let (kind, object) = find(client, args.object.named()?, &args.object.namespace).await?;
     match args.output.format.unwrap_or(Format::Yaml) {
         Format::Name => say(&format!(
             "{}/{}\n",
@@ -189,7 +173,7 @@ pub async fn get(client: &Client, args: &Get) -> Result<(), ClientError> {
 /// # Errors
 /// When there is no such object.
 pub async fn describe(client: &Client, args: &Object) -> Result<(), ClientError> {
-    let (kind, object) = find(client, args).await?;
+    let (kind, object) = find(client, args.named()?, &args.namespace).await?;
     let (namespace, name) = (
         text(&object["metadata"]["namespace"]),
         text(&object["metadata"]["name"]),
@@ -284,13 +268,12 @@ pub async fn describe(client: &Client, args: &Object) -> Result<(), ClientError>
             text(&event["message"]),
         ]);
     }
-    out.push_str(if table.is_empty() {
-        "\nEvents:  <none>\n"
+    let since = text(&events["since"]);
+    out.push_str(&format!("\nEvents since the daemon started at {since}"));
+    if table.is_empty() {
+        out.push_str(":  <none>\n");
     } else {
-        "\nEvents\n"
-    });
-    if !table.is_empty() {
-        out.push_str(&table.to_string());
+        out.push_str(&format!("\n{table}"));
     }
     say(&out)
 }
@@ -300,7 +283,7 @@ pub async fn describe(client: &Client, args: &Object) -> Result<(), ClientError>
 /// # Errors
 /// When there is no such object or it has no address yet.
 pub async fn ip(client: &Client, args: &Object) -> Result<(), ClientError> {
-    let (_, object) = find(client, args).await?;
+    let (_, object) = find(client, args.named()?, &args.namespace).await?;
     let addresses: Vec<String> = object["summary"]["ips"]
         .as_array()
         .into_iter()
@@ -310,7 +293,7 @@ pub async fn ip(client: &Client, args: &Object) -> Result<(), ClientError> {
     if addresses.is_empty() {
         return Err(ClientError::Usage(format!(
             "{} has no address yet (status {})",
-            args.name,
+            text(&object["metadata"]["name"]),
             text(&object["summary"]["status"])
         )));
     }
@@ -323,15 +306,8 @@ pub async fn ip(client: &Client, args: &Object) -> Result<(), ClientError> {
 /// When an object is not there or may not be deleted.
 pub async fn delete(client: &Client, args: &Delete) -> Result<(), ClientError> {
     let mut wanted = Vec::new();
-    for name in &args.names {
-        let (kind, object) = find(
-            client,
-            &Object {
-                name: name.clone(),
-                namespace: args.namespace.clone(),
-            },
-        )
-        .await?;
+    for named in names::several(&args.names)? {
+        let (kind, object) = find(client, named, &args.namespace).await?;
         wanted.push((
             kind,
             text(&object["metadata"]["namespace"]),

@@ -1,16 +1,17 @@
 //! The remaining client verbs.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use catamaran_client::table::printable;
-use catamaran_client::{Port, forward, segment, text};
+use catamaran_client::{GuestText, forward, segment, text};
 use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::args::{Apply, Dmesg, Down, Logs, Name, Output, PortForward, Screenshot, Start, Stop};
 use crate::client::http::{Client, ClientError};
 use crate::client::manifests;
+use crate::client::names::no_machine;
 use crate::client::objects::{find, say};
 use crate::serve::store::Kind;
 
@@ -50,13 +51,17 @@ pub async fn apply(client: &Client, args: &Apply) -> Result<(), ClientError> {
 /// # Errors
 /// When the machine's state does not allow it.
 pub async fn verb(client: &Client, vm: &Name, verb: &str, body: Value) -> Result<(), ClientError> {
+    let (namespace, name) = (&vm.namespace.namespace, vm.name()?);
     let path = format!(
         "/v1/machines/{}/{}/{verb}",
-        segment(&vm.namespace.namespace),
-        segment(&vm.name)
+        segment(namespace),
+        segment(name)
     );
-    let answer: Value = client.json(Method::PUT, &path, Some(&body)).await?;
-    say(&format!("{}: {}\n", vm.name, text(&answer["message"])))
+    let answer: Value = match client.json(Method::PUT, &path, Some(&body)).await {
+        Ok(answer) => answer,
+        Err(error) => return Err(no_machine(client, error, namespace, name).await),
+    };
+    say(&format!("{name}: {}\n", text(&answer["message"])))
 }
 
 /// `start`.
@@ -88,7 +93,7 @@ pub async fn screenshot(client: &Client, args: &Screenshot) -> Result<(), Client
     let path = format!(
         "/v1/machines/{}/{}/screenshot",
         segment(&args.vm.namespace.namespace),
-        segment(&args.vm.name)
+        segment(args.vm.name()?)
     );
     let png = client.bytes(Method::GET, &path, None).await?;
     if args.file == Path::new("-") {
@@ -111,11 +116,15 @@ pub async fn dmesg(client: &Client, args: &Dmesg) -> Result<(), ClientError> {
     let path = format!(
         "/v1/machines/{}/{}/dmesg?previous={}{tail}",
         segment(&args.vm.namespace.namespace),
-        segment(&args.vm.name),
+        segment(args.vm.name()?),
         args.previous
     );
     let log = client.bytes(Method::GET, &path, None).await?;
-    say(&String::from_utf8_lossy(&log))
+    match GuestText::stdout().say(&log) {
+        // Nobody reads it any more (`… | head`).
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        said => said.map_err(ClientError::io("standard output")),
+    }
 }
 
 /// `logs`: a pod's container, or a machine's serial console.
@@ -123,7 +132,7 @@ pub async fn dmesg(client: &Client, args: &Dmesg) -> Result<(), ClientError> {
 /// # Errors
 /// When there is no such object.
 pub async fn logs(client: &Client, args: &Logs) -> Result<(), ClientError> {
-    let (kind, object) = find(client, &args.object).await?;
+    let (kind, object) = find(client, args.object.named()?, &args.object.namespace).await?;
     let group = if kind == Kind::Pod {
         "pods"
     } else {
@@ -142,12 +151,8 @@ pub async fn logs(client: &Client, args: &Logs) -> Result<(), ClientError> {
     if let Some(tail) = args.tail {
         path.push_str(&format!("&tail={tail}"));
     }
-    let mut out = std::io::stdout();
-    client
-        .stream(&path, |bytes| {
-            out.write_all(bytes).and_then(|()| out.flush())
-        })
-        .await
+    let mut out = GuestText::stdout();
+    client.stream(&path, |bytes| out.say(bytes)).await
 }
 
 /// `port-forward`: until Ctrl+C.
@@ -155,7 +160,8 @@ pub async fn logs(client: &Client, args: &Logs) -> Result<(), ClientError> {
 /// # Errors
 /// When a local port is in use or there is no such object.
 pub async fn port_forward(client: &Client, args: &PortForward) -> Result<(), ClientError> {
-    let (kind, object) = find(client, &args.object).await?;
+    let (named, ports) = args.named()?;
+    let (kind, object) = find(client, named, &args.namespace).await?;
     let group = if kind == Kind::Pod {
         "pods"
     } else {
@@ -165,11 +171,6 @@ pub async fn port_forward(client: &Client, args: &PortForward) -> Result<(), Cli
         text(&object["metadata"]["namespace"]),
         text(&object["metadata"]["name"]),
     );
-    let ports = args
-        .ports
-        .iter()
-        .map(|word| Port::parse(word))
-        .collect::<Result<Vec<_>, _>>()?;
     let mut running = tokio::task::JoinSet::new();
     for port in ports {
         let (listener, bound) = forward::listen(args.address, port.local).await?;

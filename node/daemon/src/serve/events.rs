@@ -1,4 +1,4 @@
-//! Events of objects: what happened, for people. Kept in memory, the newest of each object.
+//! Events of objects: what happened, for people. Kept in memory, the newest of each object: a daemon knows those since its own start, and says so.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -35,12 +35,28 @@ pub struct Event {
 }
 
 /// All events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Events {
+    since: String,
     by_object: Mutex<BTreeMap<Key, VecDeque<Event>>>,
 }
 
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            since: time::now(),
+            by_object: Mutex::default(),
+        }
+    }
+}
+
 impl Events {
+    /// When this began: what happened before is not known.
+    #[must_use]
+    pub fn since(&self) -> &str {
+        &self.since
+    }
+
     /// Something routine happened.
     pub fn normal(&self, key: &Key, reason: &str, message: impl Into<String>) {
         let message = message.into();
@@ -142,6 +158,13 @@ mod tests {
         events
             .map(|event| (event.kind, event.reason, event.message))
             .collect()
+    }
+
+    #[test]
+    fn events_say_since_when_they_are_known() {
+        let before = time::seconds();
+        let since = time::parse(Events::default().since()).unwrap();
+        assert!((before..=time::seconds()).contains(&since));
     }
 
     #[test]

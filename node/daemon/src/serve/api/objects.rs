@@ -123,7 +123,9 @@ pub(super) async fn events(
         );
         items.sort_by(|a, b| a.last.cmp(&b.last));
     }
-    Ok(Json(json!({"items": items})))
+    Ok(Json(
+        json!({"items": items, "since": daemon.events.since()}),
+    ))
 }
 
 /// What this machine can do.

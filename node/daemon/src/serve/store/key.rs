@@ -45,6 +45,19 @@ impl Kind {
         }
     }
 
+    /// The short word that people type.
+    #[must_use]
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "cm",
+            Self::Secret => "secret",
+            Self::PersistentVolumeClaim => "pvc",
+            Self::Pod => "pod",
+            Self::VirtualMachine => "vm",
+            Self::VirtualMachineInstance => "vmi",
+        }
+    }
+
     /// Whether it has processes, whose end somebody waits for when it is deleted. Other objects go at once.
     #[must_use]
     pub fn runs(self) -> bool {
