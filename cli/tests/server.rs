@@ -307,6 +307,19 @@ fn a_console_speaks_and_is_left() {
 }
 
 #[test]
+fn a_console_ends_with_its_input_after_all_of_it_went_out() {
+    let world = World::new(|_| Answer::Stream("login: "));
+    let mut command = world.command(&["console", "demo"]);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"root\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", err(&output));
+    // The server echoes what it took.
+    assert_eq!(out(&output), "login: root\n");
+}
+
+#[test]
 fn a_stopped_machine_has_no_console_and_says_so() {
     let world = World::new(|path| {
         if path.contains("subresources") {

@@ -1,10 +1,12 @@
 //! Several people at one serial console.
 
 use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use catamaran_tests::manifest::machine;
-use catamaran_tests::{BOOT, Console, SHORT, run};
+use catamaran_tests::{BOOT, Console, SHORT, Seen, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What the launcher may grow by while a viewer stands still, KiB.
@@ -62,6 +64,31 @@ fn a_viewer_that_stands_still_holds_up_neither_the_guest_nor_other_viewers() -> 
         // It is a viewer as all others again.
         typist.type_in("echo good mor'ni'ng\n")?;
         stopped.wait_for("good morning", SHORT)
+    })
+}
+
+#[test]
+fn piped_input_reaches_the_guest_and_ends_the_console() -> Result<()> {
+    run(|bench| {
+        bench.apply(&[&machine("piped")])?;
+        let guest = bench.booted("piped")?;
+        let mut child = bench
+            .client(["console", "vm/piped"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut input = child.stdin.take().context("no standard input")?;
+        input.write_all(b"echo to the la'st wo'rd\n")?;
+        drop(input);
+        let status = wait_for("the console ends with its input", SHORT, || {
+            Ok(match child.try_wait()? {
+                Some(status) => Seen::Yes(status),
+                None => Seen::NotYet("it runs".to_owned()),
+            })
+        })?;
+        ensure!(status.success(), "it ended with {status}");
+        guest.wait_for("to the last word", SHORT)
     })
 }
 

@@ -77,11 +77,17 @@ fn a_machine_whose_qemu_is_killed_comes_back_with_the_same_hardware() -> Result<
                 .contains("Stopped"),
             "the end was not told"
         );
+        let listed = bench.catamaran(["ps", "-o", "wide"])?;
+        ensure!(
+            bench.get("vm/phoenix")?["summary"]["restarts"] == 1
+                && listed.contains("the last run: "),
+            "{listed}"
+        );
         let killed = hardware(bench, &mut guest, "phoenix")?;
         ensure!(killed == before, "{before:?} became {killed:?}");
 
         // The same after an orderly stop.
-        bench.catamaran(["stop", "phoenix"])?;
+        bench.catamaran(["stop", "vm", "phoenix"])?;
         bench.wait_field("vm/phoenix", "/status/printableStatus", "Stopped", BOOT)?;
         bench.catamaran(["start", "phoenix"])?;
         let mut guest = bench.booted("phoenix")?;

@@ -203,20 +203,23 @@ pub async fn describe(client: &Client, args: &Object) -> Result<(), ClientError>
     }
     for object in &shown {
         let status = &object["status"];
+        let own = &status["catamaran"];
         out.push_str(&format!("\n{}\n", text(&object["kind"])));
         for (label, field) in [
             ("Status", "printableStatus"),
             ("Phase", "phase"),
             ("Message", "message"),
+            ("Reason", "reason"),
             ("Node", "nodeName"),
             ("Pod IP", "podIP"),
+            ("Restarts", "restarts"),
+            ("Last end", "lastEnd"),
         ] {
-            if !status[field].is_null() {
-                out.push_str(&format!(
-                    "  {:<12}{}\n",
-                    format!("{label}:"),
-                    text(&status[field])
-                ));
+            let value = [&status[field], &own[field]]
+                .into_iter()
+                .find(|value| !value.is_null());
+            if let Some(value) = value {
+                out.push_str(&format!("  {:<12}{}\n", format!("{label}:"), text(value)));
             }
         }
         for interface in status["interfaces"].as_array().into_iter().flatten() {

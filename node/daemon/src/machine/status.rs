@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::machine::actor::{store_error, word};
 use crate::machine::error::StartError;
+use crate::machine::restarts;
 use crate::serve::daemon::Daemon;
 use crate::serve::store::{Key, Store};
 use crate::serve::time;
@@ -74,11 +75,12 @@ pub fn write_vm(
         },
         now,
     );
-    let status =
+    let mut status =
         serde_json::to_value(status).map_err(|error| StartError::Plan(error.to_string()))?;
     let mut rewritten = false;
     store
         .edit(key, |object| {
+            restarts::keep(&object["status"], &mut status);
             object["status"] = status;
             if let Some(strategy) = input.decision.rewrite {
                 let mut spec = input.vm.spec.clone();
@@ -198,7 +200,7 @@ pub fn hardware(daemon: &Daemon, key: &Key, plan: &Plan) -> Result<(), StartErro
     })
 }
 
-/// What the launcher says; `ready` is what the readiness probe says, `None` without one.
+/// What the launcher says; `ready` is what the readiness probe says, `None` without one; `leaving`: the run is being ended.
 ///
 /// # Errors
 /// When the store can't be written.
@@ -207,6 +209,7 @@ pub fn report(
     key: &Key,
     report: &VmReport,
     ready: Option<bool>,
+    leaving: bool,
 ) -> Result<(), StartError> {
     let (phase, paused) = match &report.state {
         VmState::Running | VmState::Stopping => (Some(Phase::Running), None),
@@ -265,11 +268,8 @@ pub fn report(
                 .conditions
                 .retain(|condition| condition.type_ != "AgentConnected"),
         }
-        let (holds, reason, message) = instance_ready(
-            Phase::parse(status.phase.as_deref()),
-            paused.is_some(),
-            ready,
-        );
+        let phase = Phase::parse(status.phase.as_deref());
+        let (holds, reason, message) = readiness(phase, paused.is_some(), ready, leaving);
         set_instance_condition(
             &mut status.conditions,
             "Ready",
@@ -293,6 +293,23 @@ pub fn report(
         daemon.events.warning(key, "Paused", message.clone());
     }
     Ok(())
+}
+
+/// `Ready` of an instance. One whose guest is asked to end still runs, but nobody is to count on it; the reason is the peer's word.
+fn readiness(
+    phase: Phase,
+    paused: bool,
+    probe: Option<bool>,
+    leaving: bool,
+) -> (ConditionStatus, &'static str, &'static str) {
+    if leaving {
+        return (
+            ConditionStatus::False,
+            "PodTerminating",
+            "The guest is asked to end",
+        );
+    }
+    instance_ready(phase, paused, probe)
 }
 
 pub(crate) fn pause_words(reason: PauseReason) -> (&'static str, &'static str) {
@@ -417,4 +434,19 @@ pub(crate) fn seconds() -> Seconds {
 #[must_use]
 pub fn phase_of(object: &Value) -> Phase {
     Phase::parse(Some(word(object, "/status/phase")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_being_stopped_is_not_ready_whatever_its_probe_says() {
+        for probe in [None, Some(true), Some(false)] {
+            let (runs, ..) = readiness(Phase::Running, false, probe, false);
+            assert_eq!(runs == ConditionStatus::True, probe != Some(false));
+            let (holds, reason, _) = readiness(Phase::Running, false, probe, true);
+            assert_eq!((holds, reason), (ConditionStatus::False, "PodTerminating"));
+        }
+    }
 }

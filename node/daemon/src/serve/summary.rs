@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::machine::restarts;
 use crate::serve::store::{Key, Kind, Store};
 
 /// The object with its `summary`; the content of Secrets is left out.
@@ -13,12 +14,19 @@ pub fn with_summary(store: &Store, key: &Key, mut object: Value) -> Value {
                 .get(&key.with_kind(Kind::VirtualMachineInstance))
                 .map(|stored| stored.object)
                 .unwrap_or_default();
-            machine(
+            let mut summary = machine(
                 &object["status"]["printableStatus"],
                 &object["spec"]["template"]["spec"],
                 &instance,
                 &strategy(&object["spec"]),
-            )
+            );
+            summary["restarts"] = restarts::count(&object).into();
+            if summary["reason"].is_null()
+                && let Some(end) = restarts::last_end(&object)
+            {
+                summary["reason"] = format!("the last run: {end}").into();
+            }
+            summary
         }
         Kind::VirtualMachineInstance => machine(
             &object["status"]["phase"].clone(),
@@ -61,16 +69,19 @@ fn machine(status: &Value, spec: &Value, instance: &Value, strategy: &Value) -> 
         &domain["resources"]["requests"]["memory"],
         &domain["resources"]["limits"]["memory"],
     ];
+    let synchronized = condition(instance, "Synchronized", "message");
     json!({
         "status": status,
         "ready": condition(instance, "Ready", "status"),
-        "restarts": Value::Null,
+        // An instance is not started again: a machine makes another.
+        "restarts": 0,
         "ip": ips.first(),
         "ips": ips,
         "strategy": strategy,
         "cpus": count("sockets") * count("cores") * count("threads"),
         "memory": memory.iter().find(|value| !value.is_null()),
-        "reason": condition(instance, "Synchronized", "message"),
+        // Of a run that is over: how it ended.
+        "reason": if synchronized.is_null() { &instance["status"]["reason"] } else { &synchronized },
     })
 }
 
@@ -135,4 +146,36 @@ pub fn addresses(object: &Value) -> Vec<String> {
         .flatten()
         .map(|entry| &entry["ip"]);
     of_machine.chain(of_pod).filter_map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_came_back_tells_how_often_and_why() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let folder = tempfile::tempdir()?;
+        let store = Store::open(folder.path())?;
+        let key = Key::new(Kind::VirtualMachine, "default", "demo");
+        let mut vm = json!({
+            "metadata": {"namespace": "default", "name": "demo"},
+            "status": {"printableStatus": "CrashLoopBackOff"},
+        });
+        let shown = |vm: &Value| with_summary(&store, &key, vm.clone())["summary"].clone();
+        assert_eq!(
+            (&shown(&vm)["restarts"], &shown(&vm)["reason"]),
+            (&json!(0), &Value::Null)
+        );
+        restarts::note(&mut vm, "uid", "QEMU is gone");
+        let summary = shown(&vm);
+        assert_eq!(summary["restarts"], 1);
+        assert_eq!(summary["reason"], "the last run: QEMU is gone");
+        // A run that is over and stays tells its own end.
+        let instance =
+            json!({"status": {"phase": "Failed", "reason": "The guest ended: Panicked"}});
+        store.put(&key.with_kind(Kind::VirtualMachineInstance), instance)?;
+        assert_eq!(shown(&vm)["reason"], "The guest ended: Panicked");
+        Ok(())
+    }
 }

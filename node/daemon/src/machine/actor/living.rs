@@ -103,7 +103,7 @@ impl Actor {
                         .await?;
                     return Ok(Next::At(again));
                 }
-                _ => status::report(&self.daemon, &self.machine, &report, ready)?,
+                _ => status::report(&self.daemon, &self.machine, &report, ready, leaving)?,
             }
         }
         if leaving {

@@ -6,9 +6,9 @@ use catamaran_api::{VirtualMachine, VirtualMachineInstance};
 use catamaran_lifecycle::{Action, Decision, Facts, VmView, VmiView};
 use uuid::Uuid;
 
-use super::{Actor, Run, now, store_error, typed};
+use super::{Actor, Run, now, store_error, typed, word};
 use crate::machine::error::StartError;
-use crate::machine::{record, status};
+use crate::machine::{record, restarts, status};
 use crate::serve::store::{Stored, digest};
 use crate::serve::time;
 
@@ -55,7 +55,17 @@ impl Actor {
                 self.create(&vm, *paused)?;
                 return Ok(Decided::Changed);
             }
-            Action::Delete { reason, .. } => {
+            Action::Delete { reason, uid } => {
+                if instance_view
+                    .as_ref()
+                    .is_some_and(|instance| restarts::follows(&view, instance))
+                {
+                    let end = vmi.map_or("", |stored| word(&stored.object, "/status/reason"));
+                    self.daemon
+                        .store
+                        .edit(&self.vm_key(), |vm| restarts::note(vm, uid, end))
+                        .map_err(store_error)?;
+                }
                 self.daemon.events.normal(
                     &self.vm_key(),
                     "SuccessfulDelete",
