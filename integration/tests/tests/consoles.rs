@@ -6,7 +6,8 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use catamaran_tests::manifest::machine;
-use catamaran_tests::{BOOT, Console, SHORT, Seen, run, wait_for};
+use catamaran_tests::wait::{Seen, wait_for};
+use catamaran_tests::{BOOT, Console, SHORT, run};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What the launcher may grow by while a viewer stands still, KiB.
