@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use catamaran_client::Format;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::target::Target;
@@ -62,9 +63,31 @@ impl Invocation {
             let command = Command::Create(Box::new(create));
             return Ok(Self { globals, command });
         }
-        let Cli { globals, command } = Cli::try_parse_from(words)?;
+        let Cli { globals, command } =
+            Cli::try_parse_from(&words).map_err(|error| in_one_word(error, &words))?;
         Ok(Self { globals, command })
     }
+}
+
+/// Tells who typed `vm NAME`, as for kubectl's own verbs, how a machine is named here.
+fn in_one_word(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(surplus)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let kind = words
+        .windows(2)
+        .find(|pair| pair[1] == surplus.as_str())
+        .and_then(|pair| pair[0].to_str());
+    if let Some(kind @ ("vm" | "vms" | "virtualmachine" | "virtualmachines" | "vmi" | "vmis")) =
+        kind
+    {
+        let tip = format!("a machine is named in one word: {kind}/{surplus}");
+        error.insert(
+            ContextKind::Suggested,
+            ContextValue::StyledStrs(vec![tip.into()]),
+        );
+    }
+    error
 }
 
 /// The whole command line, for completion and man pages.

@@ -52,6 +52,14 @@ fn usage_shows_what_was_typed() {
 }
 
 #[test]
+fn a_machine_in_two_words_is_refused_with_the_one_word() {
+    refused(
+        &["kubectl-catamaran", "stop", "vm", "demo"],
+        "a machine is named in one word: vm/demo",
+    );
+}
+
+#[test]
 fn global_flags_stand_before_and_after_the_verb() {
     for words in [
         ["kubectl-catamaran", "--context", "lab", "list"],
