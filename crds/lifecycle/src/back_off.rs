@@ -1,7 +1,8 @@
 //! Back-off of machines that fail again and again.
 //!
 //! Counted is a run that ended without ever being Running, and one that ended within five minutes of it: a guest that boots and dies must
-//! not be started in a tight loop. Five minutes of running or a changed spec clear the count.
+//! not be started in a tight loop. Five minutes of running or a changed spec clear the count. The first guest of a row that had been Running is
+//! started again at once: it may have been killed, and whoever used it waits.
 
 use catamaran_api::VirtualMachineStartFailure;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use crate::view::{VmView, VmiView};
 pub const STABLE_SECONDS: Seconds = 300;
 /// No delay is longer, jitter included.
 const LONGEST_SECONDS: Seconds = 300;
-/// Delay after the first failure; the n-th is n² times as long.
+/// The first delay; the n-th is n² times as long.
 const FIRST_SECONDS: Seconds = 10;
 
 /// Failed runs in a row; stored by the shell with the machine.
@@ -80,10 +81,14 @@ impl BackOff {
             return Self::default();
         }
         let consecutive = self.consecutive.saturating_add(1);
+        let delays = match vmi.running_since {
+            Some(_) => self.consecutive,
+            None => consecutive,
+        };
         Self {
             consecutive,
             last_failed_uid: Some(vmi.uid.clone()),
-            retry_after: Some(now.saturating_add(delay(consecutive, jitter_permille))),
+            retry_after: Some(now.saturating_add(delay(delays, jitter_permille))),
             spec_digest: vm.spec_digest.clone(),
         }
     }
@@ -123,9 +128,9 @@ fn ran_for(vmi: &VmiView, now: Seconds) -> Seconds {
         .map_or(0, |since| vmi.ended_at.unwrap_or(now).saturating_sub(since))
 }
 
-/// `10 s × n²` and up to half as much again, at most 300 s.
-fn delay(consecutive: u32, jitter_permille: u32) -> Seconds {
-    let n = Seconds::from(consecutive);
+/// The n-th: `10 s × n²` and up to half as much again, at most 300 s.
+fn delay(n: u32, jitter_permille: u32) -> Seconds {
+    let n = Seconds::from(n);
     let base = FIRST_SECONDS
         .saturating_mul(n.saturating_mul(n))
         .min(LONGEST_SECONDS);
@@ -152,6 +157,7 @@ mod tests {
     #[test]
     fn delays_grow_with_the_square_and_end_at_five_minutes() {
         for (n, least, most) in [
+            (0, 0, 0),
             (1, 10, 15),
             (2, 40, 60),
             (3, 90, 135),

@@ -17,16 +17,17 @@ fn short_run(uid: &str, phase: Phase, lasted: Option<Seconds>, now: Seconds) -> 
 }
 
 #[test]
-fn a_guest_that_boots_and_dies_is_backed_off_too() {
+fn a_guest_that_boots_and_dies_is_started_at_once_and_then_later_and_later() {
     let mut view = vm(RunStrategy::Always);
     for (n, wait) in [
-        (1, 10),
-        (2, 40),
-        (3, 90),
-        (4, 160),
-        (5, 250),
-        (6, 300),
+        (1, 0),
+        (2, 10),
+        (3, 40),
+        (4, 90),
+        (5, 160),
+        (6, 250),
         (7, 300),
+        (8, 300),
     ] {
         let ended = short_run(&format!("u{n}"), Phase::Succeeded, Some(20), NOW);
         let decision = decide(&view, Some(&ended), &Facts::default(), NOW);
@@ -37,16 +38,30 @@ fn a_guest_that_boots_and_dies_is_backed_off_too() {
         view.back_off = decision.back_off;
         let again = decide(&view, Some(&ended), &Facts::default(), NOW + 1);
         assert_eq!(again.back_off, view.back_off, "a run is counted once");
-        let waiting = decide(&view, None, &Facts::default(), NOW + wait - 1);
-        assert_eq!(
-            (kind(&waiting.action), waiting.again_at),
-            ("wait", Some(NOW + wait))
-        );
+        if wait > 0 {
+            let waiting = decide(&view, None, &Facts::default(), NOW + wait - 1);
+            assert_eq!(
+                (kind(&waiting.action), waiting.again_at),
+                ("wait", Some(NOW + wait))
+            );
+        }
         assert_eq!(
             kind(&decide(&view, None, &Facts::default(), NOW + wait).action),
             "create"
         );
     }
+}
+
+#[test]
+fn a_run_that_never_was_running_delays_the_next_one() {
+    let ended = short_run("u1", Phase::Failed, None, NOW);
+    let decision = decide(
+        &vm(RunStrategy::Always),
+        Some(&ended),
+        &Facts::default(),
+        NOW,
+    );
+    assert_eq!(decision.back_off.retry_after, Some(NOW + 10));
 }
 
 #[test]
