@@ -3,8 +3,8 @@
 use catamaran_network::{Error, HostNetwork, NetworkConfig};
 
 use crate::sandbox::{
-    OUTSIDE, OUTSIDE_V6, addresses, eventually, hears, key, on_a_host, pings, run_in, speaker,
-    try_run_in,
+    OUTSIDE, OUTSIDE_V6, addresses, eventually, hears, key, must_hear, must_ping, on_a_host,
+    run_in, speaker, try_run_in,
 };
 
 #[test]
@@ -14,20 +14,17 @@ fn attachments_reach_each_other_the_gateway_and_the_outside() {
         let a = network.attach(&key("a"), None).await.unwrap();
         let b = network.attach(&key("b"), None).await.unwrap();
         for address in addresses(&b) {
-            assert!(pings(&a.netns, &address), "a cannot ping b at {address}");
+            must_ping(&a.netns, &address);
         }
         for gateway in host.config.gateways() {
-            assert!(
-                pings(&a.netns, &gateway.to_string()),
-                "a cannot ping its gateway {gateway}"
-            );
+            must_ping(&a.netns, &gateway.to_string());
         }
         let _server = speaker(&b.netns, 8080, "hello from b");
-        assert!(hears(&a.netns, &addresses(&b)[0], 8080, "hello from b"));
-        assert!(hears(&a.netns, &addresses(&b)[1], 8080, "hello from b"));
+        must_hear(&a.netns, &addresses(&b)[0], 8080, "hello from b");
+        must_hear(&a.netns, &addresses(&b)[1], 8080, "hello from b");
 
-        assert!(pings(&a.netns, OUTSIDE), "no IPv4 to the outside");
-        assert!(pings(&a.netns, OUTSIDE_V6), "no IPv6 to the outside");
+        must_ping(&a.netns, OUTSIDE);
+        must_ping(&a.netns, OUTSIDE_V6);
         // The outside has a route to the host, and still cannot open connections to a VM.
         assert!(
             !hears(&host.outside(), &addresses(&b)[0], 8080, "hello from b"),
@@ -117,10 +114,7 @@ fn attach_completes_whatever_a_killed_daemon_left() {
             );
             network.attach(&key("b"), None).await.unwrap();
             for address in addresses(&b) {
-                assert!(
-                    pings(&a.netns, &address),
-                    "b cannot be reached after {damage}"
-                );
+                must_ping(&a.netns, &address);
             }
             assert!(
                 host.run("nft list tables").contains("bridge catamaran"),

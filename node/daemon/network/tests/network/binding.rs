@@ -11,8 +11,8 @@ use catamaran_network::{
 use rustix::net::RecvFlags;
 
 use crate::sandbox::{
-    Host, OUTSIDE, OUTSIDE_V6, Process, addresses, command_in, eventually, hears, key, on_a_host,
-    pings, run_in, speaker, try_run_in,
+    Host, OUTSIDE, OUTSIDE_V6, Process, addresses, command_in, eventually, hears, key, must_hear,
+    must_ping, on_a_host, pings, run_in, speaker, try_run_in,
 };
 
 /// Opens the tap as uid 107 and wires it to `eth0` in a namespace of its own.
@@ -145,20 +145,11 @@ fn masquerade_connects_the_guest_in_both_directions_and_families() {
         }
         let _server = speaker(&guest.netns, 80, "guest");
         for address in addresses(&a) {
-            assert!(
-                hears(&b.netns, &address, 80, "guest"),
-                "{address} from a neighbour"
-            );
-            assert!(pings(&b.netns, &address));
-            assert!(
-                hears(&a.netns, &address, 80, "guest"),
-                "{address} from the VM's own namespace"
-            );
+            must_hear(&b.netns, &address, 80, "guest");
+            must_ping(&b.netns, &address);
+            must_hear(&a.netns, &address, 80, "guest");
         }
-        assert!(
-            hears(&a.netns, "127.0.0.1", 80, "guest"),
-            "a probe by loopback"
-        );
+        must_hear(&a.netns, "127.0.0.1", 80, "guest");
 
         // A second call keeps connections and the tap's user.
         let before = run_in(
@@ -173,7 +164,7 @@ fn masquerade_connects_the_guest_in_both_directions_and_families() {
             ),
             before
         );
-        assert!(hears(&b.netns, &addresses(&a)[0], 80, "guest"));
+        must_hear(&b.netns, &addresses(&a)[0], 80, "guest");
     });
 }
 
@@ -191,7 +182,7 @@ fn masquerade_with_ports_lets_in_only_those() {
         );
         eventually("the guest pings out", || pings(&guest.netns, OUTSIDE));
         for address in addresses(&a) {
-            assert!(hears(&b.netns, &address, 80, "web"));
+            must_hear(&b.netns, &address, 80, "web");
             assert!(
                 !hears(&b.netns, &address, 81, "other"),
                 "port 81 at {address}"
@@ -245,15 +236,12 @@ fn bridge_gives_the_guest_the_pods_addresses_and_unbind_gives_them_back() {
             });
         }
         for address in addresses(&a) {
-            assert!(
-                hears(&b.netns, &address, 80, "guest"),
-                "{address} from a neighbour"
-            );
+            must_hear(&b.netns, &address, 80, "guest");
         }
         // The daemon comes again: neither verb disturbs the guest.
         assert_eq!(network.attach(&key("a"), None).await.unwrap(), a);
         assert_eq!(bind(&request).await.unwrap(), nic);
-        assert!(hears(&b.netns, &addresses(&a)[0], 80, "guest"));
+        must_hear(&b.netns, &addresses(&a)[0], 80, "guest");
 
         drop(guest);
         unbind(&a.netns, "tap0", &request.records).await.unwrap();
@@ -262,7 +250,7 @@ fn bridge_gives_the_guest_the_pods_addresses_and_unbind_gives_them_back() {
             "ip -o -br link; ip -o -br addr; ip route; ip -6 route; nft list tables",
         );
         assert_eq!(after, before);
-        assert!(pings(&a.netns, &addresses(&b)[0]));
+        must_ping(&a.netns, &addresses(&b)[0]);
         unbind(&a.netns, "tap0", &request.records).await.unwrap();
     });
 }
@@ -312,7 +300,7 @@ fn a_guest_is_a_member_of_another_network_with_a_mac_address_of_its_own() {
         let seen = run_in(&outside, "ip neigh show 10.9.0.3");
         assert!(seen.contains(&mac.to_string()), "{seen}");
         assert_eq!(bind(&request).await.unwrap(), nic);
-        assert!(pings(&guest.netns, "10.9.0.1"));
+        must_ping(&guest.netns, "10.9.0.1");
         run_in(&guest.netns, "ip link set eth0 address 02:00:00:00:09:0b");
         assert!(!pings(&guest.netns, "10.9.0.1"), "as somebody else");
 

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use catamaran_network::cni::conflist;
 
-use crate::sandbox::{OUTSIDE, Process, addresses, hears, key, on_a_host, pings, speaker};
+use crate::sandbox::{OUTSIDE, Process, addresses, key, must_hear, must_ping, on_a_host, speaker};
 
 /// Where Debian has them.
 const PLUGINS: &str = "/usr/lib/cni";
@@ -60,24 +60,18 @@ fn a_pod_of_the_bridge_plugin_and_a_vm_reach_each_other() {
         };
         assert!(ip(0).starts_with("10.77.128."), "{result}");
         for address in addresses(&vm) {
-            assert!(
-                pings(&pod.netns(), &address),
-                "the Pod reaches the VM at {address}"
-            );
+            must_ping(&pod.netns(), &address);
         }
         let _server = speaker(&pod.netns(), 80, "pod");
         for address in [ip(0), ip(1)] {
-            assert!(
-                hears(&vm.netns, &address, 80, "pod"),
-                "the VM reaches the Pod at {address}"
-            );
+            must_hear(&vm.netns, &address, 80, "pod");
         }
-        assert!(pings(&pod.netns(), OUTSIDE));
+        must_ping(&pod.netns(), OUTSIDE);
         // The plugin changed nothing of ours: the next daemon finds it as it was.
         let before = host.snapshot().await;
         host.network().await;
         assert_eq!(host.snapshot().await, before);
         call("DEL");
-        assert!(pings(&vm.netns, OUTSIDE));
+        must_ping(&vm.netns, OUTSIDE);
     });
 }

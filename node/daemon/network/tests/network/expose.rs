@@ -5,7 +5,7 @@ use std::path::Path;
 
 use catamaran_network::{Attachment, Error, HostPort, Owner, PortTarget, Protocol};
 
-use crate::sandbox::{HOST, addresses, hears, key, on_a_host, speaker};
+use crate::sandbox::{HOST, addresses, hears, key, must_hear, on_a_host, speaker};
 
 fn pod(name: &str) -> Owner {
     Owner::pod(key(name))
@@ -46,26 +46,17 @@ fn a_host_port_leads_to_the_vm_from_everywhere() {
             .await
             .unwrap();
         let outside = host.outside();
-        assert!(hears(&outside, HOST, 8080, "a"), "from outside");
-        assert!(
-            hears(&outside, "2001:db8::2", 8080, "a"),
-            "from outside by IPv6"
-        );
-        assert!(
-            hears(Path::new(OWN), "127.0.0.1", 8080, "a"),
-            "from the host by loopback"
-        );
-        assert!(hears(Path::new(OWN), HOST, 8080, "a"), "from the host");
-        assert!(
-            hears(Path::new(OWN), "2001:db8::2", 8080, "a"),
-            "from the host by IPv6"
-        );
-        assert!(hears(&b.netns, HOST, 8080, "a"), "from another VM");
+        must_hear(&outside, HOST, 8080, "a");
+        must_hear(&outside, "2001:db8::2", 8080, "a");
+        must_hear(Path::new(OWN), "127.0.0.1", 8080, "a");
+        must_hear(Path::new(OWN), HOST, 8080, "a");
+        must_hear(Path::new(OWN), "2001:db8::2", 8080, "a");
+        must_hear(&b.netns, HOST, 8080, "a");
 
         // The rules are written anew by the next daemon, from what is on disk.
         host.run("nft flush ruleset");
         let network = host.network().await;
-        assert!(hears(&outside, HOST, 8080, "a"), "after a restart");
+        must_hear(&outside, HOST, 8080, "a");
         assert_eq!(network.host_ports().unwrap().len(), 1);
         network.unexpose_all(&pod("a")).await.unwrap();
         assert!(!hears(&outside, HOST, 8080, "a"), "taken back");
@@ -84,11 +75,11 @@ fn a_port_on_loopback_is_for_the_host_only() {
             .expose(&pod("a"), from, target(&a, 80))
             .await
             .unwrap();
-        assert!(hears(Path::new(OWN), "127.0.0.1", 8080, "a"));
+        must_hear(Path::new(OWN), "127.0.0.1", 8080, "a");
         assert!(!hears(&host.outside(), HOST, 8080, "a"), "from outside");
         // A guest that sends packets for 127.0.0.1 over the wire gets nowhere, although route_localnet is set.
         let _local = speaker(Path::new(OWN), 9090, "host");
-        assert!(hears(Path::new(OWN), "127.0.0.1", 9090, "host"));
+        must_hear(Path::new(OWN), "127.0.0.1", 9090, "host");
         crate::sandbox::run_in(
             &b.netns,
             "echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet; ip addr del 127.0.0.1/8 dev lo;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use catamaran_network::MacAddr;
 
-use crate::sandbox::{Process, addresses, command_in, key, on_a_host};
+use crate::sandbox::{Process, addresses, command_in, key, must_ping, on_a_host};
 
 /// Writes frames to eth0: each is a list of (destination MAC, source MAC, kind, source IP, other IP).
 const SENDER: &str = r#"
@@ -245,10 +245,7 @@ fn a_port_without_a_lease_cannot_take_the_addresses_of_vms() {
             pod.netns().display()
         ));
         let netns = pod.netns();
-        assert!(
-            crate::sandbox::pings(&netns, &addresses(&b)[0]),
-            "a Pod reaches a VM"
-        );
+        must_ping(&netns, &addresses(&b)[0]);
         let heard = host.config.folder.join("heard");
         let mut listen = command_in(&b.netns, "python3");
         let listener = Process::start(listen.args(["-c", LISTENER]).arg(&heard));

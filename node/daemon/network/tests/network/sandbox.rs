@@ -174,6 +174,7 @@ fn finish(command: &mut Command) -> Result<String, String> {
 }
 
 /// Waits until `condition` holds, and fails with what was waited for.
+#[track_caller]
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !condition() {
@@ -185,6 +186,21 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// Whether `to` answers a ping from the namespace, within a second.
 pub(crate) fn pings(netns: &Path, to: &str) -> bool {
     try_run_in(netns, &format!("ping -c1 -W1 {to}")).is_ok()
+}
+
+/// Waits until `to` answers: the kernel has a port of a bridge forward up to a second after its carrier came.
+#[track_caller]
+pub(crate) fn must_ping(netns: &Path, to: &str) {
+    let what = format!("{to} answers a ping from {}", netns.display());
+    eventually(&what, || pings(netns, to));
+}
+
+/// Waits until a TCP server says `word`, as [`hears`] has it.
+#[track_caller]
+pub(crate) fn must_hear(netns: &Path, address: &str, port: u16, word: &str) {
+    let from = netns.display();
+    let what = format!("{address} port {port} says {word:?} to {from}");
+    eventually(&what, || hears(netns, address, port, word));
 }
 
 /// Whether a TCP server says `word` to a client in the namespace.
