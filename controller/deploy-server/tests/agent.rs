@@ -127,7 +127,7 @@ impl World {
             url: self.server.publish(name, file).unwrap(),
             format,
             checksum: Checksum {
-                kind: ChecksumKind::Sha256,
+                kind: Some(ChecksumKind::Sha256),
                 value: hex::encode(Sha256::digest(fs::read(file).unwrap())),
             },
             ca: None,
@@ -248,7 +248,7 @@ async fn a_raw_image_with_an_mbr_is_written_and_not_overwritten_unasked() {
     let mut image = world.published(&raw, Format::Raw);
     let bytes = fs::read(&raw).unwrap();
     image.checksum = Checksum {
-        kind: ChecksumKind::Sha512,
+        kind: Some(ChecksumKind::Sha512),
         value: hex::encode(Sha512::digest(&bytes)).to_uppercase(),
     };
     world.write(&disk, image.clone(), None).await.unwrap();
@@ -260,6 +260,35 @@ async fn a_raw_image_with_an_mbr_is_written_and_not_overwritten_unasked() {
     assert_eq!(failed.reason, Reason::DiskHasData);
     assert!(failed.message.contains("(dos)"), "{failed}");
     world.run(&disk, image, Some(drive()), true).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_checksum_comes_from_a_file_of_them() {
+    let world = World::start().await;
+    let raw = raw(world.folder.path(), "dos");
+    let disk = world.disk(64 * MIB);
+    let mut image = world.published(&raw, Format::Raw);
+    let name = image.url.rsplit('/').next().unwrap().to_owned();
+    let (digest, other) = (image.checksum.value.clone(), "0".repeat(64));
+    let publish = |file: &str, text: String| {
+        let path = world.path(file);
+        fs::write(&path, text).unwrap();
+        Checksum {
+            kind: None,
+            value: world.server.publish(file, &path).unwrap(),
+        }
+    };
+    image.checksum = publish("SUMS", format!("{other}  other.img\n{digest} *{name}\n"));
+    world.write(&disk, image.clone(), None).await.unwrap();
+
+    let disk = world.disk(64 * MIB);
+    image.checksum = publish("OTHER", format!("{other}  a.img\n{other}  b.img\n"));
+    let failed = world.write(&disk, image.clone(), None).await.unwrap_err();
+    assert_eq!(failed.reason, Reason::ImageInvalid);
+    assert!(failed.message.contains(&name), "{failed}");
+    image.checksum = publish("WRONG", other);
+    let failed = world.write(&disk, image, None).await.unwrap_err();
+    assert_eq!(failed.reason, Reason::ChecksumMismatch);
 }
 
 #[tokio::test]

@@ -181,7 +181,7 @@ async fn a_command_goes_to_the_agent_and_its_outcome_comes_back() {
             url: "https://192.0.2.1/x".into(),
             format: Format::Raw,
             checksum: Checksum {
-                kind: ChecksumKind::Sha256,
+                kind: Some(ChecksumKind::Sha256),
                 value: "0".repeat(64),
             },
             ca: None,

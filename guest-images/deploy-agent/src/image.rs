@@ -7,6 +7,7 @@ mod digest;
 mod qcow2;
 mod scatter;
 mod source;
+pub mod sums;
 mod target;
 
 pub use digest::{ChecksumError, Digest};

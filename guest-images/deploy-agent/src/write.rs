@@ -9,20 +9,24 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use catamaran_deploy_wire::{
-    Answer, Checksum, ConfigDrive, Directive, Disk, Format, Progress, Reason, Step, WriteImage,
-    choose,
+    Answer, Checksum, ChecksumKind, ConfigDrive, Directive, Disk, Format, Image, Progress, Reason,
+    Step, WriteImage, choose,
 };
 
 use crate::Failed;
 use crate::client::Controller;
 use crate::disk;
 use crate::image::{
-    Digest, DiskTarget, HEAD, Header, Held, Layout, Scatter, Source, SourceError, Target, l2_places,
+    Digest, DiskTarget, HEAD, Header, Held, Layout, Scatter, Source, SourceError, Target,
+    l2_places, sums,
 };
 use crate::{config_drive, wipe};
 
 /// Between two reports of progress.
 const REPORT: Duration = Duration::from_secs(3);
+
+/// Bytes of a file with checksums.
+const SUMS_MAX: u64 = 1 << 20;
 
 /// What a write works with.
 pub struct Write<'a> {
@@ -49,12 +53,11 @@ impl Write<'_> {
         let device = chosen.device();
         self.tell(Step::Examining, 0, 0, String::new()).await?;
         self.refuse_data(device)?;
-        Digest::check(&self.wanted.image.checksum)
-            .map_err(|error| Failed::new(Reason::ImageInvalid, error.to_string()))?;
+        let digest = self.digest().await?;
         let drive = self.config_drive().await?;
         let mut source = Source::open(&self.wanted.image, self.ca)
             .await
-            .map_err(|error| fetching(&error))?;
+            .map_err(|error| fetching("image", &error))?;
         let layout = match self.wanted.image.format {
             Format::Raw => None,
             Format::Qcow2 => Some(layout(&mut source).await?),
@@ -69,7 +72,7 @@ impl Write<'_> {
             self.wanted.image.url
         );
         let written = self
-            .fill(device, &mut source, layout, drive.as_deref())
+            .fill(device, &mut source, layout, digest, drive.as_deref())
             .await;
         let partition = match written {
             Ok(partition) => partition,
@@ -99,6 +102,26 @@ impl Write<'_> {
         ))
     }
 
+    /// The checksum that has to come out, from a file with checksums where one is named.
+    async fn digest(&self) -> Result<Digest, Failed> {
+        let image = &self.wanted.image;
+        let Checksum { kind, value } = &image.checksum;
+        let invalid = |said: String| Failed::new(Reason::ImageInvalid, said);
+        if !value.contains("://") {
+            return Digest::new(*kind, value).map_err(|error| invalid(error.to_string()));
+        }
+        let file = Image {
+            url: value.clone(),
+            ..image.clone()
+        };
+        let text = async { Source::open(&file, self.ca).await?.text(SUMS_MAX).await };
+        let text = text.await.map_err(|error| fetching("checksum", &error))?;
+        let name = sums::name(&image.url);
+        let found = sums::find(&text, name)
+            .ok_or_else(|| invalid(format!("{value}: no line of it is about {name:?}")))?;
+        Digest::new(*kind, found).map_err(|error| invalid(format!("{value}: {error}")))
+    }
+
     async fn config_drive(&self) -> Result<Option<Vec<u8>>, Failed> {
         let Some(wanted) = &self.wanted.config_drive else {
             return Ok(None);
@@ -118,13 +141,14 @@ impl Write<'_> {
         device: &str,
         source: &mut Source,
         layout: Option<Layout>,
+        digest: Digest,
         drive: Option<&[u8]>,
     ) -> Result<Option<u32>, Failed> {
         let failed = |error: &dyn std::error::Error| Failed::because(Reason::Disk, device, error);
         let target = DiskTarget::open(Path::new(device)).map_err(|error| failed(&error))?;
         let size = target.size();
         let held = Held::new(target, size);
-        let held = self.stream(source, layout, held).await?;
+        let held = self.stream(source, layout, digest, held).await?;
         self.tell(Step::Syncing, 0, 0, String::new()).await?;
         held.release()
             .and_then(|target| target.sync())
@@ -141,14 +165,13 @@ impl Write<'_> {
         &self,
         source: &mut Source,
         layout: Option<Layout>,
+        mut digest: Digest,
         mut target: Held<T>,
     ) -> Result<Held<T>, Failed> {
         let disk = |error: &dyn std::error::Error| Failed::because(Reason::Disk, "writing", error);
         let image = |error: &dyn std::error::Error| {
             Failed::because(Reason::ImageInvalid, &self.wanted.image.url, error)
         };
-        let Checksum { kind, .. } = self.wanted.image.checksum;
-        let mut digest = Digest::new(kind);
         let mut scatter = match layout {
             Some(layout) => {
                 Some(Scatter::start(layout, &mut target).map_err(|error| disk(&error))?)
@@ -156,7 +179,11 @@ impl Write<'_> {
             None => None,
         };
         let (mut done, mut told) = (0u64, Instant::now());
-        while let Some(bytes) = source.next().await.map_err(|error| fetching(&error))? {
+        while let Some(bytes) = source
+            .next()
+            .await
+            .map_err(|error| fetching("image", &error))?
+        {
             digest.update(&bytes);
             match &mut scatter {
                 Some(scatter) => scatter
@@ -175,14 +202,12 @@ impl Write<'_> {
         if let Some(scatter) = scatter {
             scatter.finish(&mut target).map_err(|error| image(&error))?;
         }
-        digest
-            .finish(&self.wanted.image.checksum)
-            .map_err(|error| {
-                Failed::new(
-                    Reason::ChecksumMismatch,
-                    format!("{}: {error}", self.wanted.image.url),
-                )
-            })?;
+        digest.finish().map_err(|error| {
+            Failed::new(
+                Reason::ChecksumMismatch,
+                format!("{}: {error}", self.wanted.image.url),
+            )
+        })?;
         Ok(target)
     }
 
@@ -210,14 +235,16 @@ impl Write<'_> {
     }
 }
 
-fn fetching(error: &SourceError) -> Failed {
+/// `what` could not be fetched.
+fn fetching(what: &str, error: &SourceError) -> Failed {
     let reason = match error {
-        SourceError::Changed(_) | SourceError::NoRanges(_) | SourceError::NoSize(_) => {
-            Reason::ImageInvalid
-        }
+        SourceError::Changed(_)
+        | SourceError::NoRanges(_)
+        | SourceError::NoSize(_)
+        | SourceError::Large { .. } => Reason::ImageInvalid,
         _ => Reason::ImageUnreachable,
     };
-    Failed::because(reason, "image", error)
+    Failed::because(reason, what, error)
 }
 
 /// Fetches header and tables of a qcow2.
@@ -227,18 +254,18 @@ async fn layout(source: &mut Source) -> Result<Layout, Failed> {
     let head = source
         .part(0, Header::BYTES)
         .await
-        .map_err(|error| fetching(&error))?;
+        .map_err(|error| fetching("image", &error))?;
     let header = Header::parse(&head).map_err(|error| invalid(&error))?;
     let l1 = source
         .part(header.l1_offset, header.l1_bytes())
         .await
-        .map_err(|error| fetching(&error))?;
+        .map_err(|error| fetching("image", &error))?;
     let mut layout = Layout::new(header, &head, &l1);
     for (number, place) in l2_places(&header, &l1).map_err(|error| invalid(&error))? {
         let table = source
             .part(place, header.cluster())
             .await
-            .map_err(|error| fetching(&error))?;
+            .map_err(|error| fetching("image", &error))?;
         layout
             .l2(number, place, &table)
             .map_err(|error| invalid(&error))?;
@@ -266,14 +293,13 @@ fn check_room(disk: &Disk, bytes: u64, drive: Option<&ConfigDrive>) -> Result<()
 }
 
 fn check_drive(wanted: &ConfigDrive, bytes: &[u8]) -> Result<(), Failed> {
-    let checksum = Checksum {
-        kind: catamaran_deploy_wire::ChecksumKind::Sha256,
-        value: wanted.sha256.clone(),
-    };
-    let mut digest = Digest::new(checksum.kind);
-    digest.update(bytes);
+    let digest = Digest::new(Some(ChecksumKind::Sha256), &wanted.sha256);
+    let digest = digest.and_then(|mut digest| {
+        digest.update(bytes);
+        digest.finish()
+    });
     let fits = bytes.len() as u64 == wanted.size && wanted.size <= ConfigDrive::MAX;
-    if fits && digest.finish(&checksum).is_ok() {
+    if fits && digest.is_ok() {
         return Ok(());
     }
     Err(Failed::new(

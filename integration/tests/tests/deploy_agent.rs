@@ -238,7 +238,7 @@ fn image(url: &str, sha256: &str, serial: &str) -> WriteImage {
             url: url.into(),
             format: Format::Qcow2,
             checksum: Checksum {
-                kind: ChecksumKind::Sha256,
+                kind: Some(ChecksumKind::Sha256),
                 value: sha256.into(),
             },
             ca: None,

@@ -38,37 +38,40 @@ fn format(image: &Image) -> Result<Format, String> {
 }
 
 fn checksum(image: &Image) -> Result<Checksum, String> {
-    const ALLOWED: &str = "allowed: 64 (sha256) or 128 (sha512) hexadecimal digits";
+    const ALLOWED: &str = "allowed: 32 (md5), 64 (sha256) or 128 (sha512) hexadecimal digits, or the http or https URL of a file with them";
     let given = image.checksum.as_deref().unwrap_or_default().trim();
     if given.is_empty() {
         return Err(format!("spec.image.checksum: absent; {ALLOWED}"));
     }
-    if given.contains("://") {
-        return Err(format!(
-            "spec.image.checksum: '{given}' is the URL of a file with checksums, which is not fetched; {ALLOWED}"
-        ));
-    }
-    let kind = match (given.len(), image.checksum_type.as_deref()) {
-        (_, Some("md5")) => {
-            return Err(
-                "spec.image.checksumType: 'md5' proves nothing; allowed: sha256, sha512, auto"
-                    .to_owned(),
-            );
-        }
-        (64, None | Some("auto" | "sha256")) => ChecksumKind::Sha256,
-        (128, None | Some("auto" | "sha512")) => ChecksumKind::Sha512,
-        (digits, kind) => {
+    let kind = match image.checksum_type.as_deref() {
+        None | Some("" | "auto") => None,
+        Some("md5") => Some(ChecksumKind::Md5),
+        Some("sha256") => Some(ChecksumKind::Sha256),
+        Some("sha512") => Some(ChecksumKind::Sha512),
+        Some(other) => {
             return Err(format!(
-                "spec.image.checksum: '{given}' has {digits} digits, and spec.image.checksumType is '{}'; {ALLOWED}",
-                kind.unwrap_or("auto")
+                "spec.image.checksumType: '{other}'; allowed: md5, sha256, sha512, auto"
             ));
         }
     };
-    if !given.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(format!("spec.image.checksum: '{given}'; {ALLOWED}"));
+    if given.starts_with("http://") || given.starts_with("https://") {
+        let value = given.to_owned();
+        return Ok(Checksum { kind, value });
     }
+    let fits = |kind: &ChecksumKind| kind.digits() == given.len();
+    let found = ChecksumKind::ALL
+        .into_iter()
+        .find(|found| fits(found) && kind.is_none_or(|kind| kind == *found));
+    let hex = given.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let Some(kind) = found.filter(|_| hex) else {
+        return Err(format!(
+            "spec.image.checksum: '{given}' has {} characters, and spec.image.checksumType is '{}'; {ALLOWED}",
+            given.len(),
+            kind.map_or_else(|| "auto".to_owned(), |kind| kind.to_string())
+        ));
+    };
     Ok(Checksum {
-        kind,
+        kind: Some(kind),
         value: given.to_ascii_lowercase(),
     })
 }
@@ -128,7 +131,7 @@ mod tests {
     fn format_and_kind_of_checksum_are_found_where_they_are_plain() {
         let found = parsed(&json!({})).unwrap();
         assert_eq!(found.format, super::Format::Qcow2);
-        assert_eq!(found.checksum.kind, super::ChecksumKind::Sha256);
+        assert_eq!(found.checksum.kind, Some(super::ChecksumKind::Sha256));
         let found = parsed(
             &json!({"url": "https://a/b.raw", "checksum": "A".repeat(128), "checksumType": "sha512"}),
         );
@@ -144,6 +147,22 @@ mod tests {
     }
 
     #[test]
+    fn checksums_are_digits_of_three_kinds_or_a_files_url() {
+        let found = |spec| parsed(&spec).unwrap().checksum;
+        let kind = super::ChecksumKind::Md5;
+        assert_eq!(found(json!({"checksum": "0".repeat(32)})).kind, Some(kind));
+        let url = "https://a/SUMS";
+        for (spec, kind) in [
+            (json!({"checksum": url}), None),
+            (json!({"checksum": url, "checksumType": "auto"}), None),
+            (json!({"checksum": url, "checksumType": "md5"}), Some(kind)),
+        ] {
+            let checksum = found(spec);
+            assert_eq!((checksum.kind, checksum.value.as_str()), (kind, url));
+        }
+    }
+
+    #[test]
     fn what_can_not_be_written_is_refused_by_its_field() {
         for (spec, field) in [
             (json!({"url": "oci://a/b"}), "spec.image.url: 'oci://a/b'"),
@@ -154,13 +173,14 @@ mod tests {
             (json!({"format": "vmdk"}), "spec.image.format: 'vmdk'"),
             (json!({"checksum": ""}), "spec.image.checksum: absent"),
             (
-                json!({"checksum": "http://a/SUMS"}),
-                "spec.image.checksum: 'http://a/SUMS'",
+                json!({"checksum": "ftp://a/SUMS"}),
+                "spec.image.checksum: 'ftp://a/SUMS'",
             ),
             (
-                json!({"checksumType": "md5"}),
-                "spec.image.checksumType: 'md5'",
+                json!({"checksumType": "crc32"}),
+                "spec.image.checksumType: 'crc32'",
             ),
+            (json!({"checksumType": "md5"}), "spec.image.checksum: '000"),
             (
                 json!({"checksumType": "sha512"}),
                 "spec.image.checksum: '000",

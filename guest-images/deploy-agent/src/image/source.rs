@@ -40,6 +40,16 @@ pub enum SourceError {
     /// It does not say how long the image is.
     #[error("{0}: the server does not tell the image's size")]
     NoSize(String),
+    /// A file with checksums, and surely none.
+    #[error("{url}: it has {size} bytes; a file with checksums of at most {most} is allowed")]
+    Large {
+        /// Where.
+        url: String,
+        /// Bytes of it.
+        size: u64,
+        /// Bytes that are allowed.
+        most: u64,
+    },
     /// The image is another one now.
     #[error("{0}: the image was changed while it was read")]
     Changed(String),
@@ -97,6 +107,25 @@ impl Source {
                 Err(error) => source.broken(error).await?,
             }
         }
+    }
+
+    /// All of a small file, as text.
+    ///
+    /// # Errors
+    /// It has more bytes than `most`; see [`SourceError`] for the rest.
+    pub async fn text(mut self, most: u64) -> Result<String, SourceError> {
+        if self.size > most {
+            return Err(SourceError::Large {
+                url: self.url,
+                size: self.size,
+                most,
+            });
+        }
+        let mut bytes = Vec::new();
+        while let Some(more) = self.next().await? {
+            bytes.extend_from_slice(&more);
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Bytes of the file.

@@ -115,9 +115,10 @@ pub enum Format {
 /// A digest that has to come out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {
-    /// How it is made.
-    pub kind: ChecksumKind,
-    /// In hex, either case.
+    /// How it is made; without it, the number of digits tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ChecksumKind>,
+    /// In hex, either case; or the URL (`http`, `https`) of a file that has it, alone or on the line with the image's name.
     pub value: String,
 }
 
@@ -125,15 +126,33 @@ pub struct Checksum {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChecksumKind {
+    /// MD5: it tells a broken image, and not a forged one.
+    Md5,
     /// SHA-256
     Sha256,
     /// SHA-512
     Sha512,
 }
 
+impl ChecksumKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Md5, Self::Sha256, Self::Sha512];
+
+    /// Hexadecimal digits of one.
+    #[must_use]
+    pub fn digits(self) -> usize {
+        match self {
+            Self::Md5 => 32,
+            Self::Sha256 => 64,
+            Self::Sha512 => 128,
+        }
+    }
+}
+
 impl fmt::Display for ChecksumKind {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
+            Self::Md5 => "md5",
             Self::Sha256 => "sha256",
             Self::Sha512 => "sha512",
         })

@@ -1,0 +1,73 @@
+//! Files with checksums: a digest alone, or lines as `sha256sum` and its kin write them, plain or with `--tag`. Pure.
+
+/// The digest of the image of that name. In a file of one line it is that line's, whatever name is on it.
+#[must_use]
+pub fn find<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let named = lines().filter_map(entry).find(|(_, of)| base(of) == name);
+    if let Some((digest, _)) = named {
+        return Some(digest);
+    }
+    let mut all = lines();
+    match (all.next(), all.next()) {
+        (Some(only), None) => match entry(only) {
+            Some((digest, _)) => Some(digest),
+            None => only.split_whitespace().next(),
+        },
+        _ => None,
+    }
+}
+
+/// Digest and name of `DIGEST  NAME`, `DIGEST *NAME` or `KIND (NAME) = DIGEST`.
+fn entry(line: &str) -> Option<(&str, &str)> {
+    if let Some((name, digest)) = line.rsplit_once(") = ") {
+        return Some((digest, name.split_once(" (")?.1));
+    }
+    let (digest, name) = line.split_once(char::is_whitespace)?;
+    let name = name.trim_start();
+    Some((digest, name.strip_prefix('*').unwrap_or(name)))
+}
+
+/// The last part of a path.
+fn base(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+/// The name of the file at a URL.
+#[must_use]
+pub fn name(url: &str) -> &str {
+    base(url.split(['?', '#']).next().unwrap_or(url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_found_by_its_name() {
+        let gnu = "aaa  other.qcow2\nbbb *./images/disk.qcow2\n";
+        assert_eq!(find(gnu, "disk.qcow2"), Some("bbb"));
+        let tagged = "# a comment\nSHA256 (other) = aaa\nSHA512 (disk.qcow2) = bbb\n";
+        assert_eq!(find(tagged, "disk.qcow2"), Some("bbb"));
+        assert_eq!(find(gnu, "disk"), None);
+        assert_eq!(find("aaa\nbbb\n", "disk"), None);
+        assert_eq!(find("", "disk"), None);
+    }
+
+    #[test]
+    fn the_only_line_needs_no_name_of_the_image() {
+        for text in [
+            "aaa",
+            "aaa\n\n",
+            "aaa  built-elsewhere.img\n",
+            "SHA256 (x) = aaa",
+        ] {
+            assert_eq!(find(text, "disk.qcow2"), Some("aaa"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_url_names_a_file() {
+        assert_eq!(name("https://a/b/disk.qcow2?token=x/y"), "disk.qcow2");
+    }
+}
