@@ -27,6 +27,35 @@ fn runtime_of(cluster: &Cluster) -> Result<Runtime> {
     inside.join().map_err(|_| anyhow!("no runtime"))?
 }
 
+/// Whether an account of the test's namespace may do that with hosts.
+fn may(cluster: &Cluster, verb: &str) -> bool {
+    let account = format!("--as=system:serviceaccount:{}:default", cluster.namespace());
+    let question = ["auth", "can-i", verb, "baremetalhosts.metal3.io", &account];
+    cluster.kubectl(question).is_ok()
+}
+
+#[test]
+fn who_administers_a_namespace_sees_its_servers_and_may_not_switch_them() -> Result<()> {
+    cluster::run(1, |cluster| {
+        ensure!(!may(cluster, "list"), "without any role");
+        let account = format!("--serviceaccount={}:default", cluster.namespace());
+        let bind = |role: &str| {
+            let clusterrole = format!("--clusterrole={role}");
+            let name = role.replace(':', "-");
+            cluster.kubectl(["create", "rolebinding", &name, &clusterrole, &account])
+        };
+        bind("admin")?;
+        wait_for("the right to see hosts", SHORT, || {
+            Ok(Seen::when(may(cluster, "list"), "it may not list them"))
+        })?;
+        ensure!(!may(cluster, "patch"), "admin may switch servers");
+        bind("metal3.io:admin")?;
+        wait_for("the right to switch hosts", SHORT, || {
+            Ok(Seen::when(may(cluster, "patch"), "it may not patch them"))
+        })
+    })
+}
+
 #[test]
 fn a_server_is_enrolled_turned_off_and_on_and_deleted() -> Result<()> {
     cluster::run(1, |cluster| {
