@@ -15,6 +15,8 @@ pub const DETACHED: &str = "baremetalhost.metal3.io/detached";
 pub const STATUS: &str = "baremetalhost.metal3.io/status";
 /// `disabled`: no inspection; anything else: inspect again.
 pub const INSPECT: &str = "inspect.metal3.io";
+/// An inventory to take instead of looking: JSON, as in `status.hardware`.
+pub const HARDWARE: &str = "inspect.metal3.io/hardwaredetails";
 /// One reboot; with `/KEY`: held off until the annotation is gone. JSON: `mode` (`hard` or `soft`), `force`.
 pub const REBOOT: &str = "reboot.metal3.io";
 /// The hold-off of [`crate::Shell::fence`].

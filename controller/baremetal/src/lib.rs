@@ -55,8 +55,8 @@ mod store;
 
 pub use agents::{Agents, Patience};
 pub use annotations::{
-    CONFIRMED_OFF, DETACHED, FENCE_HOLD, FENCED, FINALIZER, FORCE_DELETE, INSPECT, PAUSED, REBOOT,
-    STATUS,
+    CONFIRMED_OFF, DETACHED, FENCE_HOLD, FENCED, FINALIZER, FORCE_DELETE, HARDWARE, INSPECT,
+    PAUSED, REBOOT, STATUS,
 };
 pub use bmcs::Bmcs;
 pub use decide::{Gate, decide, gate};

@@ -106,6 +106,8 @@ pub enum Off {
 pub enum Action {
     /// Read the hardware, and keep what was found.
     Inspect,
+    /// Keep the inventory that an annotation has.
+    AdoptInventory,
     /// Turn it on and read that back.
     PowerOn,
     /// Turn it off and read that back.

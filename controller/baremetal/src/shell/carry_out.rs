@@ -7,7 +7,7 @@ use catamaran_redfish::{Bmc, BootDevice, Error as BmcError, Kind, PowerOff, Powe
 use serde_json::{Value, json};
 
 use super::Shell;
-use crate::annotations::{self, FENCE_HOLD, FINALIZER};
+use crate::annotations::{self, FENCE_HOLD, FINALIZER, HARDWARE};
 use crate::deploy::{Deploy, Job};
 use crate::facts::Contact;
 use crate::inventory;
@@ -53,6 +53,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
                 *host = self.store.write(host, patch).await?;
                 return Ok(Ok(()));
             }
+            Action::AdoptInventory => return self.adopt_inventory(host, done).await,
             Action::Release => {
                 self.bmcs.close(&HostName::of(host)).await;
                 self.deploy.end(host);
@@ -135,6 +136,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             Action::SecureBoot(on) => bmc.set_secure_boot(*on).await,
             Action::Inspect
             | Action::TakeInventory
+            | Action::AdoptInventory
             | Action::NoteDisk
             | Action::Deploy
             | Action::DropAnnotation(_)
@@ -168,6 +170,25 @@ impl<S: Store, D: Deploy> Shell<S, D> {
     ) -> Result<Result<(), String>, StoreError> {
         let Some(details) = self.deploy.inventory(host) else {
             return Ok(Err("the deploy agent has told no inventory".to_owned()));
+        };
+        let mac = inventory::agents_mac(&details);
+        self.keep(host, details, mac, done).await?;
+        Ok(Ok(()))
+    }
+
+    async fn adopt_inventory(
+        &self,
+        host: &mut BareMetalHost,
+        done: &mut Done,
+    ) -> Result<Result<(), String>, StoreError> {
+        let given = annotations::get(host, HARDWARE).unwrap_or_default();
+        let details: HardwareDetails = match serde_json::from_str(given) {
+            Ok(details) => details,
+            Err(error) => {
+                return Ok(Err(format!(
+                    "metadata.annotations[{HARDWARE}]: {error}; allowed is JSON as in status.hardware"
+                )));
+            }
         };
         let mac = inventory::agents_mac(&details);
         self.keep(host, details, mac, done).await?;

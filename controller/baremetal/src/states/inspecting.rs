@@ -1,14 +1,21 @@
-//! Inspecting: what the host is made of, as its BMC knows, or as the deploy agent sees.
+//! Inspecting: what the host is made of, as its BMC knows, as the deploy agent sees, or as somebody says who has looked before.
 
 use catamaran_api::metal3::BareMetalHost;
 
 use super::job;
-use crate::annotations::{self, INSPECT};
+use crate::annotations::{self, HARDWARE, INSPECT};
 use crate::facts::{Facts, Seen};
 use crate::outcome::{Action, Step};
 use crate::state::State;
 
 pub(super) fn step(host: &BareMetalHost, facts: &Facts, seen: &Seen) -> Step {
+    if annotations::get(host, HARDWARE).is_some() {
+        let adopt = vec![
+            Action::AdoptInventory,
+            Action::DropAnnotation(HARDWARE.to_owned()),
+        ];
+        return Step::after(adopt, State::Preparing);
+    }
     if is_disabled(host) {
         return Step::to(State::Preparing);
     }

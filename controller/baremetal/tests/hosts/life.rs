@@ -1,6 +1,6 @@
 //! From the manifest to the end.
 
-use catamaran_baremetal::{Again, FORCE_DELETE, PAUSED, REBOOT, State};
+use catamaran_baremetal::{Again, FORCE_DELETE, HARDWARE, PAUSED, REBOOT, State};
 use catamaran_redfish_mock::Availability;
 use serde_json::json;
 
@@ -255,4 +255,42 @@ async fn a_paused_host_is_left_alone() {
     assert_eq!(bench.step().await, Again::Changed);
     assert!(bench.host().unwrap().metadata.finalizers.is_none());
     assert_eq!(bench.bmc.count(), 0);
+}
+
+#[tokio::test]
+async fn an_inventory_that_is_given_is_taken_instead_of_looking() {
+    let bench = Bench::new().await;
+    let annotated = |text: &str| {
+        bench.cluster.change(&json!({
+            "metadata": {"annotations": {HARDWARE: text}}, "spec": {"inspectionMode": "disabled"},
+        }));
+    };
+    annotated("{");
+    bench.until(State::Inspecting).await;
+    bench.step().await;
+    let status = bench.status();
+    assert_eq!(status.error_type.as_deref(), Some("inspection error"));
+    assert!(
+        status.error_message.contains(HARDWARE),
+        "{}",
+        status.error_message
+    );
+
+    annotated(r#"{"ramMebibytes": 7, "nics": [{"name": "eth0", "mac": "02:00:00:00:00:07"}]}"#);
+    bench.until(State::Available).await;
+    let host = bench.host().unwrap();
+    assert!(
+        !host
+            .metadata
+            .annotations
+            .unwrap_or_default()
+            .contains_key(HARDWARE)
+    );
+    assert_eq!(
+        host.spec.boot_mac_address.as_deref(),
+        Some("02:00:00:00:00:07")
+    );
+    let hardware = bench.cluster.0.lock().unwrap().hardware.clone().unwrap();
+    assert_eq!(hardware.ram_mebibytes, Some(7));
+    assert_eq!(Some(hardware), bench.status().hardware);
 }
