@@ -57,6 +57,40 @@ fn who_administers_a_namespace_sees_its_servers_and_may_not_switch_them() -> Res
 }
 
 #[test]
+fn fields_that_nothing_comes_of_are_warned_about() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let file = tempfile::NamedTempFile::new()?;
+        let host = json!({
+            "apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost", "metadata": {"name": "odd"},
+            "spec": {
+                "online": false, "architecture": "x86_64", "hardwareProfile": "dell",
+                "taints": [{"key": "a", "effect": "NoSchedule"}], "firmware": {"sriovEnabled": true},
+                "image": {"url": "http://192.0.2.1/a.raw", "checksum": "0".repeat(32), "checksumType": "md5"},
+            },
+        });
+        std::fs::write(file.path(), host.to_string())?;
+        let path = file.path().display().to_string();
+        let mut command = cluster.kubectl_command(["create", "--dry-run=server", "-f", &path]);
+        let said = command.output()?;
+        ensure!(said.status.success(), "{said:?}");
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        for field in [
+            "architecture",
+            "hardwareProfile",
+            "taints",
+            "firmware",
+            "image.checksumType",
+        ] {
+            let warned = said
+                .lines()
+                .any(|line| line.starts_with("Warning") && line.contains(&format!("spec.{field}")));
+            ensure!(warned, "nothing about {field}: {said}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn a_server_is_enrolled_turned_off_and_on_and_deleted() -> Result<()> {
     cluster::run(1, |cluster| {
         let runtime = runtime_of(cluster)?;
