@@ -61,7 +61,12 @@ fn a_pod_whose_host_port_is_taken_says_by_whom_and_waits() -> Result<()> {
         ] {
             let words = [&["HostPortConflict"], &words[..]].concat();
             let said = wait_described(bench, &format!("pod/{name}"), &words)?;
-            ensure!(said.matches("HostPortConflict").count() == 1, "{said}");
+            let told = |line: &&str| {
+                ["Warning", "HostPortConflict"]
+                    .iter()
+                    .all(|word| line.contains(word))
+            };
+            ensure!(said.lines().filter(told).count() == 1, "{said}");
             ensure!(
                 bench.get(&format!("pod/{name}"))?["status"]["phase"] == "Pending",
                 "{said}"

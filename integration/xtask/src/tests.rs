@@ -39,26 +39,25 @@ pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
         "programs",
         &mut cargo(&["build", "--workspace", "--bins", "--locked"]),
     )?;
+    // All of them, whichever has failed: one run tells everything.
+    let mut failed = Vec::new();
+    let mut note = |result: Result<()>| failed.extend(result.err().map(|error| error.to_string()));
     if filter != ["kubernetes"] {
-        let mut command = cargo(&[
-            "test",
-            "--workspace",
-            "--locked",
-            "--exclude",
-            "catamaran-tests",
-        ]);
-        step::run("unit, golden and crate tests", command.args(&filter))?;
+        let mut command = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+        command.args(["--exclude", "catamaran-tests"]).args(&filter);
+        note(step::run("unit, golden and crate tests", &mut command));
         if long {
             let mut command = cargo(&["test", "--workspace", "--locked", "--test", "hosts"]);
             let ignored = ["--", "--ignored", "--test-threads", "1"];
-            step::run("servers in QEMU", command.args(ignored).args(&filter))?;
+            command.args(ignored).args(&filter);
+            note(step::run("servers in QEMU", &mut command));
         }
     }
     let (kubernetes, play): (Vec<_>, Vec<_>) = names()?
         .into_iter()
         .partition(|name| name.starts_with("kubernetes_"));
     if filter != ["kubernetes"] {
-        integration("integration tests", &play, &filter, long)?;
+        note(integration("integration tests", &play, &filter, long));
     }
     let filter = filter
         .into_iter()
@@ -66,11 +65,19 @@ pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
         .collect::<Vec<_>>();
     // Who starts the cluster takes it down.
     let was_up = cluster::is_up();
-    let result = integration("tests on Kubernetes", &kubernetes, &filter, long);
+    note(integration(
+        "tests on Kubernetes",
+        &kubernetes,
+        &filter,
+        long,
+    ));
     if !was_up && cluster::is_up() {
-        cluster::run(&["down".into()])?;
+        note(cluster::run(&["down".into()]));
     }
-    result
+    if !failed.is_empty() {
+        bail!("{}", failed.join("; "));
+    }
+    Ok(())
 }
 
 /// Sees to it that no test is skipped for what this machine lacks: a green run means that all of them ran.
@@ -112,7 +119,7 @@ fn names() -> Result<Vec<String>> {
 /// Runs files of integration tests.
 fn integration(what: &str, names: &[String], filter: &[&str], long: bool) -> Result<()> {
     // With the whole workspace, as everything was built: for one package cargo would build again what others want with other features.
-    let mut command = cargo(&["test", "--workspace", "--locked"]);
+    let mut command = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     command.env("CATAMARAN_NO_SKIP", "1");
     for name in names {
         command.args(["--test", name]);
