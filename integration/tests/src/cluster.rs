@@ -5,6 +5,7 @@
 //! in the namespace or on the nodes. The cluster stays up for the next test; who started it takes it down (`cargo xtask cluster down`).
 
 pub mod audit;
+pub mod bmcs;
 pub mod install;
 mod machines;
 mod nodes;
@@ -438,9 +439,9 @@ fn step(mut command: Command) -> Result<()> {
         .stderr
         .take()
         .into_iter()
-        .flat_map(|stderr| BufReader::new(stderr).lines())
+        .flat_map(|stderr| BufReader::new(stderr).split(b'\n'))
     {
-        let line = line?;
+        let line = String::from_utf8_lossy(&line?).into_owned();
         // Not by eprintln!, whose output is kept back until a test has failed.
         writeln!(io::stderr(), "{line}")?;
         if last.len() == LAST_LINES {

@@ -1,31 +1,13 @@
 //! A server as a `BareMetalHost` of a cluster: from the manifest to available, off and on, and gone. Its BMC is the mock, which listens where
 //! the cluster's pods reach it.
 
-use std::fs::File;
-use std::os::fd::AsFd as _;
-use std::thread;
-
-use anyhow::{Context as _, Result, anyhow, ensure};
-use catamaran_redfish_mock::{Mock, Options, Personality};
-use catamaran_tests::cluster::{self, Cluster, SYSTEM};
+use anyhow::{Context as _, Result, ensure};
+use catamaran_tests::cluster::{self, Cluster};
 use catamaran_tests::{BOOT, SHORT, wait::Seen, wait_for};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use serde_json::json;
-use tokio::runtime::Runtime;
+use serde_json::{Value, json};
 
-/// Address of the control plane in the cluster's network, where pods reach it.
-const HUB: [u8; 4] = [10, 77, 0, 1];
-
-/// A runtime whose threads are in the cluster's network: what its tasks listen on, pods reach.
-fn runtime_of(cluster: &Cluster) -> Result<Runtime> {
-    let namespace = File::open(cluster.network()).context("the cluster's network namespace")?;
-    let inside = thread::spawn(move || {
-        let net = Some(LinkNameSpaceType::Network);
-        move_into_link_name_space(namespace.as_fd(), net)?;
-        anyhow::Ok(Runtime::new()?)
-    });
-    inside.join().map_err(|_| anyhow!("no runtime"))?
-}
+/// Where a host says how far it is.
+const PHASE: &str = "/status/provisioning/state";
 
 /// Whether an account of the test's namespace may do that with hosts.
 fn may(cluster: &Cluster, verb: &str) -> bool {
@@ -65,7 +47,7 @@ fn fields_that_nothing_comes_of_are_warned_about() -> Result<()> {
             "spec": {
                 "online": false, "architecture": "x86_64", "hardwareProfile": "dell",
                 "taints": [{"key": "a", "effect": "NoSchedule"}], "firmware": {"sriovEnabled": true},
-                "image": {"url": "http://192.0.2.1/a.raw", "checksum": "0".repeat(32), "checksumType": "md5"},
+                "image": {"url": "http://192.0.2.1/a.raw", "checksum": "0".repeat(32)},
             },
         });
         std::fs::write(file.path(), host.to_string())?;
@@ -79,7 +61,7 @@ fn fields_that_nothing_comes_of_are_warned_about() -> Result<()> {
             "hardwareProfile",
             "taints",
             "firmware",
-            "image.checksumType",
+            "image.checksum",
         ] {
             let warned = said
                 .lines()
@@ -93,31 +75,10 @@ fn fields_that_nothing_comes_of_are_warned_about() -> Result<()> {
 #[test]
 fn a_server_is_enrolled_turned_off_and_on_and_deleted() -> Result<()> {
     cluster::run(1, |cluster| {
-        let runtime = runtime_of(cluster)?;
-        let mut mock = Mock::new();
-        let mut options = Options::new("bmc0", 0, Personality::named("dell")?);
-        options.listen = (HUB, 0).into();
-        // In one of the runtime's own threads.
-        let adding =
-            runtime.spawn(async move { mock.add(options, None).await.map(|bmc| (mock, bmc)) });
-        let (_mock, bmc) = runtime.block_on(adding)??;
-        // The controller reads the Secrets of a namespace with hosts only where it was let.
-        let account = format!("--serviceaccount={SYSTEM}:catamaran-controller");
-        let role = "--clusterrole=catamaran-bmc-credentials";
-        cluster.kubectl(["create", "rolebinding", "bmcs", role, &account])?;
-        let address = bmc.url().replacen("http", "redfish-virtualmedia+http", 1);
-        cluster.apply(&[
-            &json!({
-                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bmc"},
-                "stringData": {"username": "admin", "password": "password"},
-            }),
-            &json!({
-                "apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost", "metadata": {"name": "server"},
-                "spec": {"online": true, "bmc": {"address": address, "credentialsName": "bmc"}},
-            }),
-        ])?;
+        let bmc = cluster.bmc()?;
+        cluster.enrol("server", &bmc, json!({"online": true}))?;
         let host = "bmh/server";
-        cluster.wait_field(host, "/status/provisioning/state", "available", BOOT)?;
+        cluster.wait_field(host, PHASE, "available", BOOT)?;
         let power = |online: bool| {
             let patch = json!({"spec": {"online": online}}).to_string();
             cluster.kubectl(["patch", host, "--type=merge", "-p", &patch])?;
@@ -142,5 +103,88 @@ fn a_server_is_enrolled_turned_off_and_on_and_deleted() -> Result<()> {
         wait_for("its session ends", SHORT, || {
             Ok(Seen::when(bmc.open_sessions() == 0, "a session is open"))
         })
+    })
+}
+
+/// A change of a host, as another controller makes it.
+fn patch(cluster: &Cluster, host: &str, patch: &Value) -> Result<()> {
+    let patch = patch.to_string();
+    cluster
+        .kubectl(["patch", host, "--type=merge", "-p", &patch])
+        .map(drop)
+}
+
+/// What Metal3's cluster-API provider does with a host: takes it for a machine, reboots and remediates it, gives it back.
+#[test]
+fn a_peers_controller_takes_a_server_and_gives_it_back() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let (bmc, host) = (cluster.bmc()?, "bmh/spare");
+        cluster.enrol("spare", &bmc, json!({"online": false}))?;
+        let state = |wanted: &str| cluster.wait_field(host, PHASE, wanted, BOOT);
+        let powered = |on: bool| {
+            wait_for(&format!("powered on: {on}"), BOOT, || {
+                let status = cluster.get(host)?["status"].clone();
+                let seen = status["poweredOn"] == on && bmc.is_on() == on;
+                Ok(Seen::when(seen, status.to_string()))
+            })
+        };
+
+        let free = state("available")?;
+        ensure!(free["spec"]["consumerRef"].is_null());
+        ensure!(free["status"]["operationalStatus"] == "OK", "{free}");
+        ensure!(free["status"]["errorMessage"] == "", "{free}");
+        let consumer = json!({
+            "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta1", "kind": "Metal3Machine",
+            "name": "machine-1", "namespace": cluster.namespace(),
+        });
+        cluster.kubectl([
+            "create",
+            "secret",
+            "generic",
+            "seed",
+            "--from-literal=userData=x",
+        ])?;
+        patch(
+            cluster,
+            host,
+            &json!({"spec": {
+                "consumerRef": consumer, "online": true, "automatedCleaningMode": "disabled",
+                "image": {"url": "http://192.0.2.1/live.iso", "format": "live-iso"},
+                "userData": {"name": "seed", "namespace": cluster.namespace()},
+            }}),
+        )?;
+        let taken = state("provisioned")?;
+        powered(true)?;
+        ensure!(taken["status"]["provisioning"]["image"]["url"] == "http://192.0.2.1/live.iso");
+
+        // A remediation holds it off under a name of its own, and lets go.
+        let hold = |value: Value| json!({"metadata": {"annotations": {"reboot.metal3.io/remediation-1": value}}});
+        patch(
+            cluster,
+            host,
+            &hold(json!({"mode": "hard"}).to_string().into()),
+        )?;
+        powered(false)?;
+        patch(cluster, host, &hold(Value::Null))?;
+        powered(true)?;
+
+        // A reboot is done once, and the annotation goes.
+        let boots = bmc.boots().len();
+        cluster.kubectl(["annotate", host, "reboot.metal3.io={\"mode\":\"hard\"}"])?;
+        wait_for("it is rebooted once", BOOT, || {
+            let annotations = cluster.get(host)?["metadata"]["annotations"].clone();
+            let done = annotations["reboot.metal3.io"].is_null() && bmc.boots().len() == boots + 1;
+            Ok(Seen::when(done, format!("{annotations} {:?}", bmc.boots())))
+        })?;
+        powered(true)?;
+
+        let nothing =
+            json!({"consumerRef": null, "image": null, "userData": null, "online": false});
+        patch(cluster, host, &json!({"spec": nothing}))?;
+        state("available")?;
+        powered(false)?;
+        ensure!(bmc.media().is_empty(), "{:?}", bmc.media());
+        cluster.kubectl(["delete", host, "--wait=false"])?;
+        cluster.wait_gone(host, BOOT)
     })
 }
