@@ -114,6 +114,7 @@ pub async fn run(world: Arc<World>, key: Key, mut objects: watch::Receiver<Objec
         tries: 0,
         dials: 0,
     };
+    let mut ended = task.world.frozen.ended();
     loop {
         let object = objects.borrow_and_update().clone();
         task.take(object);
@@ -125,6 +126,7 @@ pub async fn run(world: Arc<World>, key: Key, mut objects: watch::Receiver<Objec
         tokio::select! {
             changed = objects.changed() => if changed.is_err() { break },
             () = task.changed() => {}
+            _ = ended.changed() => {}
             () = sleep_until(at) => {}
         }
     }
@@ -148,7 +150,8 @@ impl Task {
         match &self.latest {
             Some(old) if old.uid == new.uid && !new.supersedes(old) => {}
             old => {
-                if old.as_ref().is_some_and(|old| old.uid != new.uid) {
+                if let Some(old) = old.as_ref().filter(|old| old.uid != new.uid) {
+                    self.world.frozen.forget(old.uid);
                     // Another run of the same name.
                     self.connection = None;
                     self.session = None;
@@ -215,6 +218,11 @@ impl Task {
             self.serve(instance, pod).await?;
         }
         let mut again = None;
+        let mut thaw = None;
+        if matches!(act, Act::Publish | Act::Stop(_)) {
+            let stopping = matches!(act, Act::Stop(_));
+            thaw = self.thaw(instance, stopping).await;
+        }
         match act {
             Act::Wait => {}
             Act::Start => {
@@ -236,7 +244,6 @@ impl Task {
             Act::Publish => {
                 self.publish_running(instance, report).await?;
                 again = Box::pin(self.hotplug(pod, report)).await?;
-                again = again.into_iter().chain(self.thaw(instance).await?).min();
             }
             Act::Stop(grace) => {
                 if !view.phase.is_final()
@@ -263,9 +270,11 @@ impl Task {
                 self.ask(Verb::Destroy).await?;
                 return Ok(Next::At(Some(Instant::now() + OVERDUE)));
             }
-            return Ok(Next::At(Some(overdue)));
+            return Ok(Next::At(
+                [again, thaw, Some(overdue)].into_iter().flatten().min(),
+            ));
         }
-        Ok(Next::At(again))
+        Ok(Next::At([again, thaw].into_iter().flatten().min()))
     }
 
     /// Connects to the launcher; whether it is there.

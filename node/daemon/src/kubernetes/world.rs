@@ -136,13 +136,12 @@ impl Registry {
         self.lock().get(key).cloned()
     }
 
-    /// The object of an instance that is here.
+    /// An instance that must be here.
     ///
     /// # Errors
     /// It is not.
-    pub fn instance(&self, key: &Key) -> Result<Arc<Instance>, Refusal> {
-        let entry = self.get(key).ok_or_else(|| not_here(key))?;
-        Ok(entry.instance)
+    pub fn entry(&self, key: &Key) -> Result<Entry, Refusal> {
+        self.get(key).ok_or_else(|| not_here(key))
     }
 
     /// All of them.
@@ -159,8 +158,8 @@ impl Registry {
     /// # Errors
     /// It is not here, does not run, or its launcher refuses.
     pub async fn ask(&self, key: &Key, verb: Verb) -> Result<Value, Refusal> {
-        let entry = self.get(key).ok_or_else(|| not_here(key))?;
-        let launcher = entry
+        let launcher = self
+            .entry(key)?
             .launcher
             .filter(Launcher::connected)
             .ok_or_else(|| Refusal::conflict("VMI is not running"))?;

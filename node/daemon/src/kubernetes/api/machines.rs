@@ -12,6 +12,7 @@ use catamaran_wire::{Stream, Verb};
 use kube::api::{Patch, PatchParams};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::kubernetes::FIELD_MANAGER;
 use crate::kubernetes::frozen;
@@ -43,7 +44,15 @@ pub(super) async fn verb(
         "softreboot" => Verb::SoftReboot,
         "reset" => Verb::Reset,
         "freeze" => {
-            freeze(&world, &key, &body).await?;
+            let limit = limit(&body)?;
+            // It goes on when whoever asked has gone.
+            let (answer, answered) = oneshot::channel();
+            let shared = world.clone();
+            world.streams.spawn(async move {
+                let _ = answer.send(freeze(&shared, &key, limit).await);
+            });
+            let frozen = answered.await;
+            frozen.map_err(|_| Refusal::failed("the daemon is ending".to_owned()))??;
             return Ok(StatusCode::OK.into_response());
         }
         "unfreeze" => {
@@ -60,25 +69,28 @@ pub(super) async fn verb(
     Ok(StatusCode::OK.into_response())
 }
 
-async fn freeze(world: &Arc<World>, key: &Key, body: &Bytes) -> Result<(), Refusal> {
-    let limit = limit(body)?;
-    let instance = world.machines.instance(key)?;
-    world.machines.ask(key, frozen::freeze()).await?;
-    world.frozen.set(instance.uid, Instant::now(), limit);
-    let marked = mark(world, &instance, Some(frozen::STATUS)).await;
-    if marked.is_err() {
-        // What nobody knows to be frozen nobody would thaw.
-        world.machines.ask(key, frozen::thaw()).await?;
-        world.frozen.forget(instance.uid);
+/// The mark comes first, so that whoever finds it ends it: a guest that froze after its daemon was killed, or after the agent was given up, too.
+async fn freeze(world: &World, key: &Key, limit: Duration) -> Result<(), Refusal> {
+    let entry = world.machines.entry(key)?;
+    let uid = entry.instance.uid;
+    // An agent that can't tell can't freeze, and would never be thawed.
+    world.machines.ask(key, frozen::status()).await?;
+    world.frozen.set(uid, Instant::now(), limit);
+    let frozen = match mark(world, &entry.instance, Some(frozen::STATUS)).await {
+        Ok(()) => world.machines.ask(key, frozen::freeze()).await.map(drop),
+        Err(error) => Err(error),
+    };
+    if frozen.is_err() {
+        world.frozen.end(uid, Instant::now());
     }
-    marked
+    frozen
 }
 
-async fn unfreeze(world: &Arc<World>, key: &Key) -> Result<(), Refusal> {
-    let instance = world.machines.instance(key)?;
+async fn unfreeze(world: &World, key: &Key) -> Result<(), Refusal> {
+    let entry = world.machines.entry(key)?;
     world.machines.ask(key, frozen::thaw()).await?;
-    world.frozen.forget(instance.uid);
-    mark(world, &instance, None).await
+    world.frozen.forget(entry.instance.uid);
+    mark(world, &entry.instance, None).await
 }
 
 /// Writes into the status whether the guest's file systems are frozen.
@@ -102,22 +114,23 @@ async fn mark(world: &World, instance: &Instance, frozen: Option<&str>) -> Resul
 fn limit(body: &Bytes) -> Result<Duration, Refusal> {
     let wrong = |text: &dyn std::fmt::Display| {
         Refusal::bad_request(format!(
-            "unfreezeTimeout: {text} is not understood; allowed are durations such as 5m0s"
+            "unfreezeTimeout: {text}; allowed are durations such as 5m0s, up to 24h, and 0s for none"
         ))
     };
     if body.is_empty() {
         return Ok(frozen::LIMIT);
     }
     let body: Value = serde_json::from_slice(body).map_err(|error| wrong(&error))?;
-    match &body["unfreezeTimeout"] {
-        Value::Null => Ok(frozen::LIMIT),
-        Value::Number(nanoseconds) => nanoseconds
-            .as_u64()
-            .map(Duration::from_nanos)
-            .ok_or_else(|| wrong(nanoseconds)),
-        Value::String(text) => go_duration(text).ok_or_else(|| wrong(text)),
-        other => Err(wrong(other)),
-    }
+    let given = &body["unfreezeTimeout"];
+    let limit = match given {
+        Value::Null => Some(frozen::LIMIT),
+        Value::Number(nanoseconds) => nanoseconds.as_u64().map(Duration::from_nanos),
+        Value::String(text) => go_duration(text),
+        _ => None,
+    };
+    limit
+        .filter(|limit| *limit <= frozen::LONGEST)
+        .ok_or_else(|| wrong(given))
 }
 
 fn go_duration(text: &str) -> Option<Duration> {
@@ -263,6 +276,9 @@ mod tests {
         assert_eq!(limit("").unwrap(), frozen::LIMIT);
         assert_eq!(limit("{}").unwrap(), frozen::LIMIT);
         assert_eq!(limit(r#"{"unfreezeTimeout": 0}"#).unwrap(), Duration::ZERO);
-        assert!(limit(r#"{"unfreezeTimeout": "x"}"#).is_err());
+        for wrong in [r#""x""#, r#""25h""#, r#""9999999999999999h""#, "-1", "[]"] {
+            let said = limit(&format!(r#"{{"unfreezeTimeout": {wrong}}}"#));
+            assert!(said.is_err(), "{wrong}");
+        }
     }
 }

@@ -42,15 +42,16 @@ impl Paces {
         due.map(|at| at.unwrap_or(now)).min()
     }
 
-    /// Whether the guest is to be asked now; it counts as asked then.
+    /// Whether the guest is to be asked now.
     pub fn asks(&mut self, work: &Work, now: Instant) -> bool {
+        self.of(work, now).ask <= now
+    }
+
+    /// The guest was asked.
+    pub fn asked(&mut self, work: &Work, now: Instant) {
         let pace = self.of(work, now);
-        let due = pace.ask <= now;
-        if due {
-            pace.ask = now + pause(ASK, pace.asks);
-            pace.asks = pace.asks.saturating_add(1);
-        }
-        due
+        pace.ask = now + pause(ASK, pace.asks);
+        pace.asks = pace.asks.saturating_add(1);
     }
 
     /// Whether the guest was asked more than once.
@@ -189,7 +190,14 @@ mod tests {
         let (mut paces, start) = (Paces::default(), Instant::now());
         let work = Work::Unplug { volume: "d".into() };
         let asked: Vec<u64> = (0..400)
-            .filter(|second| paces.asks(&work, start + Duration::from_secs(*second)))
+            .filter(|second| {
+                let now = start + Duration::from_secs(*second);
+                let asks = paces.asks(&work, now);
+                if asks {
+                    paces.asked(&work, now);
+                }
+                asks
+            })
             .collect();
         assert_eq!(asked, [0, 15, 45, 105, 225]);
         assert!(paces.was_asked_again(&work));

@@ -192,9 +192,13 @@ impl Task {
         let volume = work.volume();
         // A launcher that can't plug anything in has plugged nothing in.
         if connection.launcher.knows(HOTPLUG) {
-            let ask = self.paces.asks(work, Instant::now());
+            let now = Instant::now();
+            let ask = self.paces.asks(work, now);
             let alias = place::alias_of(volume);
             let answer = connection.launcher.ask(Verb::Unplug { alias, ask }).await?;
+            if ask {
+                self.paces.asked(work, now);
+            }
             let unplugged: Unplugged = serde_json::from_value(answer)
                 .map_err(|error| StartError::Plan(format!("the launcher's answer: {error}")))?;
             if unplugged == Unplugged::Leaving {

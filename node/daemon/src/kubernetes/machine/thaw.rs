@@ -7,24 +7,25 @@ use super::Task;
 use crate::kubernetes::events::Kind;
 use crate::kubernetes::frozen;
 use crate::kubernetes::instance::Instance;
-use crate::machine::error::StartError;
 
 /// How long after a thaw that failed it is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
 
 impl Task {
-    /// Thaws a guest whose time is up; when to look again.
+    /// Thaws a guest whose time is up, or that is to stop, which it can't without writing; when to look again. What fails is tried again and
+    /// holds up nothing else.
     pub(super) async fn thaw(
         &mut self,
         instance: &Arc<Instance>,
-    ) -> Result<Option<Instant>, StartError> {
+        stopping: bool,
+    ) -> Option<Instant> {
         if instance.status().fs_freeze_status.as_deref() != Some(frozen::STATUS) {
-            return Ok(None);
+            return None;
         }
-        let now = Instant::now();
-        let due = self.world.frozen.due(instance.uid, now);
-        if due.is_none_or(|due| due > now) {
-            return Ok(due);
+        let (world, uid, now) = (self.world.clone(), instance.uid, Instant::now());
+        let due = world.frozen.due(uid, now);
+        if !stopping && due.is_none_or(|due| due > now) {
+            return due;
         }
         if let Err(error) = self.ask(frozen::thaw()).await {
             let words = format!(
@@ -32,15 +33,21 @@ impl Task {
                 catamaran_client::chain(&error)
             );
             self.tell(instance, Kind::Warning, "ThawFailed", &words);
-            return Ok(Some(now + AGAIN));
+            return Some(now + AGAIN);
         }
-        self.world.frozen.forget(instance.uid);
-        self.publish(|before| {
+        world.frozen.forget_due(uid, due);
+        let cleared = self.publish(|before| {
             let mut status = before.clone();
-            status.fs_freeze_status = None;
+            if !world.frozen.knows(uid) {
+                status.fs_freeze_status = None;
+            }
             status
-        })
-        .await?;
-        Ok(None)
+        });
+        if let Err(error) = cleared.await {
+            tracing::warn!(vm = %instance.key, error = catamaran_client::chain(&error), "that the guest is thawed is not told");
+            world.frozen.set(uid, now, AGAIN);
+            return Some(now + AGAIN);
+        }
+        None
     }
 }
