@@ -1,7 +1,7 @@
-//! Volumes that are plugged into a machine that runs keep their disks and their claims as they are: nothing would follow a change before the next
-//! start, and nothing would say so. Pure.
+//! Volumes that are plugged into a machine that runs keep their disks and their claims as they are: nothing would follow a changed disk before the
+//! next start, and a changed volume would be taken from under the guest. Pure.
 
-use catamaran_api::VirtualMachine;
+use catamaran_api::{VirtualMachine, VirtualMachineStatus, Volume};
 use catamaran_lifecycle::hot_claim;
 use catamaran_spec::{Fault, FieldError, FieldPath};
 use serde_json::Value;
@@ -25,7 +25,7 @@ pub(super) fn changed(request: &Request) -> Vec<FieldError> {
     let (Some(old), Some(new)) = (read(&request.old_object), read(&request.object)) else {
         return Vec::new();
     };
-    let runs = old.status.as_ref().and_then(|status| status.created) == Some(true);
+    let runs = old.status.as_ref().is_some_and(runs);
     let (Some(old), Some(new), true) = (old.spec.template.spec, new.spec.template.spec, runs)
     else {
         return Vec::new();
@@ -34,8 +34,8 @@ pub(super) fn changed(request: &Request) -> Vec<FieldError> {
     let mut fields = Vec::new();
     for (at, volume) in new.volumes.iter().enumerate() {
         let before = old.volumes.iter().find(|before| before.name == volume.name);
-        let same = before
-            .filter(|before| hot_claim(before).is_some() && hot_claim(before) == hot_claim(volume));
+        let same =
+            before.filter(|before| hot_claim(before).is_some_and(|hot| claim(volume) == Some(hot)));
         let Some(before) = same else {
             continue;
         };
@@ -56,6 +56,20 @@ pub(super) fn changed(request: &Request) -> Vec<FieldError> {
         fault: Fault::Forbidden(WORDS.to_owned()),
     };
     fields.into_iter().map(error).collect()
+}
+
+/// Whether there is a guest that volumes are plugged into. An instance that has ended stays with its machine for a while.
+fn runs(status: &VirtualMachineStatus) -> bool {
+    let said = status.printable_status.as_deref();
+    let runs = said.is_some_and(|said| ["Running", "Paused", "Stopping"].contains(&said));
+    status.created == Some(true) && (runs || status.ready == Some(true))
+}
+
+/// The claim of a volume.
+fn claim(volume: &Volume) -> Option<&str> {
+    let named = volume.persistent_volume_claim.as_ref();
+    let claim = named.map(|claim| claim.claim_name.as_str());
+    claim.or_else(|| volume.data_volume.as_ref().map(|data| data.name.as_str()))
 }
 
 fn json(part: &impl serde::Serialize) -> Value {
@@ -94,7 +108,7 @@ mod tests {
                 "domain": {"devices": {"disks": [{"name": "root", "disk": {}}, disk]}},
                 "volumes": [{"name": "root", "containerDisk": {"image": "i"}}, volume],
             }}},
-            "status": {"created": true},
+            "status": {"created": true, "printableStatus": "Running"},
         })
     }
 
@@ -153,6 +167,15 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_that_is_not_to_be_hotpluggable_any_more_is_refused() {
+        let disk = json!({"disk": {}});
+        assert_eq!(
+            paths(vm(&disk, &claim("c", true)), vm(&disk, &claim("c", false))),
+            ["spec.template.spec.volumes[1].persistentVolumeClaim.hotpluggable"]
+        );
+    }
+
+    #[test]
     fn what_is_not_plugged_in_may_change() {
         let (scsi, virtio) = (
             json!({"disk": {"bus": "scsi"}}),
@@ -167,6 +190,10 @@ mod tests {
         let mut halted = old();
         halted["status"]["created"] = Value::Null;
         assert!(paths(halted, vm(&virtio, &claim("c", true))).is_empty());
+        // Its instance has ended, and is there still.
+        let mut ended = old();
+        ended["status"]["printableStatus"] = json!("Stopped");
+        assert!(paths(ended, vm(&virtio, &claim("c", true))).is_empty());
         let mut going = vm(&virtio, &claim("c", true));
         going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert!(paths(old(), going).is_empty());

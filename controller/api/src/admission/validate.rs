@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn a_changed_disk_of_a_plugged_volume_is_one_mistake_among_others() {
         let mut old = vm();
-        old["status"] = json!({"created": true});
+        old["status"] = json!({"created": true, "printableStatus": "Running"});
         let template = &mut old["spec"]["template"]["spec"];
         template["domain"]["devices"]["disks"] = json!([{"name": "d", "disk": {"bus": "scsi"}}]);
         template["volumes"] = json!([{"name": "d", "persistentVolumeClaim": {"claimName": "c", "hotpluggable": true}}]);
