@@ -117,7 +117,7 @@ impl Write<'_> {
         let text = async { Source::open(&file, self.ca).await?.text(SUMS_MAX).await };
         let text = text.await.map_err(|error| fetching("checksum", &error))?;
         let name = sums::name(&image.url);
-        let found = sums::find(&text, name)
+        let found = sums::find(&text, name, *kind)
             .ok_or_else(|| invalid(format!("{value}: no line of it is about {name:?}")))?;
         Digest::new(*kind, found).map_err(|error| invalid(format!("{value}: {error}")))
     }

@@ -38,7 +38,7 @@ pub enum SourceError {
     )]
     NoRanges(String),
     /// It does not say how long the image is.
-    #[error("{0}: the server does not tell the image's size")]
+    #[error("{0}: the server does not tell its size")]
     NoSize(String),
     /// A file with checksums, and surely none.
     #[error("{url}: it has {size} bytes; a file with checksums of at most {most} is allowed")]
@@ -51,7 +51,7 @@ pub enum SourceError {
         most: u64,
     },
     /// The image is another one now.
-    #[error("{0}: the image was changed while it was read")]
+    #[error("{0}: it was changed while it was read")]
     Changed(String),
 }
 

@@ -1,11 +1,15 @@
 //! Files with checksums: a digest alone, or lines as `sha256sum` and its kin write them, plain or with `--tag`. Pure.
 
-/// The digest of the image of that name. In a file of one line it is that line's, whatever name is on it.
+use catamaran_deploy_wire::ChecksumKind;
+
+/// The digest of the image of that name: of that kind, or the longest. In a file of one line it is that line's, whatever name is on it.
 #[must_use]
-pub fn find<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub fn find<'a>(text: &'a str, name: &str, kind: Option<ChecksumKind>) -> Option<&'a str> {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let named = lines().filter_map(entry).find(|(_, of)| base(of) == name);
-    if let Some((digest, _)) = named {
+    let fits = |digest: &&str| kind.is_none_or(|kind| digest.len() == kind.digits());
+    let named = lines().filter_map(entry).filter(|(_, of)| base(of) == name);
+    let digests = named.map(|(digest, _)| digest);
+    if let Some(digest) = digests.filter(fits).max_by_key(|digest| digest.len()) {
         return Some(digest);
     }
     let mut all = lines();
@@ -46,12 +50,22 @@ mod tests {
     #[test]
     fn an_image_is_found_by_its_name() {
         let gnu = "aaa  other.qcow2\nbbb *./images/disk.qcow2\n";
-        assert_eq!(find(gnu, "disk.qcow2"), Some("bbb"));
+        assert_eq!(find(gnu, "disk.qcow2", None), Some("bbb"));
         let tagged = "# a comment\nSHA256 (other) = aaa\nSHA512 (disk.qcow2) = bbb\n";
-        assert_eq!(find(tagged, "disk.qcow2"), Some("bbb"));
-        assert_eq!(find(gnu, "disk"), None);
-        assert_eq!(find("aaa\nbbb\n", "disk"), None);
-        assert_eq!(find("", "disk"), None);
+        assert_eq!(find(tagged, "disk.qcow2", None), Some("bbb"));
+        assert_eq!(find(gnu, "disk", None), None);
+        assert_eq!(find("aaa\nbbb\n", "disk", None), None);
+        assert_eq!(find("", "disk", None), None);
+    }
+
+    #[test]
+    fn of_several_kinds_the_wanted_one_counts_or_the_strongest() {
+        let [md5, sha256, sha512] = ChecksumKind::ALL.map(|kind| "a".repeat(kind.digits()));
+        let text =
+            format!("MD5 (disk) = {md5}\nSHA512 (disk) = {sha512}\nSHA256 (disk) = {sha256}\n");
+        let found = |kind| find(&text, "disk", kind);
+        assert_eq!(found(Some(ChecksumKind::Sha256)), Some(sha256.as_str()));
+        assert_eq!(found(None), Some(sha512.as_str()));
     }
 
     #[test]
@@ -62,7 +76,7 @@ mod tests {
             "aaa  built-elsewhere.img\n",
             "SHA256 (x) = aaa",
         ] {
-            assert_eq!(find(text, "disk.qcow2"), Some("aaa"), "{text:?}");
+            assert_eq!(find(text, "disk.qcow2", None), Some("aaa"), "{text:?}");
         }
     }
 
