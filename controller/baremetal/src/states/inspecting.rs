@@ -10,10 +10,13 @@ use crate::state::State;
 
 pub(super) fn step(host: &BareMetalHost, facts: &Facts, seen: &Seen) -> Step {
     if annotations::get(host, HARDWARE).is_some() {
-        let adopt = vec![
+        let mut adopt = vec![
             Action::AdoptInventory,
             Action::DropAnnotation(HARDWARE.to_owned()),
         ];
+        if facts.job.is_some() {
+            adopt.extend(job::put_away());
+        }
         return Step::after(adopt, State::Preparing);
     }
     if is_disabled(host) {
