@@ -1,8 +1,8 @@
 //! Back-off of machines that fail again and again.
 //!
 //! Counted is a run that ended without ever being Running, and one that ended within five minutes of it: a guest that boots and dies must
-//! not be started in a tight loop. Five minutes of running or a changed spec clear the count. The first guest of a row that had been Running is
-//! started again at once: it may have been killed, and whoever used it waits.
+//! not be started in a tight loop. Five minutes of running or a changed spec clear the count. Where the first
+//! failure of a row is a guest that had been Running, it is started again at once: it may have been killed, and whoever used it waits.
 
 use catamaran_api::VirtualMachineStartFailure;
 use serde::{Deserialize, Serialize};

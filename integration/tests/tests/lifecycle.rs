@@ -80,7 +80,7 @@ fn a_machine_whose_qemu_is_killed_comes_back_with_the_same_hardware() -> Result<
         let listed = bench.catamaran(["ps", "-o", "wide"])?;
         ensure!(
             bench.get("vm/phoenix")?["summary"]["restarts"] == 1
-                && listed.contains("the last run: "),
+                && listed.contains("the last restart: "),
             "{listed}"
         );
         let killed = hardware(bench, &mut guest, "phoenix")?;

@@ -15,7 +15,6 @@ pub mod network;
 pub mod probes;
 pub mod progress;
 pub mod record;
-pub mod restarts;
 pub mod start;
 pub mod status;
 pub mod verbs;

@@ -1,5 +1,7 @@
 //! Status of a machine and its instance, on disk, in the peer's words. Called by the machine's task only.
 
+pub mod restarts;
+
 use std::net::IpAddr;
 
 use catamaran_api::{
@@ -16,7 +18,6 @@ use serde_json::Value;
 
 use crate::machine::actor::{store_error, word};
 use crate::machine::error::StartError;
-use crate::machine::restarts;
 use crate::serve::daemon::Daemon;
 use crate::serve::store::{Key, Store};
 use crate::serve::time;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::machine::restarts;
+use crate::machine::status::restarts;
 use crate::serve::store::{Key, Kind, Store};
 
 /// The object with its `summary`; the content of Secrets is left out.
@@ -24,7 +24,7 @@ pub fn with_summary(store: &Store, key: &Key, mut object: Value) -> Value {
             if summary["reason"].is_null()
                 && let Some(end) = restarts::last_end(&object)
             {
-                summary["reason"] = format!("the last run: {end}").into();
+                summary["reason"] = format!("the last restart: {end}").into();
             }
             summary
         }
@@ -170,7 +170,7 @@ mod tests {
         restarts::note(&mut vm, "uid", "QEMU is gone");
         let summary = shown(&vm);
         assert_eq!(summary["restarts"], 1);
-        assert_eq!(summary["reason"], "the last run: QEMU is gone");
+        assert_eq!(summary["reason"], "the last restart: QEMU is gone");
         // A run that is over and stays tells its own end.
         let instance =
             json!({"status": {"phase": "Failed", "reason": "The guest ended: Panicked"}});

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::{Actor, Run, now, store_error, typed, word};
 use crate::machine::error::StartError;
-use crate::machine::{record, restarts, status};
+use crate::machine::status::restarts;
+use crate::machine::{record, status};
 use crate::serve::store::{Stored, digest};
 use crate::serve::time;
 
