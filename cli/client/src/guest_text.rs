@@ -41,7 +41,16 @@ impl<W: Write> GuestText<W> {
             None => self.out.write_all(piece)?,
             Some(parser) => {
                 let mut lines = Lines::default();
-                parser.advance(&mut lines, piece);
+                // A sequence ends with its line: one that is never ended would swallow all that follows.
+                for part in piece.split_inclusive(|byte| *byte == b'\n') {
+                    let Some(line) = part.strip_suffix(b"\n") else {
+                        parser.advance(&mut lines, part);
+                        continue;
+                    };
+                    parser.advance(&mut lines, line);
+                    *parser = Parser::new();
+                    lines.text.push('\n');
+                }
                 self.out.write_all(lines.text.as_bytes())?;
             }
         }
@@ -124,6 +133,16 @@ mod tests {
     #[test]
     fn a_question_in_two_pieces_is_not_asked_either() {
         assert_eq!(told(&[b"a\x1b[", b"6", b"nb"], true), b"ab");
+    }
+
+    #[test]
+    fn a_sequence_without_an_end_hides_its_own_line_only() {
+        for begun in ["\x1b]0;", "\x1bP", "\x1b_", "\x1b["] {
+            let begun = format!("{begun}{}", "x".repeat(5000));
+            let said = told(&[begun.as_bytes(), b"\nKernel panic\n"], true);
+            let said = String::from_utf8(said).unwrap();
+            assert!(said.ends_with("\nKernel panic\n"), "{said:?}");
+        }
     }
 
     #[test]

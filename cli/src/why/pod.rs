@@ -160,9 +160,14 @@ pub(super) fn is_ready(node: &Node) -> bool {
     ready(node) == Some("True")
 }
 
-/// The kubelet answers, and is not ready. Of one that is silent the control plane says Unknown.
+/// The kubelet answers, and is not ready. Of one that is silent the control plane says Unknown, and taints it.
 pub(super) fn says_not_ready(node: &Node) -> bool {
-    ready(node) == Some("False")
+    let mut taints = node
+        .spec
+        .iter()
+        .flat_map(|spec| spec.taints.iter().flatten());
+    let unreachable = taints.any(|taint| taint.key == "node.kubernetes.io/unreachable");
+    ready(node) == Some("False") && !unreachable
 }
 
 fn ready(node: &Node) -> Option<&str> {

@@ -48,6 +48,9 @@ trait Source: Send {
 trait Drain: Send {
     /// Takes all of them.
     fn put(&mut self, bytes: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// No more will come.
+    fn finish(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 }
 
 impl<T: AsyncRead + AsyncWrite + Send> Source for ReadHalf<T> {
@@ -61,6 +64,10 @@ impl<T: AsyncRead + AsyncWrite + Send> Drain for WriteHalf<T> {
         self.write_all(bytes).await?;
         self.flush().await
     }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        self.shutdown().await
+    }
 }
 
 impl Source for Arc<UdpSocket> {
@@ -72,6 +79,10 @@ impl Source for Arc<UdpSocket> {
 impl Drain for Arc<UdpSocket> {
     async fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.send(bytes).await.map(drop)
+    }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -96,28 +107,42 @@ where
 
 async fn join<W>(
     socket: WebSocketStream<W>,
-    source: impl Source,
-    drain: impl Drain,
+    mut source: impl Source,
+    mut drain: impl Drain,
     chunk: usize,
     pace: Pace,
 ) where
     W: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (sink, messages) = socket.split();
-    let to_client = std::pin::pin!(to_client(sink, source, chunk, pace.ping));
-    let mut from_client = std::pin::pin!(from_client(messages, drain, pace.silence));
-    tokio::select! {
-        () = &mut from_client => {}
-        () = to_client => {
-            let _ = timeout(FAREWELL, from_client).await;
+    let left = {
+        let to_client = std::pin::pin!(to_client(sink, &mut source, chunk, pace.ping));
+        let mut from_client = std::pin::pin!(from_client(messages, &mut drain, pace.silence));
+        tokio::select! {
+            () = &mut from_client => true,
+            () = to_client => {
+                let _ = timeout(FAREWELL, from_client).await;
+                false
+            }
         }
+    };
+    if left {
+        let _ = timeout(FAREWELL, end(source, drain, chunk)).await;
+    }
+}
+
+/// What the client sent last may be on its way still: a connection that is dropped with something unread in it loses that.
+async fn end(mut source: impl Source, mut drain: impl Drain, chunk: usize) {
+    let mut buffer = vec![0; chunk];
+    if drain.finish().await.is_ok() {
+        while let Ok(Some(_)) = source.next(&mut buffer).await {}
     }
 }
 
 /// Until the source ends or the client does not take any more.
 async fn to_client<W>(
     mut sink: SplitSink<WebSocketStream<W>, Message>,
-    mut source: impl Source,
+    source: &mut impl Source,
     chunk: usize,
     ping: Duration,
 ) where
@@ -149,7 +174,7 @@ async fn to_client<W>(
 /// Until the client ends, falls silent, or nobody takes its bytes.
 async fn from_client<W>(
     mut messages: SplitStream<WebSocketStream<W>>,
-    mut drain: impl Drain,
+    drain: &mut impl Drain,
     silence: Duration,
 ) where
     W: AsyncRead + AsyncWrite + Unpin,

@@ -4,6 +4,7 @@ use catamaran_api::metal3::{
     BiosDetails, Cpu, Firmware, HardwareDetails, Nic, Storage, SystemVendor,
 };
 use catamaran_redfish::{DiskKind, Inventory};
+use serde_json::{Value, json};
 
 /// The wire's form of an inventory.
 pub(crate) fn details(found: &Inventory) -> HardwareDetails {
@@ -52,6 +53,41 @@ pub(crate) fn agents_mac(details: &HardwareDetails) -> Option<String> {
     booted.or(details.nics.first())?.mac.clone()
 }
 
+/// An inventory as somebody has written it: nothing in it may be overlooked, and it must say something.
+pub(crate) fn given(text: &str) -> Result<HardwareDetails, String> {
+    let given: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let details: HardwareDetails =
+        serde_json::from_value(given.clone()).map_err(|error| error.to_string())?;
+    if details == HardwareDetails::default() {
+        return Err("it says nothing".to_owned());
+    }
+    let read = serde_json::to_value(&details).map_err(|error| error.to_string())?;
+    match unread(&given, &read, "") {
+        Some(path) => Err(format!("field {path} is not known")),
+        None => Ok(details),
+    }
+}
+
+/// The first field that was given and is not among what was read.
+fn unread(given: &Value, read: &Value, path: &str) -> Option<String> {
+    match (given, read) {
+        (Value::Object(given), read) => given.iter().find_map(|(name, value)| {
+            let path = format!("{path}.{name}");
+            let empty = matches!(value, Value::Null) || value == &json!([]);
+            match read.get(name) {
+                None if empty => None,
+                None => Some(path.trim_start_matches('.').to_owned()),
+                Some(read) => unread(value, read, &path),
+            }
+        }),
+        (Value::Array(given), Value::Array(read)) => {
+            let mut pairs = given.iter().zip(read).enumerate();
+            pairs.find_map(|(at, (given, read))| unread(given, read, &format!("{path}[{at}]")))
+        }
+        _ => None,
+    }
+}
+
 fn nic(nic: &catamaran_redfish::Nic) -> Nic {
     Nic {
         mac: Some(nic.mac.clone()),
@@ -83,5 +119,33 @@ fn disk(disk: &catamaran_redfish::Disk) -> Storage {
         vendor: disk.vendor.clone(),
         wwn: disk.wwn.clone(),
         ..Storage::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::given;
+
+    #[test]
+    fn a_given_inventory_says_something_and_nothing_of_it_is_overlooked() {
+        assert_eq!(
+            given(r#"{"ramMebibytes": 7}"#).unwrap().ram_mebibytes,
+            Some(7)
+        );
+        for (text, said) in [
+            ("{}", "says nothing"),
+            ("[", "EOF"),
+            (
+                r#"{"ramMebibyte": 7, "hostname": "a"}"#,
+                "field ramMebibyte ",
+            ),
+            (
+                r#"{"nics": [{"mac": "a"}, {"mac": "b", "speedGbs": 1}]}"#,
+                "field nics[1].speedGbs ",
+            ),
+        ] {
+            let error = given(text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
     }
 }

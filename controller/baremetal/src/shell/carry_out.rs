@@ -182,7 +182,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         done: &mut Done,
     ) -> Result<Result<(), String>, StoreError> {
         let given = annotations::get(host, HARDWARE).unwrap_or_default();
-        let details: HardwareDetails = match serde_json::from_str(given) {
+        let details = match inventory::given(given) {
             Ok(details) => details,
             Err(error) => {
                 return Ok(Err(format!(
