@@ -54,17 +54,17 @@ pub enum ConsoleEnd {
     Left,
     /// The other side closed it.
     Closed,
-    /// Input ended, and the other side took all of it.
+    /// Input ended, and the machine's console took all of it.
     EndOfInput,
 }
 
-/// How long the other side has to take what was sent, once input has ended.
+/// How long the other side may be silent while it takes what was sent, once input has ended.
 const TAKEN: Duration = Duration::from_secs(30);
 
 /// What the end of input means for a console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtEnd {
-    /// It is over, as soon as the other side has taken what was sent.
+    /// It is over, as soon as the machine's console has taken what was sent.
     Leave,
     /// Nothing: this viewer only looks.
     Stay,
@@ -142,6 +142,8 @@ async fn copy<S: AsyncRead + AsyncWrite + Unpin>(
     let (mut typed, mut said) = (vec![0; 1024], vec![0; 16 << 10]);
     let mut input_open = true;
     let mut deadline = None;
+    // A slow guest is at work as long as it answers; one that never stops talking is not waited for.
+    let mut last = None;
     loop {
         tokio::select! {
             read = from.read(&mut said) => match read {
@@ -150,6 +152,7 @@ async fn copy<S: AsyncRead + AsyncWrite + Unpin>(
                 Ok(n) => {
                     output.write_all(&said[..n]).await?;
                     output.flush().await?;
+                    deadline = last.map(|last| (Instant::now() + taken).min(last));
                 }
                 Err(error) => return Err(error),
             },
@@ -160,6 +163,7 @@ async fn copy<S: AsyncRead + AsyncWrite + Unpin>(
                         // The other side closes when it has taken all: what is on its way would be lost if this side just went.
                         to.shutdown().await?;
                         deadline = Some(Instant::now() + taken);
+                        last = Some(Instant::now() + 10 * taken);
                     }
                 }
                 n => match EscapeFilter.sort(&typed[..n]) {
@@ -173,7 +177,7 @@ async fn copy<S: AsyncRead + AsyncWrite + Unpin>(
             },
             () = over(deadline) => return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("the guest did not take all of the input within {} s of its end", taken.as_secs()),
+                format!("the machine's console did not take all of the input: nothing came for {} s after its end", taken.as_secs()),
             )),
         }
     }
