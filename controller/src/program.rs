@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use catamaran_baremetal::Bmcs;
+use catamaran_console::Kubernetes;
 use catamaran_controller_api::ApiConfig;
 use catamaran_redfish::Limits;
 use clap::Parser as _;
+use kube::Config;
 use kube::client::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -59,11 +61,11 @@ fn start(args: &Args) -> anyhow::Result<()> {
 }
 
 async fn work(args: &Args) -> anyhow::Result<()> {
-    let client = Client::try_default()
-        .await
-        .context("no API server is known")?;
+    let config = Config::infer().await.context("no API server is known")?;
+    let console = Kubernetes::at(&config);
+    let client = Client::try_from(config).context("the API server cannot be spoken to")?;
     match &args.command {
-        None => Box::pin(serve(args, client)).await,
+        None => Box::pin(serve(args, client, console)).await,
         Some(Command::Preflight) => preflight::run(&client, &args.namespace).await,
         Some(Command::Uninstall {
             delete_vms,
@@ -80,7 +82,7 @@ async fn work(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-async fn serve(args: &Args, client: Client) -> anyhow::Result<()> {
+async fn serve(args: &Args, client: Client, console: Kubernetes) -> anyhow::Result<()> {
     let image = args.node_image.as_deref();
     let image = image.context("--node-image is missing: the image of the launcher pods")?;
     let metrics = Metrics::new()?;
@@ -99,6 +101,7 @@ async fn serve(args: &Args, client: Client) -> anyhow::Result<()> {
     let (leads, leader) = watch::channel(false);
     let api = ApiConfig {
         client: client.clone(),
+        console,
         namespace: args.namespace.clone(),
         listen: args.listen,
         node_port: args.node_port,

@@ -4,6 +4,7 @@
 //!  kubectl, virtctl ──▶ API server ──(front proxy, TLS)──▶ serve ─▶ route ─▶ access (SubjectAccessReview) ─┬─▶ machines  (patches VM, VMI)
 //!                           │                                                                              ├─▶ instances (node daemon, mTLS)
 //!                           └──(webhooks, TLS)──▶ admission                                                └─▶ streams   (websocket ↔ raw)
+//!  browser ──(TLS)──▶ serve ─▶ the web console (a crate of its own, with the session's own token)
 //! ```
 //!
 //! Every replica serves. The leader alone makes and rotates certificates and signs those of the node daemons. Nothing here is kept between
@@ -33,6 +34,7 @@ mod websocket;
 
 use std::net::SocketAddr;
 
+use catamaran_console::Kubernetes;
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +56,8 @@ pub const PEER_VERSION: &str = "v1.9.0";
 pub struct ApiConfig {
     /// Speaks as the controller's service account.
     pub client: Client,
+    /// Where the API server is, for the web console: its users come with tokens of their own.
+    pub console: Kubernetes,
     /// Where we are installed.
     pub namespace: String,
     /// Where HTTPS is served.

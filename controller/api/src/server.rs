@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
+use catamaran_console::{Console, Kubernetes};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -39,6 +40,7 @@ pub(crate) struct State {
     pub(crate) nodes: Nodes,
     /// Streams and connections.
     pub(crate) tasks: TaskTracker,
+    console: Console<Kubernetes>,
     keys: watch::Receiver<Option<Arc<Keys>>>,
 }
 
@@ -55,6 +57,7 @@ impl State {
                 tasks.clone(),
             ),
             tasks,
+            console: Console::new(config.console.clone()),
             keys,
         }
     }
@@ -148,7 +151,12 @@ async fn serve(
         async move {
             let request: Request = request.map(Body::new);
             // The answer to a request is larger than a stack frame should be.
-            let answer = Box::pin(dispatch::answer(&state, proxy, request)).await;
+            let answer = if Console::<Kubernetes>::owns(request.uri().path()) {
+                // Whoever reaches this port; what a front proxy says of him does not matter here.
+                Box::pin(state.console.answer(request)).await
+            } else {
+                Box::pin(dispatch::answer(&state, proxy, request)).await
+            };
             Ok::<_, Infallible>(answer)
         }
     });

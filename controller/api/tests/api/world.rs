@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use catamaran_console::Kubernetes;
 use catamaran_controller_api::{ApiConfig, serve};
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
@@ -125,6 +126,7 @@ impl World {
         let (_leader, leads) = watch::channel(true);
         let config = ApiConfig {
             client: cluster.client(),
+            console: Kubernetes::at(&kube::Config::new("http://127.0.0.1:1".parse().unwrap())),
             namespace: "catamaran-system".to_owned(),
             listen: address,
             node_port: nodes.local_addr().unwrap().port(),

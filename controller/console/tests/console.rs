@@ -1,0 +1,294 @@
+//! The console against an API server that writes down who asks it.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, ORIGIN, SET_COOKIE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{Response, StatusCode};
+use catamaran_console::{Console, Kubernetes};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+const ALICE: &str = "token-of-alice";
+const CONTROLLER: &str = "token-of-the-controller";
+const US: &str = "https://console.example";
+
+/// What the API server was asked: method and path, and the whole Authorization header.
+type Asked = Arc<Mutex<Vec<(String, String)>>>;
+
+struct World {
+    console: Console<Kubernetes>,
+    asked: Asked,
+    revoked: Arc<Mutex<bool>>,
+    _server: JoinSet<()>,
+}
+
+#[derive(Clone)]
+struct Server {
+    asked: Asked,
+    revoked: Arc<Mutex<bool>>,
+}
+
+async fn api_server(State(server): State<Server>, request: Request) -> Response<Body> {
+    let path = request.uri().to_string();
+    let who = request.headers().get_all(AUTHORIZATION).iter();
+    let who: Vec<_> = who.map(|value| value.to_str().unwrap()).collect();
+    let who = who.join(", ");
+    let known = who == format!("Bearer {ALICE}") && !*server.revoked.lock().unwrap();
+    let line = format!("{} {path}", request.method());
+    server.asked.lock().unwrap().push((line, who));
+    let (status, answer) = match path.as_str() {
+        _ if !known => (401, json!({"kind": "Status", "message": "Unauthorized"})),
+        "/apis/authentication.k8s.io/v1/selfsubjectreviews" => (
+            201,
+            json!({"status": {"userInfo": {"username": "alice", "groups": ["dev"]}}}),
+        ),
+        path if path.ends_with("/stop") => (
+            409,
+            json!({"kind": "Status", "message": "VM is not running"}),
+        ),
+        _ => (
+            200,
+            json!({"metadata": {"resourceVersion": "7"}, "items": []}),
+        ),
+    };
+    let mut response = Response::new(Body::from(answer.to_string()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+impl World {
+    async fn new() -> Self {
+        let asked = Asked::default();
+        let revoked = Arc::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = Server {
+            asked: Arc::clone(&asked),
+            revoked: Arc::clone(&revoked),
+        };
+        let router = Router::new().fallback(api_server).with_state(server);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        // The controller's own configuration, with its identity.
+        let mut config = kube::Config::new(url.parse().unwrap());
+        config.auth_info.token = Some(CONTROLLER.to_owned().into());
+        config.auth_info.impersonate = Some("admin".to_owned());
+        Self {
+            console: Console::new(Kubernetes::at(&config)),
+            asked,
+            revoked,
+            _server: tasks,
+        }
+    }
+
+    async fn send(&self, request: axum::http::request::Builder, body: &str) -> Response<Body> {
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        self.console.answer(request).await
+    }
+
+    async fn get(&self, path: &str, cookie: &str) -> Response<Body> {
+        let request = Request::get(path).header(COOKIE, cookie);
+        self.send(request, "").await
+    }
+
+    async fn post(&self, path: &str, cookie: &str, body: &str) -> Response<Body> {
+        let request = Request::post(path)
+            .header(HOST, "console.example")
+            .header(ORIGIN, US)
+            .header(COOKIE, cookie);
+        self.send(request, body).await
+    }
+
+    /// Logs in as Alice and returns the cookie.
+    async fn login(&self) -> String {
+        let body = json!({"token": ALICE}).to_string();
+        let answer = self.post("/console/api/login", "", &body).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        let cookie = answer.headers()[SET_COOKIE].to_str().unwrap().to_owned();
+        assert_eq!(
+            json_of(answer).await,
+            json!({"name": "alice", "groups": ["dev"]})
+        );
+        cookie.split(';').next().unwrap().to_owned()
+    }
+
+    fn asked(&self) -> Vec<(String, String)> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+async fn json_of(answer: Response<Body>) -> Value {
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[tokio::test]
+async fn every_answer_is_guarded_by_headers() {
+    let world = World::new().await;
+    for path in [
+        "/console",
+        "/console/",
+        "/console/nothing",
+        "/console/api/session",
+    ] {
+        let answer = world.get(path, "").await;
+        let headers = answer.headers();
+        let policy = headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.contains("default-src 'none'"), "{path}");
+        assert!(!policy.contains("unsafe-inline"), "{path}");
+        assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+        assert!(headers.contains_key(CACHE_CONTROL), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_api_server_is_asked_with_the_sessions_token_only() {
+    let world = World::new().await;
+    let cookie = world.login().await;
+    for path in [
+        "/console/api/list/virtualmachines",
+        "/console/api/list/virtualmachineinstances?namespace=prod",
+        "/console/api/watch/virtualmachines/7",
+    ] {
+        assert_eq!(world.get(path, &cookie).await.status(), StatusCode::OK);
+    }
+    let path = "/console/api/machines/prod/web/start";
+    assert_eq!(world.post(path, &cookie, "").await.status(), StatusCode::OK);
+    let asked = world.asked();
+    let lines: Vec<_> = asked.iter().map(|(line, _)| line.as_str()).collect();
+    assert_eq!(
+        lines,
+        [
+            "POST /apis/authentication.k8s.io/v1/selfsubjectreviews",
+            "GET /apis/kubevirt.io/v1/virtualmachines",
+            "GET /apis/kubevirt.io/v1/namespaces/prod/virtualmachineinstances",
+            "GET /apis/kubevirt.io/v1/virtualmachines?watch=true&allowWatchBookmarks=true&resourceVersion=7&timeoutSeconds=300",
+            "PUT /apis/subresources.kubevirt.io/v1/namespaces/prod/virtualmachines/web/start",
+        ]
+    );
+    let alice = format!("Bearer {ALICE}");
+    assert!(asked.iter().all(|(_, who)| *who == alice), "{asked:?}");
+}
+
+#[tokio::test]
+async fn without_a_session_nothing_is_asked_whatever_headers_are_shown() {
+    let world = World::new().await;
+    let request = Request::get("/console/api/list/virtualmachines")
+        .header("x-remote-user", "admin")
+        .header("x-remote-group", "system:masters")
+        .header(AUTHORIZATION, format!("Bearer {ALICE}"));
+    let answer = world.send(request, "").await;
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(world.asked(), []);
+}
+
+#[tokio::test]
+async fn a_token_that_names_nobody_opens_no_session() {
+    let world = World::new().await;
+    for token in [CONTROLLER, "wrong"] {
+        let body = json!({"token": token}).to_string();
+        let answer = world.post("/console/api/login", "", &body).await;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        let cookie = answer.headers()[SET_COOKIE].to_str().unwrap();
+        assert!(cookie.ends_with("Max-Age=0"), "{cookie}");
+        assert!(!json_of(answer).await.to_string().contains(token));
+    }
+}
+
+#[tokio::test]
+async fn another_origin_changes_nothing() {
+    let world = World::new().await;
+    let cookie = world.login().await;
+    let before = world.asked().len();
+    for path in [
+        "/console/api/login",
+        "/console/api/logout",
+        "/console/api/machines/prod/web/start",
+    ] {
+        for origin in [Some("https://evil.example"), Some("null"), None] {
+            let mut request = Request::post(path)
+                .header(HOST, "console.example")
+                .header(COOKIE, &cookie);
+            if let Some(origin) = origin {
+                request = request.header(ORIGIN, origin);
+            }
+            let answer = world
+                .send(request, &json!({"token": ALICE}).to_string())
+                .await;
+            assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{path} {origin:?}");
+        }
+    }
+    assert_eq!(world.asked().len(), before);
+    let session = world.get("/console/api/session", &cookie).await;
+    assert_eq!(session.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_servers_refusal_is_shown_in_its_words() {
+    let world = World::new().await;
+    let cookie = world.login().await;
+    let answer = world
+        .post("/console/api/machines/prod/web/stop", &cookie, "")
+        .await;
+    assert_eq!(answer.status(), StatusCode::CONFLICT);
+    assert_eq!(
+        json_of(answer).await,
+        json!({"message": "VM is not running"})
+    );
+}
+
+#[tokio::test]
+async fn a_session_ends_when_the_api_server_no_longer_knows_its_token() {
+    let world = World::new().await;
+    let cookie = world.login().await;
+    *world.revoked.lock().unwrap() = true;
+    let answer = world
+        .get("/console/api/list/virtualmachines", &cookie)
+        .await;
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    *world.revoked.lock().unwrap() = false;
+    let answer = world.get("/console/api/session", &cookie).await;
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn nothing_is_left_after_logging_out() {
+    let world = World::new().await;
+    let cookie = world.login().await;
+    let answer = world.post("/console/api/logout", &cookie, "").await;
+    assert!(
+        answer.headers()[SET_COOKIE]
+            .to_str()
+            .unwrap()
+            .ends_with("Max-Age=0")
+    );
+    let answer = world.get("/console/api/session", &cookie).await;
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_name_cannot_leave_its_place_in_the_path() {
+    let world = World::new().await;
+    let cookie = world.login().await;
+    let before = world.asked().len();
+    for path in [
+        "/console/api/machines/prod/../start",
+        "/console/api/machines/prod/a%2fb/start",
+        "/console/api/machines/prod/web/delete",
+    ] {
+        let answer = world.post(path, &cookie, "").await;
+        assert!(answer.status().is_client_error(), "{path}");
+    }
+    let answer = world
+        .get("/console/api/list/virtualmachines?namespace=a/b", &cookie)
+        .await;
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(world.asked().len(), before);
+}
