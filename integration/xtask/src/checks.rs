@@ -15,6 +15,7 @@ const DENY: &str = "0.20.2";
 /// All checks.
 pub(crate) fn lint() -> Result<()> {
     run("formatting", &mut cargo(&["fmt", "--all", "--check"]))?;
+    web()?;
     run(
         "clippy",
         &mut cargo(&[
@@ -41,6 +42,23 @@ pub(crate) fn lint() -> Result<()> {
     generate::run(true)?;
     links::check()?;
     deny()
+}
+
+/// The web console's types, build and tests, where there is an npm: building the rest needs none.
+fn web() -> Result<()> {
+    if Command::new("npm").arg("--version").output().is_err() {
+        eprintln!("    web console: NOT CHECKED, there is no npm");
+        return Ok(());
+    }
+    for words in [&["ci"][..], &["run", "check"], &["run", "build"], &["test"]] {
+        run(
+            &format!("web console: npm {}", words.join(" ")),
+            Command::new("npm")
+                .args(words)
+                .current_dir(root().join("controller/console/web")),
+        )?;
+    }
+    Ok(())
 }
 
 /// Licences, bans and sources always; advisories where their database can be had.
