@@ -341,3 +341,23 @@ async fn admission_judges_a_machine_with_its_instancetype_merged() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_console_is_for_everyone_and_takes_no_identity_from_the_front_proxy() {
+    let world = World::new().await;
+    for proxy in [None, Some("front-proxy-client")] {
+        let page = request("admin", "GET", "/console/").body(Full::default());
+        let answer = world.send(proxy, page.unwrap()).await;
+        assert_eq!(answer.code, 200, "{proxy:?}");
+        for path in [
+            "/console/api/session",
+            "/console/api/list/virtualmachines",
+            "/console/api/watch/virtualmachines/7",
+        ] {
+            let asked = request("admin", "GET", path).body(Full::default());
+            let answer = world.send(proxy, asked.unwrap()).await;
+            assert_eq!(answer.code, 401, "{proxy:?} {path}");
+        }
+    }
+    assert_eq!(world.cluster.writes().len(), 0);
+}
