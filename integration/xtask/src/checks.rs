@@ -44,10 +44,19 @@ pub(crate) fn lint() -> Result<()> {
     deny()
 }
 
-/// The web console's types, build and tests, where there is an npm: building the rest needs none.
+/// The oldest Node.js that builds the web console.
+const NODE: (u32, u32) = (20, 19);
+
+/// The web console's types, build and tests, where there is a Node.js for it: building the rest needs none.
 fn web() -> Result<()> {
-    if Command::new("npm").arg("--version").output().is_err() {
-        eprintln!("    web console: NOT CHECKED, there is no npm");
+    let said = Command::new("node").arg("--version").output();
+    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let said = said.unwrap_or_else(|_| "absent".to_owned());
+    if node_version(&said).is_none_or(|version| version < NODE) {
+        let (major, minor) = NODE;
+        eprintln!(
+            "    web console: NOT CHECKED, Node.js is {said}; {major}.{minor} or later builds it"
+        );
         return Ok(());
     }
     for words in [&["ci"][..], &["run", "check"], &["run", "build"], &["test"]] {
@@ -59,6 +68,12 @@ fn web() -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// `v20.19.0`, as `node --version` says it.
+fn node_version(said: &str) -> Option<(u32, u32)> {
+    let mut parts = said.strip_prefix('v')?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// Licences, bans and sources always; advisories where their database can be had.
