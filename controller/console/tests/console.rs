@@ -1,5 +1,11 @@
 //! The console against an API server that writes down who asks it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test"
+)]
+
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
