@@ -1,5 +1,4 @@
 //! The console against an API server that writes down who asks it.
-
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -37,8 +37,9 @@ export async function follow<T extends Meta>(
         version = all.metadata.resourceVersion;
         show(objects);
       }
+      const changes = await watch<T>(kind, namespace, version, signal);
       tell({ fresh: true, error: "" });
-      for await (const change of watch<T>(kind, namespace, version, signal)) {
+      for await (const change of changes) {
         if (change.type === "ERROR") {
           // Too old, most likely: everything is listed anew.
           version = "";

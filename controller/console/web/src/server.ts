@@ -58,15 +58,19 @@ export async function list<T>(kind: Kind, namespace: string, signal: AbortSignal
   return (await ask(`list/${kind}${scope(namespace)}`, { signal })).json();
 }
 
-/** The changes from a version on, until the server ends the stream. */
-export async function* watch<T>(
+/** The changes from a version on, until the server ends the stream. Resolved when the stream is open. */
+export async function watch<T>(
   kind: Kind,
   namespace: string,
   version: string,
   signal: AbortSignal,
-): AsyncGenerator<Change<T>> {
+): Promise<AsyncGenerator<Change<T>>> {
   const path = `watch/${kind}/${encodeURIComponent(version)}${scope(namespace)}`;
-  const reader = (await ask(path, { signal })).body?.getReader();
+  return changes<T>(await ask(path, { signal }));
+}
+
+async function* changes<T>(response: Response): AsyncGenerator<Change<T>> {
+  const reader = response.body?.getReader();
   const lines = new Lines();
   while (reader) {
     const { done, value } = await reader.read();
