@@ -34,6 +34,8 @@ const NODE_NAME: &str = "kubevirt.io/nodeName";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two tries to fence a node.
 const AGAIN: Duration = Duration::from_secs(60);
+/// Tries to write a node that others write at the same time.
+const TRIES: u32 = 5;
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -108,12 +110,7 @@ async fn look(
     let back =
         |node: &&Node| ready(node) == Some("True") && node.annotations().contains_key(FENCED_BY);
     for node in nodes.iter().filter(back) {
-        let taint = json!({"$patch": "delete", "key": OUT_OF_SERVICE});
-        let patch = json!({
-            "metadata": {"annotations": {FENCED_BY: null}},
-            "spec": {"taints": [taint]},
-        });
-        write(&api, node, &patch).await?;
+        write(&api, &node.name_any(), None).await?;
         tracing::info!(node = node.name_any(), "a fenced node is back in service");
     }
     Ok(())
@@ -133,13 +130,7 @@ async fn fence(client: &Client, shell: &Shell<Cluster, Agents>, node: &Node) -> 
     }
     match Box::pin(shell.fence_node(&NodeIdentity::of(node))).await {
         Ok((host, proof)) => {
-            let taint =
-                json!({"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"});
-            let patch = json!({
-                "metadata": {"annotations": {FENCED_BY: host.to_string()}},
-                "spec": {"taints": [taint]},
-            });
-            write(&Api::all(client.clone()), node, &patch).await?;
+            write(&Api::all(client.clone()), &name, Some(&host.to_string())).await?;
             tracing::warn!(node = name, %host, how = proof.how, "a lost node was fenced: its machines are let go");
         }
         Err(NotFenced::Unlinked(why)) => {
@@ -156,16 +147,45 @@ async fn fence(client: &Client, shell: &Shell<Cluster, Agents>, node: &Node) -> 
     Ok(())
 }
 
-async fn write(api: &Api<Node>, node: &Node, patch: &serde_json::Value) -> Result<(), Error> {
+/// Says of a node by which host it was fenced, or that it is back. Its taints are one list, which others write, too.
+async fn write(api: &Api<Node>, name: &str, fenced_by: Option<&str>) -> Result<(), Error> {
     let params = PatchParams {
         field_manager: Some(INSTALLATION_MANAGER.to_owned()),
         ..PatchParams::default()
     };
-    let name = node.name_any();
-    let written = api.patch(&name, &params, &Patch::Strategic(patch)).await;
-    written
-        .map(drop)
-        .map_err(Error::api(format!("write node {name}")))
+    let failed = || Error::api(format!("write node {name}"));
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let node = api.get(name).await.map_err(failed())?;
+        let patch = Patch::Merge(change(&node, fenced_by));
+        match api.patch(name, &params, &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 409 && tries < TRIES => {}
+            written => return written.map(drop).map_err(failed()),
+        }
+    }
+}
+
+/// What is to be changed of a node, in this version of it.
+fn change(node: &Node, fenced_by: Option<&str>) -> serde_json::Value {
+    let taints = node
+        .spec
+        .iter()
+        .flat_map(|spec| spec.taints.iter().flatten());
+    let mut taints: Vec<_> = taints
+        .filter(|taint| taint.key != OUT_OF_SERVICE)
+        .map(|taint| json!(taint))
+        .collect();
+    if fenced_by.is_some() {
+        taints.push(json!({"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}));
+    }
+    json!({
+        "metadata": {
+            "resourceVersion": node.metadata.resource_version,
+            "annotations": {FENCED_BY: fenced_by},
+        },
+        "spec": {"taints": taints},
+    })
 }
 
 #[cfg(test)]
@@ -178,6 +198,22 @@ mod tests {
             "metadata": {"name": name}, "spec": {"taints": taints}, "status": {"conditions": conditions},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn the_taints_of_others_stay() {
+        let unreachable =
+            |effect: &str| json!({"key": "node.kubernetes.io/unreachable", "effect": effect});
+        let others = json!([unreachable("NoSchedule"), unreachable("NoExecute")]);
+        let lost = node("a", "Unknown", &others);
+        let fenced = change(&lost, Some("metal/rack1"));
+        let taints = fenced["spec"]["taints"].clone();
+        assert_eq!(taints.as_array().map(Vec::len), Some(3));
+        assert_eq!(taints[2]["key"], OUT_OF_SERVICE);
+        assert_eq!(fenced["metadata"]["annotations"][FENCED_BY], "metal/rack1");
+        let back = change(&node("a", "True", &taints), None);
+        assert_eq!(back["spec"]["taints"], others);
+        assert!(back["metadata"]["annotations"][FENCED_BY].is_null());
     }
 
     #[test]
