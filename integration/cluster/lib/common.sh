@@ -56,6 +56,15 @@ pid_of() {
     [ -n "$start" ] && [ "$(start_of "$pid")" = "$start" ] && echo "$pid"
 }
 
+# gone PID: waits until nothing is left of a process that was killed. Its first thread is dead before the others have closed their sockets.
+gone() {
+    local _
+    for _ in $(seq 200); do
+        [ -e "/proc/$1" ] || return 0
+        sleep 0.05
+    done
+}
+
 # background NAME COMMAND…: unless it runs already
 background() {
     local name=$1

@@ -81,7 +81,7 @@ kill_api_server() {
     local pid
     pid=$(pid_of kube-apiserver) || fail "the API server does not run"
     kill -9 "$pid"
-    while pid_of kube-apiserver >/dev/null; do sleep 0.05; done
+    gone "$pid"
     api_server
     await 120 "kube-apiserver is ready" kubectl get --raw /readyz
 }
@@ -96,7 +96,10 @@ control_plane_down() {
             pid_of "$name" >/dev/null || break
             sleep 0.1
         done
-        if pid=$(pid_of "$name"); then kill -9 "$pid"; fi
+        if pid=$(pid_of "$name"); then
+            kill -9 "$pid"
+            gone "$pid"
+        fi
     done
 }
 

@@ -148,7 +148,7 @@ node_off() {
     local pid mount
     if pid=$(pid_of "$(node_name "$1")"); then
         kill -9 "$(first_process "$pid")" "$pid" 2>/dev/null || true
-        while [ -e "/proc/$pid" ]; do sleep 0.05; done
+        gone "$pid"
     fi
     while read -r mount; do
         remove_group "$mount/catamaran-$CATAMARAN_CLUSTER_NAME/$(node_name "$1")"
