@@ -98,11 +98,12 @@ enter_groups() { # enter_groups N: with this shell
     done < <(group_mounts)
 }
 
-# A group stays busy for a moment after its last process has died.
+# A group stays busy for a while after its last process has died. What is left of a node whose first process is not known dies, too.
 remove_group() {
-    for _ in $(seq 50); do
+    for _ in $(seq 300); do
         [ -d "$1" ] || return 0
         find "$1" -depth -type d -exec rmdir {} + 2>/dev/null && return 0
+        find "$1" -name cgroup.procs -exec cat {} + 2>/dev/null | grep -vx 0 | xargs -r kill -9 2>/dev/null || true
         sleep 0.1
     done
     fail "control group still in use: $1"
