@@ -36,7 +36,11 @@ fn wait_elsewhere(cluster: &Cluster, old: &Value, node: u8) -> Result<()> {
 fn the_power_of_a_node_that_is_cut_off_is_cut_before_its_machine_starts_elsewhere() -> Result<()> {
     cluster::run(2, |cluster| {
         set_fencing(cluster, true)?;
-        cluster.apply(&[&machine("mirror")])?;
+        // The new replicas answer before the API server trusts their certificate.
+        wait_for("a machine is taken", SHORT, || {
+            let taken = cluster.apply(&[&machine("mirror")]);
+            Ok(Seen::when(taken.is_ok(), format!("{taken:?}")))
+        })?;
         let instance = cluster.wait_field("vmi/mirror", "/status/phase", "Running", BOOT)?;
         let (node, old) = (cluster.node_of("mirror")?, &instance["metadata"]["uid"]);
         let (name, host) = (format!("node/node{node}"), "bmh/server");
