@@ -80,8 +80,7 @@ fn a_server_is_enrolled_turned_off_and_on_and_deleted() -> Result<()> {
         let host = "bmh/server";
         cluster.wait_field(host, PHASE, "available", BOOT)?;
         let power = |online: bool| {
-            let patch = json!({"spec": {"online": online}}).to_string();
-            cluster.kubectl(["patch", host, "--type=merge", "-p", &patch])?;
+            patch(cluster, host, &json!({"spec": {"online": online}}))?;
             wait_for("the server's power changes", BOOT, || {
                 let object = cluster.get(host)?;
                 let said = object["status"]["poweredOn"] == online;

@@ -58,12 +58,7 @@ fn checksum(image: &Image) -> Result<Checksum, String> {
         let value = given.to_owned();
         return Ok(Checksum { kind, value });
     }
-    let fits = |kind: &ChecksumKind| kind.digits() == given.len();
-    let found = ChecksumKind::ALL
-        .into_iter()
-        .find(|found| fits(found) && kind.is_none_or(|kind| kind == *found));
-    let hex = given.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let Some(kind) = found.filter(|_| hex) else {
+    let Some(kind) = ChecksumKind::of(given, kind) else {
         return Err(format!(
             "spec.image.checksum: '{given}' has {} characters, and spec.image.checksumType is '{}'; {ALLOWED}",
             given.len(),

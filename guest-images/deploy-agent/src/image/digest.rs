@@ -45,11 +45,7 @@ impl Digest {
     /// [`ChecksumError::Malformed`]
     pub fn new(kind: Option<ChecksumKind>, wanted: &str) -> Result<Self, ChecksumError> {
         let wanted = wanted.trim();
-        let hex = wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let found = ChecksumKind::ALL
-            .into_iter()
-            .find(|found| found.digits() == wanted.len() && kind.is_none_or(|kind| kind == *found));
-        let Some(kind) = found.filter(|_| hex) else {
+        let Some(kind) = ChecksumKind::of(wanted, kind) else {
             return Err(ChecksumError::Malformed {
                 value: wanted.to_owned(),
                 kind,

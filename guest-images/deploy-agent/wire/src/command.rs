@@ -138,6 +138,16 @@ impl ChecksumKind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Md5, Self::Sha256, Self::Sha512];
 
+    /// The kind of a digest in hex: the wanted one if it can be that, or the one that its number of digits tells.
+    #[must_use]
+    pub fn of(digest: &str, wanted: Option<Self>) -> Option<Self> {
+        let hex = digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let mut kinds = Self::ALL.into_iter().filter(|_| hex);
+        kinds.find(|kind| {
+            kind.digits() == digest.len() && wanted.is_none_or(|wanted| wanted == *kind)
+        })
+    }
+
     /// Hexadecimal digits of one.
     #[must_use]
     pub fn digits(self) -> usize {
