@@ -116,7 +116,7 @@ fn add(spec: &mut VirtualMachineInstanceSpec, options: &AddVolumeOptions) -> Res
 }
 
 /// Claim of any volume.
-fn claim(volume: &Volume) -> Option<&str> {
+pub(crate) fn claim(volume: &Volume) -> Option<&str> {
     let claim = volume.persistent_volume_claim.as_ref();
     let data = volume.data_volume.as_ref();
     claim

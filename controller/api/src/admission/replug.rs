@@ -1,13 +1,14 @@
 //! Volumes that are plugged into a machine that runs keep their disks and their claims as they are: nothing would follow a changed disk before the
 //! next start, and a changed volume would be taken from under the guest. Pure.
 
-use catamaran_api::{VirtualMachine, VirtualMachineStatus, Volume};
+use catamaran_api::{VirtualMachine, VirtualMachineStatus};
 use catamaran_lifecycle::hot_claim;
 use catamaran_spec::{Fault, FieldError, FieldPath};
 use serde_json::Value;
 
 use super::review::Request;
 use super::validate;
+use crate::volumes;
 
 /// What a change of a machine that runs must leave alone.
 const WORDS: &str = "a volume that is plugged into a running machine stays as it is; remove the volume and add it again, or stop the machine first";
@@ -34,8 +35,9 @@ pub(super) fn changed(request: &Request) -> Vec<FieldError> {
     let mut fields = Vec::new();
     for (at, volume) in new.volumes.iter().enumerate() {
         let before = old.volumes.iter().find(|before| before.name == volume.name);
-        let same =
-            before.filter(|before| hot_claim(before).is_some_and(|hot| claim(volume) == Some(hot)));
+        let same = before.filter(|before| {
+            hot_claim(before).is_some_and(|hot| volumes::claim(volume) == Some(hot))
+        });
         let Some(before) = same else {
             continue;
         };
@@ -63,13 +65,6 @@ fn runs(status: &VirtualMachineStatus) -> bool {
     let said = status.printable_status.as_deref();
     let runs = said.is_some_and(|said| ["Running", "Paused", "Stopping"].contains(&said));
     status.created == Some(true) && (runs || status.ready == Some(true))
-}
-
-/// The claim of a volume.
-fn claim(volume: &Volume) -> Option<&str> {
-    let named = volume.persistent_volume_claim.as_ref();
-    let claim = named.map(|claim| claim.claim_name.as_str());
-    claim.or_else(|| volume.data_volume.as_ref().map(|data| data.name.as_str()))
 }
 
 fn json(part: &impl serde::Serialize) -> Value {
