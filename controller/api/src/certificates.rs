@@ -6,17 +6,19 @@
 //!                        └──▶ signs ────────────────────────────────────────────────┴──▶ daemons' serving certificates, our client certificates
 //! ```
 //!
-//! The leader writes, every replica reads once a minute. When the authority is replaced, old and new stand in the bundle together, and the
-//! bundle is published before anything is signed by the new one.
+//! The leader writes, at once where something that must trust us has changed; every replica reads once a minute. When the authority is
+//! replaced, old and new stand in the bundle together, and the bundle is published before anything is signed by the new one.
 
 mod authority;
 mod publish;
 mod signer;
 mod store;
+mod trusting;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use kube::Client;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -155,6 +157,7 @@ impl Keeper {
     /// Until the end.
     pub(crate) async fn run(mut self) {
         let mut loaded: Option<(Material, Instant)> = None;
+        let mut trusting = trusting::changes(&self.client);
         loop {
             let leads = *self.leader.borrow_and_update();
             if let Err(error) = self.look(leads, &mut loaded).await {
@@ -170,6 +173,7 @@ impl Keeper {
                 () = self.shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
                 Ok(()) = self.leader.changed() => {}
+                Some(()) = trusting.next(), if leads => {}
             }
         }
     }

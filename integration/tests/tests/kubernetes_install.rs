@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 /// Longest that a Job of the installation takes: machines and pods end, definitions go.
 const JOB: Duration = Duration::from_secs(240);
+/// Longest until a new webhook is trusted: the leader looks by itself once a minute, and is to look at once.
+const TRUST: Duration = Duration::from_secs(20);
 /// Everything of an installation has this label.
 const OURS: &str = "app.kubernetes.io/part-of=catamaran";
 /// Kinds of an installation outside its namespace.
@@ -229,6 +231,37 @@ fn available(cluster: &Cluster) -> Result<Value> {
         } else {
             Ok(Seen::NotYet(status.to_string()))
         }
+    })
+}
+
+/// Waits until the API server knows whom to trust at all of the webhooks.
+fn trusted(cluster: &Cluster) -> Result<()> {
+    let kinds = "validatingwebhookconfiguration/catamaran mutatingwebhookconfiguration/catamaran";
+    wait_for("the webhooks are trusted", TRUST, || {
+        let mut open = Vec::new();
+        for object in kinds.split(' ') {
+            let object = cluster.get(object)?;
+            let hooks = object["webhooks"].as_array().cloned().unwrap_or_default();
+            ensure!(!hooks.is_empty(), "{object} has no webhooks");
+            let unknown = |hook: &Value| hook["clientConfig"]["caBundle"].is_null();
+            open.extend(hooks.into_iter().filter(unknown));
+        }
+        Ok(Seen::when(open.is_empty(), format!("{open:?}")))
+    })
+}
+
+#[test]
+fn webhooks_that_are_made_after_the_controller_are_trusted_at_once() -> Result<()> {
+    cluster::run(1, |cluster| {
+        available(cluster)?;
+        for kind in [
+            "validatingwebhookconfiguration",
+            "mutatingwebhookconfiguration",
+        ] {
+            cluster.kubectl(["delete", kind, "catamaran"])?;
+        }
+        cluster.install(&cluster.product()?)?;
+        trusted(cluster)
     })
 }
 

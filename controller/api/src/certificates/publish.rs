@@ -11,11 +11,10 @@ use serde_json::{Value, json};
 
 use super::authority::is_due;
 use super::store::{self, AuthoritySecret};
+use super::trusting::{WEBHOOKS, api_service};
 use super::{Authority, CertificateError};
-use crate::{GROUP, VERSIONS};
+use crate::VERSIONS;
 
-/// Name of both webhook configurations.
-const WEBHOOKS: &str = "catamaran";
 /// Service in front of all replicas.
 const SERVICE: &str = "catamaran-api";
 /// An authority is replaced when less than a fifth of its life is left.
@@ -77,13 +76,14 @@ fn names(namespace: &str) -> Vec<String> {
     ]
 }
 
-/// Writes `caBundle` wherever the API server looks for it. Objects that are not there are left out: the installation makes them.
+/// Writes `caBundle` wherever the API server looks for it. Objects that are not there are left out: [`super::trusting::changes`] says when
+/// the installation has made them.
 async fn publish(client: &Client, bundle: &str) -> Result<(), CertificateError> {
     let bundle = ByteString(bundle.as_bytes().to_vec());
     let params = PatchParams::default();
     let services = Api::<APIService>::all(client.clone());
     for version in VERSIONS {
-        let name = format!("{version}.{GROUP}");
+        let name = api_service(version);
         let failed = || CertificateError::kube(format!("APIService {name}"));
         let Some(there) = services.get_opt(&name).await.map_err(failed())? else {
             continue;
