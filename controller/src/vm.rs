@@ -11,6 +11,7 @@
 mod apply;
 mod fetch;
 mod pin;
+mod start_revision;
 mod status;
 
 use std::time::Duration;
@@ -99,14 +100,22 @@ async fn round(world: &World, key: &Key, vm: &VirtualMachine) -> Result<Round, E
         earlier_run_alive: found.earlier_run_alive,
         jitter_permille: jitter(&found),
     };
+    // What can't be merged can't be compared either.
+    let compared = found
+        .instance
+        .as_ref()
+        .filter(|_| problem.is_none() && !deleting);
+    let outdated = match compared {
+        Some(vmi) => start_revision::outdated(world, key, machine, vmi).await?,
+        None => false,
+    };
     let now = Timestamp::now().as_second();
     let decision = decide(&view, instance.as_ref(), &facts, now);
     let input = status::Input {
         vm,
-        // What can't be merged can't be compared either.
-        machine: problem.is_none().then_some(machine),
         view: &view,
         vmi: found.instance.as_ref(),
+        outdated,
         decision: &decision,
         now,
     };
@@ -117,7 +126,7 @@ async fn round(world: &World, key: &Key, vm: &VirtualMachine) -> Result<Round, E
         return Err(error);
     }
     match &decision.action {
-        Action::Create { paused } => match apply::create(world, key, machine, *paused).await {
+        Action::Create { paused } => match apply::create(world, key, vm, machine, *paused).await {
             Ok(()) => return Ok(Round::Again),
             // The machine's own deletion comes next.
             Err(error) if error.namespace_ends() => {
@@ -155,9 +164,9 @@ async fn round(world: &World, key: &Key, vm: &VirtualMachine) -> Result<Round, E
     let template = machine.spec.template.spec.as_ref();
     if let (Some(template), Some(vmi)) = (template, &found.instance)
         && !ends
-        && let Some(spec) = volumes(template, vmi)
+        && let Some(spec) = followed(template, vmi)
     {
-        apply::volumes(world, vmi, &spec).await?;
+        apply::follow(world, vmi, &spec).await?;
         return Ok(Round::Again);
     }
     if let Some(strategy) = decision.rewrite {
@@ -170,8 +179,8 @@ async fn round(world: &World, key: &Key, vm: &VirtualMachine) -> Result<Round, E
     }))
 }
 
-/// The spec of a run with the volumes that its machine has now, where that is another one.
-fn volumes(
+/// The spec of a run with what its machine has changed since and needs no restart, where that is another one.
+fn followed(
     template: &VirtualMachineInstanceSpec,
     vmi: &VirtualMachineInstance,
 ) -> Option<VirtualMachineInstanceSpec> {

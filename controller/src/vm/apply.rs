@@ -17,6 +17,7 @@ use crate::finalizers;
 use crate::objects::Key;
 use crate::patch::{self, MACHINE_MANAGER, Part};
 use crate::vm::fetch::is_owned;
+use crate::vm::start_revision;
 use crate::vm::status::{self, Input};
 use crate::vmi::decide::not_migratable;
 use crate::world::World;
@@ -91,16 +92,21 @@ pub(super) async fn failed(world: &World, input: &Input<'_>, words: &str) -> Res
     status(world, input, Some(("FailedCreate", words))).await
 }
 
-/// Makes the instance of a machine with instancetype and preference merged into it. It is born with its finalizer and in phase Pending, so that neither costs a write.
+/// Makes the instance of a machine; `machine` is the same with instancetype and preference merged into it. The instance is born with its finalizer
+/// and in phase Pending, so that neither costs a write.
 pub(super) async fn create(
     world: &World,
     key: &Key,
     vm: &VirtualMachine,
+    machine: &VirtualMachine,
     paused: bool,
 ) -> Result<(), Error> {
-    let mut new = instance(vm, paused);
+    let revision = start_revision::keep(world, key, vm).await?;
+    let mut new = instance(machine, paused);
     new.metadata.finalizers = Some(vec![finalizers::INSTANCE.to_owned()]);
-    new.status = Some(pending(Timestamp::now().as_second()));
+    let mut status = pending(Timestamp::now().as_second());
+    status.virtual_machine_revision_name = Some(revision.clone());
+    new.status = Some(status);
     let api: Api<VirtualMachineInstance> = Api::namespaced(world.client.clone(), &key.namespace);
     let params = PostParams {
         field_manager: Some(MACHINE_MANAGER.to_owned()),
@@ -115,6 +121,7 @@ pub(super) async fn create(
                 key.name
             );
             world.events.normal(vm, "SuccessfulCreate", note).await;
+            start_revision::drop_older(world, key, vm, &revision).await;
             Ok(())
         }
         Err(error) if error.already_exists() => {
@@ -191,8 +198,8 @@ pub(super) async fn delete(
     }
 }
 
-/// Writes the volumes that come and go into a run.
-pub(super) async fn volumes(
+/// Writes into a run what its machine has changed since and needs no restart.
+pub(super) async fn follow(
     world: &World,
     vmi: &VirtualMachineInstance,
     spec: &VirtualMachineInstanceSpec,

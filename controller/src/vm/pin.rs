@@ -6,14 +6,13 @@
 use catamaran_api::{VirtualMachine, VirtualMachineStatus};
 use catamaran_instancetypes::{Found, Resolved, names_any, resolve, revision};
 use catamaran_spec::instancetype::{Role, annotations};
-use k8s_openapi::api::apps::v1::ControllerRevision;
-use kube::api::{Api, PostParams};
+use kube::api::Api;
 use serde_json::json;
 
 use crate::error::Error;
 use crate::objects::Key;
 use crate::patch::{self, MACHINE_MANAGER, Part};
-use crate::vm::fetch::is_owned;
+use crate::vm::start_revision::keep_revision;
 use crate::world::World;
 
 /// A machine and what it names.
@@ -83,28 +82,8 @@ async fn keep(
     if let Some(revision) = &found.revision {
         return Ok(revision.clone());
     }
-    let new = revision(vm, found);
-    let name = new.metadata.name.clone().unwrap_or_default();
-    let api: Api<ControllerRevision> = Api::namespaced(world.client.clone(), &key.namespace);
-    let params = PostParams {
-        field_manager: Some(MACHINE_MANAGER.to_owned()),
-        ..PostParams::default()
-    };
-    let what = format!("create ControllerRevision {}/{name}", key.namespace);
-    match api.create(&params, &new).await.map_err(Error::api(what)) {
-        Ok(made) => world.revisions.put(made),
-        // Made by a round that was cut short.
-        Err(error) if error.already_exists() => {
-            let what = format!("read ControllerRevision {}/{name}", key.namespace);
-            let there = api.get(&name).await.map_err(Error::api(what))?;
-            if !is_owned(&there, vm.metadata.uid.as_deref()) {
-                return Err(Error::Taken {
-                    what: format!("ControllerRevision {}/{name}", key.namespace),
-                });
-            }
-            world.revisions.put(there);
-        }
-        Err(error) => return Err(error),
-    }
+    let kept = keep_revision(world, key, vm, revision(vm, found)).await?;
+    let name = kept.metadata.name.clone().unwrap_or_default();
+    world.revisions.put(kept);
     Ok(name)
 }

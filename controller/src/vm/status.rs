@@ -2,7 +2,7 @@
 
 use catamaran_api::{VirtualMachine, VirtualMachineInstance, VirtualMachineStatus};
 use catamaran_lifecycle::{
-    Decision, Phase, Seconds, StatusInput, VmView, instance_generation, machine_status, outdated,
+    Decision, Phase, Seconds, StatusInput, VmView, instance_generation, machine_status,
 };
 
 /// What the status is made of.
@@ -10,12 +10,12 @@ use catamaran_lifecycle::{
 pub(super) struct Input<'a> {
     /// The machine.
     pub(super) vm: &'a VirtualMachine,
-    /// With instancetype and preference merged into it; `None` when that is not possible.
-    pub(super) machine: Option<&'a VirtualMachine>,
     /// Its view.
     pub(super) view: &'a VmView,
     /// Its instance.
     pub(super) vmi: Option<&'a VirtualMachineInstance>,
+    /// The instance runs with what only a restart would change.
+    pub(super) outdated: bool,
     /// What was decided.
     pub(super) decision: &'a Decision,
     /// Seconds since 1970.
@@ -40,11 +40,10 @@ pub(super) fn next(input: &Input<'_>, failure: Option<(&str, &str)>) -> VirtualM
         let status = vmi.status.as_ref();
         !Phase::parse(status.and_then(|s| s.phase.as_deref())).is_final()
     });
-    let outdated = |vmi| input.machine.is_some_and(|machine| outdated(machine, vmi));
-    let restart_required = running.is_some_and(outdated);
+    let restart_required = running.is_some() && input.outdated;
     let generation = match input.vmi {
         // What was changed besides the template is in effect without a new instance.
-        Some(vmi) if !outdated(vmi) => input.vm.metadata.generation,
+        Some(_) if !input.outdated => input.vm.metadata.generation,
         Some(vmi) => instance_generation(vmi),
         None => None,
     };
@@ -66,7 +65,7 @@ pub(super) fn next(input: &Input<'_>, failure: Option<(&str, &str)>) -> VirtualM
 #[cfg(test)]
 mod tests {
     use super::*;
-    use catamaran_lifecycle::{BackOff, Facts, VmiView, decide, instance};
+    use catamaran_lifecycle::{BackOff, Facts, VmiView, decide, instance, outdated};
     use serde_json::json;
 
     fn machine() -> VirtualMachine {
@@ -83,9 +82,9 @@ mod tests {
         let decision = decide(&view, Some(&VmiView::of(vmi)), &Facts::default(), 0);
         let input = Input {
             vm,
-            machine: Some(vm),
             view: &view,
             vmi: Some(vmi),
+            outdated: outdated(vm, vmi),
             decision: &decision,
             now: 0,
         };

@@ -111,25 +111,20 @@ fn keep(spec: &mut VirtualMachineInstanceSpec, kept: impl Fn(&Volume) -> bool) {
     disks.retain(|disk| !gone.contains(&disk.name));
 }
 
-/// The spec of a running instance with the volumes that its machine's template has now; `None` when it has them.
+/// Gives the spec of a running instance the volumes that its machine's template has now.
 ///
 /// A volume that became another one goes first, and comes back when nothing of it is left in the status.
-#[must_use]
-pub fn follow_template(
+pub(crate) fn follow_volumes(
+    spec: &mut VirtualMachineInstanceSpec,
     template: &VirtualMachineInstanceSpec,
     vmi: &VirtualMachineInstance,
-) -> Option<VirtualMachineInstanceSpec> {
+) {
     let wanted = |name: &str| {
         let volume = template.volumes.iter().find(|volume| volume.name == name);
         volume.filter(|volume| hot_claim(volume).is_some())
     };
-    let mut volumes = template.volumes.iter().chain(&vmi.spec.volumes);
-    if volumes.all(|volume| hot_claim(volume).is_none()) {
-        return None;
-    }
-    let mut spec = vmi.spec.clone();
     // Of the disk only the name is compared: admission fills defaults into that of an instance.
-    keep(&mut spec, |volume| {
+    keep(spec, |volume| {
         hot_claim(volume).is_none() || wanted(&volume.name) == Some(volume)
     });
     let leaving = |name: &str| {
@@ -149,12 +144,12 @@ pub fn follow_template(
         spec.volumes.push(volume.clone());
         spec.domain.devices.disks.push(disk.clone());
     }
-    (spec != vmi.spec).then_some(spec)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::follow_template;
     use serde_json::{Value, json};
 
     fn spec(hot: &[(&str, &str)]) -> Value {

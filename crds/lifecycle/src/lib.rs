@@ -18,6 +18,7 @@ mod conditions;
 mod decide;
 mod hotplug;
 mod instance;
+mod live;
 mod phase;
 mod printable;
 mod request;
@@ -33,11 +34,12 @@ pub use conditions::{
     restart_required, set_instance_condition, set_machine_condition,
 };
 pub use decide::{Action, Decision, Facts, decide};
-pub use hotplug::{HOTPLUG_FAILED, VolumePhase, cold, follow_template, hot_claim, hot_status};
+pub use hotplug::{HOTPLUG_FAILED, VolumePhase, cold, hot_claim, hot_status};
 pub use instance::{
     GENERATION_ANNOTATION, HARDWARE_ANNOTATION, TEMPLATE_ANNOTATION, instance, instance_generation,
     machine_uid, outdated, template_digest,
 };
+pub use live::{follow_template, needs_restart};
 pub use phase::{DomainEnd, Phase};
 pub use printable::{PrintableFacts, PrintableStatus, VolumeProblem, printable_status};
 pub use request::StateChangeRequest;

@@ -96,26 +96,96 @@ fn a_stopped_machine_stays_down_and_an_evicted_one_starts_at_once() -> Result<()
             ))
         })?;
 
-        // A changed template asks for a restart, and a reverted one does not.
-        let patch = |cores: u32| {
-            let change =
-                json!({"spec": {"template": {"spec": {"domain": {"cpu": {"cores": cores}}}}}});
-            cluster.kubectl([
-                "patch",
-                "vm/always",
-                "--type=merge",
-                "-p",
-                &change.to_string(),
-            ])
-        };
-        patch(2)?;
-        cluster.wait_condition("vm/always", "RestartRequired", "True", SHORT)?;
-
         let stop = json!({"spec": {"runStrategy": "Halted"}}).to_string();
         cluster.kubectl(["patch", "vm/always", "--type=merge", "-p", &stop])?;
         status(cluster, "always", "Stopped", POWER_OFF)?;
         cluster.wait_gone("vmi/always", SHORT)
     })
+}
+
+#[test]
+fn a_changed_machine_asks_for_a_restart_where_it_needs_one() -> Result<()> {
+    cluster::run(1, |cluster| {
+        cluster.apply(&[&machine("web")])?;
+        let running = status(cluster, "web", "Running", BOOT)?;
+        let first = start_revision(cluster, &running)?;
+        let patch = |template: Value| -> Result<i64> {
+            let change = json!({"spec": {"template": {"spec": template}}}).to_string();
+            cluster.kubectl(["patch", "vm/web", "--type=merge", "-p", &change])?;
+            let generation = &cluster.get("vm/web")?["metadata"]["generation"];
+            generation.as_i64().context("no generation")
+        };
+        let needs = |generation: i64, needed: bool| {
+            wait_for(&format!("a restart is needed: {needed}"), SHORT, || {
+                let machine = cluster.get("vm/web")?;
+                let status = &machine["status"];
+                let conditions = status["conditions"].as_array();
+                let found = conditions
+                    .into_iter()
+                    .flatten()
+                    .any(|c| c["type"] == "RestartRequired" && c["status"] == "True");
+                let judged = status["desiredGeneration"] == generation;
+                Ok(Seen::when(judged && found == needed, status.to_string()))
+            })
+        };
+
+        // Hardware waits for a restart; what is changed back does not.
+        let changed = patch(json!({"domain": {"cpu": {"cores": 2}}}))?;
+        needs(changed, true)?;
+        needs(patch(json!({"domain": {"cpu": null}}))?, false)?;
+
+        // Where it may run is written into the instance, and the guest stays where it is.
+        let before = cluster.boot_id("web")?;
+        let placed = patch(json!({"nodeSelector": {"kubernetes.io/os": "linux"}}))?;
+        let selector = "/spec/nodeSelector/kubernetes.io~1os";
+        cluster.wait_field("vmi/web", selector, "linux", SHORT)?;
+        needs(placed, false)?;
+        let machine = cluster.get("vm/web")?;
+        ensure!(
+            machine["status"]["observedGeneration"] == placed,
+            "{}",
+            machine["status"]
+        );
+        ensure!(cluster.boot_id("web")? == before, "the guest was restarted");
+        let instance = cluster.get("vmi/web")?;
+        let name = &instance["status"]["virtualMachineRevisionName"];
+        ensure!(*name == first, "{}", instance["status"]);
+
+        // The next run is of another revision, and the one before goes.
+        needs(patch(json!({"domain": {"cpu": {"cores": 2}}}))?, true)?;
+        let again = cluster.run_again("web")?;
+        let next = start_revision(cluster, &cluster.get("vm/web")?)?;
+        ensure!(next != first, "still {first}: {}", again["status"]);
+        cluster.wait_gone(&format!("controllerrevision/{first}"), SHORT)?;
+        let generation = &cluster.get("vm/web")?["metadata"]["generation"];
+        needs(generation.as_i64().context("no generation")?, false)?;
+        cluster.kubectl(["delete", "vm/web"])?;
+        cluster.wait_gone(&format!("controllerrevision/{next}"), SHORT)
+    })
+}
+
+/// Name of the revision that the run of a machine was started from, which holds its spec.
+fn start_revision(cluster: &Cluster, machine: &Value) -> Result<String> {
+    let name = machine["metadata"]["name"].as_str().context("no name")?;
+    let instance = cluster.get(&format!("vmi/{name}"))?;
+    let revision = &instance["status"]["virtualMachineRevisionName"];
+    let revision = revision.as_str().context("it names no revision")?;
+    let generation = &instance["metadata"]["annotations"]["kubevirt.io/vm-generation"];
+    let expected = format!(
+        "revision-start-vm-{}-{}",
+        machine["metadata"]["uid"].as_str().unwrap_or_default(),
+        generation.as_str().unwrap_or_default()
+    );
+    ensure!(revision == expected, "{revision} is not {expected}");
+    let kept = cluster.get(&format!("controllerrevision/{revision}"))?;
+    let owner = &kept["metadata"]["ownerReferences"][0];
+    ensure!(
+        owner["uid"] == machine["metadata"]["uid"] && owner["controller"] == true,
+        "{owner}"
+    );
+    let template = &kept["data"]["spec"]["template"]["spec"];
+    ensure!(template["volumes"][0]["name"] == "root", "{kept}");
+    Ok(revision.to_owned())
 }
 
 #[test]
