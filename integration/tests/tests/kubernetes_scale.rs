@@ -3,13 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use catamaran_tests::cluster::{self, Cluster, TINY};
 use catamaran_tests::{BOOT, SHORT, manifest, wait::Seen, wait_for};
 use serde_json::Value;
 
 /// What a machine may cost from its creation until it runs, beyond what its pod costs like every pod.
 const WRITES: usize = 8;
+/// Our events of a start. The kubelet tells of every container besides.
+const EVENTS: [&str; 2] = [
+    "Normal virt-controller SuccessfulCreate VirtualMachine",
+    "Normal virt-handler Started VirtualMachineInstance",
+];
 /// How long nothing may be written while nothing happens.
 const IDLE: Duration = Duration::from_secs(30);
 /// Machines and pods that run side by side.
@@ -45,8 +50,30 @@ fn ours(cluster: &Cluster) -> Result<Vec<String>> {
         .collect())
 }
 
+/// The events of the test's namespace: type, who wrote it, reason, what it is about.
+fn events(cluster: &Cluster) -> Result<Vec<String>> {
+    let list: Value = serde_json::from_str(&cluster.kubectl(["get", "events", "-o", "json"])?)?;
+    let items = list["items"].as_array().context("no list")?;
+    let told = items.iter().map(|event| {
+        let word = |pointer: &str| {
+            let word = event.pointer(pointer).and_then(Value::as_str);
+            word.unwrap_or_default()
+        };
+        // Of the two fields for who wrote it, old writers fill the second.
+        let by = Some(word("/reportingComponent")).filter(|by| !by.is_empty());
+        format!(
+            "{} {} {} {}",
+            word("/type"),
+            by.unwrap_or(word("/source/component")),
+            word("/reason"),
+            word("/involvedObject/kind"),
+        )
+    });
+    Ok(told.collect())
+}
+
 #[test]
-fn a_machine_costs_few_writes_until_it_runs_and_none_while_it_does() -> Result<()> {
+fn a_machine_costs_few_writes_and_events_until_it_runs_and_no_writes_while_it_does() -> Result<()> {
     cluster::run(1, |cluster| {
         cluster.apply(&[&machine("thrifty")])?;
         cluster.wait_condition("vm/thrifty", "Ready", "True", BOOT)?;
@@ -55,6 +82,11 @@ fn a_machine_costs_few_writes_until_it_runs_and_none_while_it_does() -> Result<(
         cluster.wait_condition(&format!("pod/{name}"), "Ready", "True", SHORT)?;
         let started = ours(cluster)?;
         ensure!(started.len() <= WRITES, "{}", started.join("\n"));
+        let told = events(cluster)?;
+        let by_us = told.iter().filter(|event| event.contains(" virt-"));
+        let mut by_us: Vec<&str> = by_us.map(String::as_str).collect();
+        by_us.sort_unstable();
+        ensure!(by_us == EVENTS, "{}", told.join("\n"));
 
         let begin = Instant::now();
         wait_for("the time of idling is over", IDLE + SHORT, || {
