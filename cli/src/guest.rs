@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use catamaran_client::{Format, Table, say, say_bytes, text};
+use catamaran_client::{Format, Table, say, say_bytes, say_guest, text};
 use hyper::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -31,12 +31,7 @@ pub(crate) async fn dmesg(connection: &Connection, args: &Dmesg) -> Result<(), E
     };
     let path = connection.path(Kind::Instance, &args.vm.target, &word);
     let log = connection.bytes(Method::GET, &path, None).await?;
-    // A guest's bytes must not drive the terminal.
-    let lines: String = String::from_utf8_lossy(&log)
-        .lines()
-        .map(|line| catamaran_client::table::printable(line) + "\n")
-        .collect();
-    say(&lines).map_err(Error::io("standard output"))
+    say_guest(&log).map_err(Error::io("standard output"))
 }
 
 /// `guest`.

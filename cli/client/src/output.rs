@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
+use crate::guest_text::GuestText;
 use crate::table::printable;
 
 /// How objects are printed.
@@ -80,10 +81,22 @@ pub fn say(text: &str) -> io::Result<()> {
 /// When they can't be written.
 pub fn say_bytes(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
+    unread(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// As [`say`], for what a guest said.
+///
+/// # Errors
+/// When it can't be written.
+pub fn say_guest(bytes: &[u8]) -> io::Result<()> {
+    unread(GuestText::stdout().say(bytes))
+}
+
+fn unread(said: io::Result<()>) -> io::Result<()> {
+    said.or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
+    })
 }
 
 /// A value as a word that is safe to print; nothing for null.

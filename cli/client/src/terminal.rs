@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Stdin};
 use tokio::time::Instant;
 
 use crate::escape::{EscapeFilter, LEAVE, Typed};
+use crate::time::until;
 
 /// Raw mode of a terminal; the old mode comes back when this goes.
 #[derive(Debug)]
@@ -175,18 +176,11 @@ async fn copy<S: AsyncRead + AsyncWrite + Unpin>(
                     }
                 },
             },
-            () = over(deadline) => return Err(io::Error::new(
+            () = until(deadline) => return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!("the machine's console did not take all of the input: nothing came for {} s after its end", taken.as_secs()),
             )),
         }
-    }
-}
-
-async fn over(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

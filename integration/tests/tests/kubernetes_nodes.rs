@@ -19,19 +19,6 @@ fn wait_ready(cluster: &Cluster, name: &str) -> Result<Value> {
     Ok(instance)
 }
 
-/// Waits until an instance other than `old` runs.
-fn wait_next(cluster: &Cluster, instance: &str, old: &Value) -> Result<Value> {
-    wait_for("another instance runs", BOOT, || {
-        let found = cluster.get(&format!("vmi/{instance}"))?;
-        let next = found["metadata"]["uid"] != *old && found["status"]["phase"] == "Running";
-        Ok(if next {
-            Seen::Yes(found)
-        } else {
-            Seen::NotYet(found["status"].to_string())
-        })
-    })
-}
-
 #[test]
 fn a_drained_node_ends_and_its_machine_starts_elsewhere() -> Result<()> {
     cluster::run(2, |cluster| {
@@ -46,7 +33,7 @@ fn a_drained_node_ends_and_its_machine_starts_elsewhere() -> Result<()> {
             "--delete-emptydir-data",
             "--timeout=150s",
         ]);
-        let moved = drained.and_then(|_| wait_next(cluster, "mover", old));
+        let moved = drained.and_then(|_| cluster.wait_next("mover", old));
         cluster.kubectl(["uncordon", &name])?;
         moved?;
         ensure!(
@@ -74,7 +61,7 @@ fn a_machine_on_a_node_without_power_starts_again_when_its_end_is_proved() -> Re
         cluster.node("on", node)?;
         waited?;
         cluster.wait_condition(&format!("node/node{node}"), "Ready", "True", SHORT)?;
-        wait_next(cluster, "victim", old).map(drop)
+        cluster.wait_next("victim", old).map(drop)
     })
 }
 
@@ -120,7 +107,7 @@ fn a_pod_removed_by_force_from_a_node_that_is_cut_off_is_no_proof() -> Result<()
         cluster.node("heal", node)?;
         waited?;
         cluster.wait_condition(&format!("node/node{node}"), "Ready", "True", SHORT)?;
-        wait_next(cluster, "island", old).map(drop)
+        cluster.wait_next("island", old).map(drop)
     })
 }
 
@@ -138,7 +125,7 @@ fn a_machine_starts_elsewhere_when_its_node_is_said_to_be_off() -> Result<()> {
             .and_then(|_| {
                 let off = format!("{taint}=nodeshutdown:NoExecute");
                 cluster.kubectl(["taint", "node", &name, &off])?;
-                wait_next(cluster, "phoenix", old)?;
+                cluster.wait_next("phoenix", old)?;
                 cluster.node_of("phoenix")
             });
         cluster.node("on", node)?;

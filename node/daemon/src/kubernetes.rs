@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use catamaran_plan::{Accelerator, pod};
+use kube::api::PatchParams;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,7 +54,15 @@ use crate::serve::host;
 use crate::serve::layout::Layout;
 
 /// Field manager of the daemon's writes.
-pub const FIELD_MANAGER: &str = "catamaran-node";
+const FIELD_MANAGER: &str = "catamaran-node";
+
+/// How the daemon patches objects: under its own name.
+fn as_daemon() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
 
 /// Runs until it is told to end; guests go on.
 ///

@@ -82,10 +82,17 @@ impl Cluster {
         let instance = format!("vmi/{machine}");
         let before = self.get(&instance)?;
         self.kubectl(["delete", &instance, "--wait=false"])?;
+        self.wait_next(machine, &before["metadata"]["uid"])
+    }
+
+    /// Waits until an instance of a machine runs that is another one than that with the UID `old`.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub fn wait_next(&self, machine: &str, old: &Value) -> Result<Value> {
         wait_for("another instance runs", BOOT, || {
-            let found = self.get(&instance).unwrap_or_default();
-            let next = found["metadata"]["uid"] != before["metadata"]["uid"]
-                && found["status"]["phase"] == "Running";
+            let found = self.get(&format!("vmi/{machine}")).unwrap_or_default();
+            let next = found["metadata"]["uid"] != *old && found["status"]["phase"] == "Running";
             Ok(if next {
                 Seen::Yes(found)
             } else {

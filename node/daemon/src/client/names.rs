@@ -14,6 +14,8 @@ pub type Named<'a> = (Option<Kind>, &'a str);
 
 /// Kinds as they are typed.
 const KINDS: &str = "vm, vmi, pod, pvc, cm and secret";
+/// Those of virtual machines.
+const MACHINES: &str = "vm and vmi";
 
 impl Object {
     /// Which object is meant.
@@ -21,7 +23,7 @@ impl Object {
     /// # Errors
     /// When the kind is not known.
     pub fn named(&self) -> Result<Named<'_>, ClientError> {
-        one(&self.words)
+        one(&self.words, KINDS)
     }
 }
 
@@ -31,7 +33,7 @@ impl Name {
     /// # Errors
     /// When something else than a virtual machine was typed.
     pub fn name(&self) -> Result<&str, ClientError> {
-        match one(&self.words)? {
+        match one(&self.words, MACHINES)? {
             (None | Some(Kind::VirtualMachine | Kind::VirtualMachineInstance), name) => Ok(name),
             (Some(kind), name) => Err(ClientError::Usage(no_machine_but(kind, name))),
         }
@@ -50,9 +52,9 @@ impl PortForward {
                     && !ports.is_empty()
                     && Kind::parse(&self.object).is_some() =>
             {
-                (two(&self.object, name)?, ports)
+                (two(&self.object, name, KINDS)?, ports)
             }
-            ports => (parse(&self.object)?, ports),
+            ports => (parse(&self.object, KINDS)?, ports),
         };
         let ports: Result<Vec<_>, _> = ports.iter().map(|word| Port::parse(word)).collect();
         Ok((object, ports?))
@@ -66,9 +68,9 @@ impl PortForward {
 pub fn several(words: &[String]) -> Result<Vec<Named<'_>>, ClientError> {
     match words {
         [kind, names @ ..] if !names.is_empty() && Kind::parse(kind).is_some() => {
-            names.iter().map(|name| two(kind, name)).collect()
+            names.iter().map(|name| two(kind, name, KINDS)).collect()
         }
-        words => words.iter().map(|word| parse(word)).collect(),
+        words => words.iter().map(|word| parse(word, KINDS)).collect(),
     }
 }
 
@@ -102,10 +104,11 @@ fn no_machine_but(kind: Kind, name: &str) -> String {
     format!("{object} is no virtual machine: {hint}")
 }
 
-fn one(words: &[String]) -> Result<Named<'_>, ClientError> {
+/// One object; `allowed`: the kinds that an unknown one is answered with.
+fn one<'a>(words: &'a [String], allowed: &str) -> Result<Named<'a>, ClientError> {
     match words {
-        [word] => parse(word),
-        [kind, name] => two(kind, name),
+        [word] => parse(word, allowed),
+        [kind, name] => two(kind, name, allowed),
         words => Err(ClientError::Usage(format!(
             "{:?} is no object: allowed are NAME, KIND/NAME and KIND NAME",
             words.join(" ")
@@ -114,7 +117,7 @@ fn one(words: &[String]) -> Result<Named<'_>, ClientError> {
 }
 
 /// `KIND NAME`.
-fn two<'a>(kind: &str, name: &'a str) -> Result<Named<'a>, ClientError> {
+fn two<'a>(kind: &str, name: &'a str, allowed: &str) -> Result<Named<'a>, ClientError> {
     if name.contains('/') {
         return Err(ClientError::Usage(format!(
             "{name:?} after {kind:?}: a name alone is allowed there, or {name:?} without {kind:?}"
@@ -123,19 +126,19 @@ fn two<'a>(kind: &str, name: &'a str) -> Result<Named<'a>, ClientError> {
     match Kind::parse(kind) {
         Some(kind) => Ok((Some(kind), name)),
         None => Err(ClientError::Usage(format!(
-            "unknown kind {kind:?} in \"{kind} {name}\": allowed are {KINDS}"
+            "unknown kind {kind:?} in \"{kind} {name}\": allowed are {allowed}"
         ))),
     }
 }
 
 /// `[KIND/]NAME`.
-fn parse(word: &str) -> Result<Named<'_>, ClientError> {
+fn parse<'a>(word: &'a str, allowed: &str) -> Result<Named<'a>, ClientError> {
     match word.split_once('/') {
         None => Ok((None, word)),
         Some((kind, name)) => match Kind::parse(kind) {
             Some(kind) => Ok((Some(kind), name)),
             None => Err(ClientError::Usage(format!(
-                "unknown kind {kind:?} in {word:?}: allowed are {KINDS}"
+                "unknown kind {kind:?} in {word:?}: allowed are {allowed}"
             ))),
         },
     }
@@ -203,8 +206,13 @@ mod tests {
     fn two_names_and_unknown_kinds_are_refused_with_what_is_allowed() {
         for line in ["catamaran stop demo web", "catamaran stop host/demo"] {
             let said = machine(line).unwrap_err();
-            assert!(said.contains("allowed are vm, vmi, pod"), "{said}");
+            assert!(said.ends_with("allowed are vm and vmi"), "{said}");
         }
+        let Command::Get(args) = command("catamaran get host/demo") else {
+            panic!("another command")
+        };
+        let said = args.object.named().unwrap_err().to_string();
+        assert!(said.contains("allowed are vm, vmi, pod"), "{said}");
         let said = machine("catamaran stop vm vm/demo").unwrap_err();
         assert!(said.contains("\"vm/demo\" without \"vm\""), "{said}");
     }

@@ -1,11 +1,12 @@
 //! The remaining client verbs.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use catamaran_client::table::printable;
-use catamaran_client::{GuestText, forward, segment, text};
+use catamaran_client::{GuestText, forward, say_guest, segment, text};
 use hyper::Method;
+use hyper::body::Bytes;
 use serde_json::{Value, json};
 
 use crate::args::{Apply, Dmesg, Down, Logs, Name, Output, PortForward, Screenshot, Start, Stop};
@@ -90,12 +91,7 @@ pub async fn stop(client: &Client, args: &Stop) -> Result<(), ClientError> {
 /// # Errors
 /// When there is no screen or the file can't be written.
 pub async fn screenshot(client: &Client, args: &Screenshot) -> Result<(), ClientError> {
-    let path = format!(
-        "/v1/machines/{}/{}/screenshot",
-        segment(&args.vm.namespace.namespace),
-        segment(args.vm.name()?)
-    );
-    let png = client.bytes(Method::GET, &path, None).await?;
+    let png = shown(client, &args.vm, "screenshot").await?;
     if args.file == Path::new("-") {
         return std::io::stdout()
             .write_all(&png)
@@ -113,17 +109,22 @@ pub async fn dmesg(client: &Client, args: &Dmesg) -> Result<(), ClientError> {
         .tail
         .map(|bytes| format!("&tail={bytes}"))
         .unwrap_or_default();
+    let question = format!("dmesg?previous={}{tail}", args.previous);
+    let log = shown(client, &args.vm, &question).await?;
+    say_guest(&log).map_err(ClientError::io("standard output"))
+}
+
+/// What a machine shows of itself.
+async fn shown(client: &Client, vm: &Name, question: &str) -> Result<Bytes, ClientError> {
+    let (namespace, name) = (&vm.namespace.namespace, vm.name()?);
     let path = format!(
-        "/v1/machines/{}/{}/dmesg?previous={}{tail}",
-        segment(&args.vm.namespace.namespace),
-        segment(args.vm.name()?),
-        args.previous
+        "/v1/machines/{}/{}/{question}",
+        segment(namespace),
+        segment(name)
     );
-    let log = client.bytes(Method::GET, &path, None).await?;
-    match GuestText::stdout().say(&log) {
-        // Nobody reads it any more (`… | head`).
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        said => said.map_err(ClientError::io("standard output")),
+    match client.bytes(Method::GET, &path, None).await {
+        Ok(bytes) => Ok(bytes),
+        Err(error) => Err(no_machine(client, error, namespace, name).await),
     }
 }
 

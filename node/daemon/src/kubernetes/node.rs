@@ -6,10 +6,10 @@ use std::time::Duration;
 use catamaran_plan::Accelerator;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use serde_json::{Value, json};
 
-use crate::kubernetes::FIELD_MANAGER;
+use crate::kubernetes::as_daemon;
 use crate::kubernetes::world::World;
 use crate::serve::time;
 
@@ -21,10 +21,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Runs for ever.
 pub async fn run(world: Arc<World>) {
     let api: Api<Node> = Api::all(world.client.0.clone());
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..Default::default()
-    };
+    let params = as_daemon();
     loop {
         let patch = patch(&world.host.facts.accelerator, &time::now());
         let pause = match api

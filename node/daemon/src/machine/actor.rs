@@ -173,17 +173,10 @@ pub async fn run(daemon: Arc<Daemon>, machine: Key) -> Key {
             _ = changes.changed() => {}
             _ = stopping.changed() => {}
             () = actor.run.changed() => {}
-            () = sleep_until(at) => {}
+            () = catamaran_client::until(at) => {}
         }
     }
     machine
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 impl Run {

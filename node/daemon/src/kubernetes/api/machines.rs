@@ -9,12 +9,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use catamaran_plan::pod::STATE_VOLUME;
 use catamaran_wire::{Stream, Verb};
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::kubernetes::FIELD_MANAGER;
+use crate::kubernetes::as_daemon;
 use crate::kubernetes::frozen;
 use crate::kubernetes::instance::Instance;
 use crate::kubernetes::world::{World, not_here};
@@ -99,10 +99,7 @@ async fn mark(world: &World, instance: &Instance, frozen: Option<&str>) -> Resul
         "metadata": {"uid": instance.uid.to_string()},
         "status": {"fsFreezeStatus": frozen},
     });
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..Default::default()
-    };
+    let params = as_daemon();
     let api = world.instances_in(&instance.key.namespace);
     api.patch(&instance.key.name, &params, &Patch::Merge(&patch))
         .await

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use catamaran_api::VirtualMachineInstanceStatus;
 use catamaran_wire::{EndReason, VmReport, VmState};
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use serde_json::json;
 
 use super::Task;
-use crate::kubernetes::FIELD_MANAGER;
+use crate::kubernetes::as_daemon;
 use crate::kubernetes::events::{self, Kind};
 use crate::kubernetes::instance::Instance;
 use crate::kubernetes::status;
@@ -102,10 +102,7 @@ impl Task {
         &mut self,
         change: impl Fn(&VirtualMachineInstanceStatus) -> VirtualMachineInstanceStatus,
     ) -> Result<bool, StartError> {
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..Default::default()
-        };
+        let params = as_daemon();
         for _ in 0..TRIES {
             let Some(instance) = self.latest.clone() else {
                 return Ok(false);
