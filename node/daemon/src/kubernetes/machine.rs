@@ -9,7 +9,7 @@
 //! Level-triggered: each step looks at everything anew, so that a daemon that was killed at any line goes on where it was. The guest never
 //! depends on this task: it runs in its pod, under its own init.
 
-mod aside;
+pub mod aside;
 mod hotplug;
 mod publish;
 mod thaw;
@@ -127,17 +127,10 @@ pub async fn run(world: Arc<World>, key: Key, mut objects: watch::Receiver<Objec
             changed = objects.changed() => if changed.is_err() { break },
             () = task.changed() => {}
             _ = ended.changed() => {}
-            () = sleep_until(at) => {}
+            () = catamaran_client::until(at) => {}
         }
     }
     key
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 impl Task {
@@ -235,6 +228,7 @@ impl Task {
                     pod,
                     &connection.launcher,
                     &connection.inside,
+                    &mut self.aside,
                 )
                 .await?;
                 connection.served = true;

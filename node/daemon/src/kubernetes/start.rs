@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use catamaran_api::{PersistentVolumeClaimInfo, VolumeStatus};
 use catamaran_network::{Attachment, interface_mtu};
@@ -23,6 +24,7 @@ use crate::kubernetes::claims;
 use crate::kubernetes::inside::Inside;
 use crate::kubernetes::instance::Instance;
 use crate::kubernetes::look;
+use crate::kubernetes::machine::aside::Aside;
 use crate::kubernetes::network::{self, Resolver};
 use crate::kubernetes::session::{Session, Sizes, network_records};
 use crate::kubernetes::world::World;
@@ -40,11 +42,12 @@ pub async fn run(
     instance: &Instance,
     pod_uid: &str,
     launcher: &Launcher,
-    inside: &Inside,
+    inside: &Arc<Inside>,
+    aside: &mut Aside,
 ) -> Result<Session, StartError> {
     let spec = validated(instance)?;
     let claims = read_claims(world, &spec).await?;
-    let disks = disks(&spec, &claims, inside, &world.run_folder(pod_uid))?;
+    let disks = disks(&spec, &claims, inside, &world.run_folder(pod_uid), aside).await?;
     let inspected = inspect(&spec, disks, launcher).await?;
     let records = network_records(world, instance.uid);
     let attachment = network::attachment(inside, &records).await?;
@@ -179,11 +182,12 @@ fn without_overhead(bytes: u64) -> u64 {
 }
 
 /// Where disks are looked for; those of claims are made usable before.
-fn disks(
+async fn disks(
     spec: &MachineSpec,
     claims: &BTreeMap<String, PersistentVolumeClaim>,
-    inside: &Inside,
+    inside: &Arc<Inside>,
     run: &Path,
+    aside: &mut Aside,
 ) -> Result<Vec<Look>, StartError> {
     let mut disks = pod::looks(spec);
     for look in &mut disks {
@@ -199,7 +203,13 @@ fn disks(
             })
         );
         look.make = room(claim).filter(|_| writable);
-        claims::prepare(inside, run, look, writable)?;
+        let (inside, run, mut corrected) = (Arc::clone(inside), run.to_owned(), look.clone());
+        // The claim's storage may hang.
+        let prepare = move || {
+            claims::prepare(&inside, &run, &mut corrected, writable)?;
+            Ok(corrected)
+        };
+        *look = aside.run(&look.volume, prepare).await?;
     }
     Ok(disks)
 }

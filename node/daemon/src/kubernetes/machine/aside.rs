@@ -1,71 +1,107 @@
-//! Work that may block for long, such as a mount: away from the threads that serve everything else, and at most one piece for each volume.
+//! Work on a volume that may take long, such as a mount or a launcher's look at a disk: away from the threads that serve everything else, and at
+//! most one piece for each volume.
 //!
-//! A call into the kernel can't be taken back. One that hangs keeps its thread and its volume, and nothing else: whoever asked goes on.
+//! A call into the kernel can't be taken back, nor can a request to a launcher. One that hangs keeps its volume, and nothing else: whoever asked
+//! goes on.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::machine::error::StartError;
 
 /// Longest time that anybody waits for it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What hangs, by volume.
+/// What is under way, and what hangs, by volume.
 #[derive(Debug)]
-pub(super) struct Aside {
+pub struct Aside {
     patience: Duration,
-    hanging: HashMap<String, JoinHandle<()>>,
+    tasks: JoinSet<()>,
+    hanging: HashMap<String, AbortHandle>,
 }
 
 impl Default for Aside {
     fn default() -> Self {
         Self {
             patience: PATIENCE,
+            tasks: JoinSet::new(),
             hanging: HashMap::new(),
         }
     }
 }
 
 impl Aside {
-    /// Does some work on a volume and waits for it, for a while. It must be idempotent: what ends later is done again by the next try.
+    /// Does some blocking work on a volume and waits for it, for a while. It must be idempotent: what ends later is done again by the next try.
     ///
     /// # Errors
     /// The work's own, or that it takes long.
-    pub(super) async fn run<T: Send + 'static>(
+    pub async fn run<T: Send + 'static>(
         &mut self,
         volume: &str,
         work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
     ) -> Result<T, StartError> {
-        let hangs = || {
-            StartError::Overdue(format!(
-                "the system has been busy with its file system for more than {} s",
-                PATIENCE.as_secs()
-            ))
-        };
-        if let Some(earlier) = self.hanging.get(volume) {
-            if !earlier.is_finished() {
-                return Err(hangs());
-            }
-            self.hanging.remove(volume);
-        }
         let (answer, answered) = oneshot::channel();
-        let handle = tokio::task::spawn_blocking(move || {
+        self.free(volume)?;
+        let task = self.tasks.spawn_blocking(move || {
             // Nobody may be waiting any more.
             let _ = answer.send(work());
         });
+        self.wait(volume, task, answered).await
+    }
+
+    /// As [`Self::run`], for work that waits for somebody else.
+    ///
+    /// # Errors
+    /// As those of [`Self::run`].
+    pub async fn ask<T: Send + 'static>(
+        &mut self,
+        volume: &str,
+        work: impl Future<Output = Result<T, StartError>> + Send + 'static,
+    ) -> Result<T, StartError> {
+        let (answer, answered) = oneshot::channel();
+        self.free(volume)?;
+        let task = self.tasks.spawn(async move {
+            let _ = answer.send(work.await);
+        });
+        self.wait(volume, task, answered).await
+    }
+
+    /// Whether work on a volume can begin.
+    fn free(&mut self, volume: &str) -> Result<(), StartError> {
+        while self.tasks.try_join_next().is_some() {}
+        self.hanging.retain(|_, task| !task.is_finished());
+        match self.hanging.get(volume) {
+            Some(_) => Err(self.hangs()),
+            None => Ok(()),
+        }
+    }
+
+    async fn wait<T>(
+        &mut self,
+        volume: &str,
+        task: AbortHandle,
+        answered: oneshot::Receiver<Result<T, StartError>>,
+    ) -> Result<T, StartError> {
         match tokio::time::timeout(self.patience, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(StartError::Overdue(
-                "the work on its file system has ended without an answer".to_owned(),
+                "the work on the volume has ended without an answer".to_owned(),
             )),
             Err(_) => {
-                self.hanging.insert(volume.to_owned(), handle);
-                Err(hangs())
+                self.hanging.insert(volume.to_owned(), task);
+                Err(self.hangs())
             }
         }
+    }
+
+    fn hangs(&self) -> StartError {
+        StartError::Overdue(format!(
+            "the system has been busy with the volume for more than {} s",
+            self.patience.as_secs()
+        ))
     }
 }
 
@@ -99,8 +135,24 @@ mod tests {
         assert!(matches!(second.await, Err(StartError::Overdue(_))));
         assert_eq!(aside.run("e", || Ok(7)).await.unwrap(), 7);
         drop(release);
-        let handle = aside.hanging.get_mut("d").unwrap();
-        handle.await.unwrap();
+        while aside.tasks.join_next().await.is_some() {}
         assert_eq!(aside.run("d", || Ok(8)).await.unwrap(), 8);
+    }
+
+    #[tokio::test]
+    async fn a_launcher_that_does_not_answer_keeps_its_volume_and_nobody_else() {
+        let mut aside = Aside::default();
+        let (answer, answered) = oneshot::channel();
+        aside.patience = Duration::ZERO;
+        let stuck = aside.ask("d", async { Ok(answered.await.unwrap_or_default()) });
+        let stuck: Result<u8, _> = stuck.await;
+        assert!(matches!(stuck, Err(StartError::Overdue(_))));
+        aside.patience = Duration::from_secs(60);
+        let second = aside.run("d", || -> Result<(), _> { panic!("two at once") });
+        assert!(matches!(second.await, Err(StartError::Overdue(_))));
+        assert_eq!(aside.ask("e", async { Ok(7) }).await.unwrap(), 7);
+        answer.send(1).unwrap();
+        while aside.tasks.join_next().await.is_some() {}
+        assert_eq!(aside.ask("d", async { Ok(8) }).await.unwrap(), 8);
     }
 }

@@ -17,6 +17,7 @@ use catamaran_plan::paths::UID;
 use catamaran_plan::{Accelerator, PlanError, hotplug as place, pod};
 use catamaran_wire::{HOTPLUG, Unplugged, Verb, VmReport, VmState};
 use rustix::fs::{FileType, OFlags};
+use serde_json::Value;
 use tokio::net::UnixStream;
 
 use super::Task;
@@ -30,6 +31,7 @@ use crate::kubernetes::world::World;
 use crate::kubernetes::{claims, start};
 use crate::machine::beneath;
 use crate::machine::error::StartError;
+use crate::machine::launcher::Launcher;
 
 impl Task {
     /// Brings one volume a step further; when to look again. One at a time, so that whatever else is asked of the machine comes in between.
@@ -128,7 +130,9 @@ impl Task {
         };
         let look = self.aside.run(volume, mount).await?;
         let (files, folders) = (Vec::new(), Vec::new());
-        let inspected = look::inspect(&connection.launcher, vec![look], files, folders).await?;
+        let asked = connection.launcher.clone();
+        let inspect = async move { look::inspect(&asked, vec![look], files, folders).await };
+        let inspected = self.aside.ask(volume, inspect).await?;
         let found = inspected.disks.first();
         let found =
             look::given(found.ok_or_else(|| wrong(volume, "the launcher did not look for it"))?)?;
@@ -151,7 +155,9 @@ impl Task {
         })?;
         session.plugged = plugged;
         session.save(world, instance.uid)?;
-        connection.launcher.ask(Verb::Plug { devices }).await?;
+        self.aside
+            .ask(volume, said(&connection.launcher, Verb::Plug { devices }))
+            .await?;
         self.bound.insert(volume.to_owned(), attachment.to_owned());
         let slot = session.plugged.disks.get(volume);
         Ok(Outcome::Ready {
@@ -195,7 +201,9 @@ impl Task {
             let now = Instant::now();
             let ask = self.paces.asks(work, now);
             let alias = place::alias_of(volume);
-            let answer = connection.launcher.ask(Verb::Unplug { alias, ask }).await?;
+            let verb = Verb::Unplug { alias, ask };
+            let answer = said(&connection.launcher, verb);
+            let answer = self.aside.ask(volume, answer).await?;
             if ask {
                 self.paces.asked(work, now);
             }
@@ -222,6 +230,15 @@ impl Task {
 /// Words about an attachment pod that holds something else than the guest uses.
 const ANOTHER: &str = "it holds another file system than the one that the guest uses, and goes on with; remove the volume and add it again, \
      or restart the machine";
+
+/// A launcher's answer, for whoever waits for it elsewhere.
+fn said(
+    launcher: &Launcher,
+    verb: Verb,
+) -> impl Future<Output = Result<Value, StartError>> + Send + use<> {
+    let launcher = launcher.clone();
+    async move { Ok(launcher.ask(verb).await?) }
+}
 
 fn no_session() -> StartError {
     StartError::Plan("this node has no record of the guest's start".to_owned())
