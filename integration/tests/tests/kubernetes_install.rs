@@ -1,5 +1,6 @@
 //! Installation, upgrade and removal, without Helm and with it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -153,64 +154,86 @@ fn remove_peer(cluster: &Cluster) -> Result<()> {
 fn a_guest_does_not_notice_an_upgrade() -> Result<()> {
     cluster::run(1, |cluster| {
         let product = cluster.product()?;
-        let earlier = cluster.earlier(&product)?;
-        ensure!(earlier.node != product.node && earlier.controller != product.controller);
-        cluster.install(&earlier)?;
-        cluster.apply(&[&machine("steady")])?;
-        let before = cluster.wait_field("vmi/steady", "/status/phase", "Running", BOOT)?;
-        let pod = cluster.launcher_pod("steady")?;
-        let (proxy, mut guest) = cluster.shell("steady")?;
-        let boot = guest.shell("cat /proc/sys/kernel/random/boot_id")?;
-        guest.shell(
-            "(n=0; while :; do n=$((n+1)); echo tick $n. > /dev/ttyS0; sleep 1; done) & :",
-        )?;
-        guest.wait_for("tick 3.", SHORT)?;
-        drop((guest, proxy));
-
-        cluster.install(&product)?;
-        available(cluster)?;
-        let daemon = system(
-            cluster,
-            &[
-                "get",
-                "pod",
-                "-l",
-                "app.kubernetes.io/name=catamaran-node",
-                "-o",
-                "jsonpath={.items[*].spec.containers[*].image}",
-            ],
-        )?;
-        ensure!(
-            daemon.split(' ').all(|image| image == product.node),
-            "{daemon}"
-        );
-
-        let (_proxy, mut guest) = cluster.shell("steady")?;
-        let from = guest.text().len();
-        let counted: u32 = wait_for("the guest counts on", SHORT, || {
-            let text = guest.text();
-            let news = text.get(from..).unwrap_or_default();
-            let mut ticks = news.rsplit("tick ");
-            let last = ticks.find_map(|tick| tick.split_once('.')?.0.parse().ok());
-            Ok(last.map_or_else(|| Seen::NotYet(news.to_owned()), Seen::Yes))
-        })?;
-        ensure!(counted > 5, "{counted}");
-        // The counter would speak between the next lines.
-        guest.shell("kill $!; sleep 2")?;
-        ensure!(
-            guest.shell("cat /proc/sys/kernel/random/boot_id")? == boot,
-            "the guest was booted again"
-        );
-        let after = cluster.get("vmi/steady")?;
-        ensure!(after["metadata"]["uid"] == before["metadata"]["uid"]);
-        let now = cluster.launcher_pod("steady")?;
-        ensure!(now["metadata"]["uid"] == pod["metadata"]["uid"]);
-        ensure!(now["status"]["containerStatuses"][0]["restartCount"] == 0);
-        // Its own program is still the earlier one: only a restart would change that.
-        let image = &now["spec"]["containers"][0]["image"];
-        ensure!(*image == earlier.node, "{image}");
-        Ok(())
+        upgrade(cluster, &cluster.earlier(&product)?, &product)
     })
+}
+
+#[test]
+#[ignore = "builds the programs of an earlier commit: `cargo xtask test --long a_guest_does_not_notice`"]
+fn a_guest_does_not_notice_an_upgrade_from_an_earlier_commit() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let tree = std::env::var_os("CATAMARAN_EARLIER");
+        let tree = PathBuf::from(
+            tree.context("CATAMARAN_EARLIER: a work tree with programs in target/debug")?,
+        );
+        let earlier = cluster.product_of(&tree, &tree.join("target/debug"))?;
+        let product = cluster.product()?;
+        upgrade(cluster, &earlier, &product)?;
+        // What the earlier one has written down is understood: the next run is in its own launcher.
+        cluster.run_again("steady")?;
+        let pod = cluster.launcher_pod("steady")?;
+        let image = &pod["spec"]["containers"][0]["image"];
+        ensure!(*image == product.node, "{image}");
+        cluster.boot_id("steady").map(drop)
+    })
+}
+
+/// Upgrades the product under a guest that runs.
+fn upgrade(cluster: &Cluster, earlier: &Product, product: &Product) -> Result<()> {
+    ensure!(earlier.node != product.node && earlier.controller != product.controller);
+    cluster.install(earlier)?;
+    cluster.apply(&[&machine("steady")])?;
+    let before = cluster.wait_field("vmi/steady", "/status/phase", "Running", BOOT)?;
+    let pod = cluster.launcher_pod("steady")?;
+    let (proxy, mut guest) = cluster.shell("steady")?;
+    let boot = guest.shell("cat /proc/sys/kernel/random/boot_id")?;
+    guest.shell("(n=0; while :; do n=$((n+1)); echo tick $n. > /dev/ttyS0; sleep 1; done) & :")?;
+    guest.wait_for("tick 3.", SHORT)?;
+    drop((guest, proxy));
+
+    cluster.install(product)?;
+    available(cluster)?;
+    let daemon = system(
+        cluster,
+        &[
+            "get",
+            "pod",
+            "-l",
+            "app.kubernetes.io/name=catamaran-node",
+            "-o",
+            "jsonpath={.items[*].spec.containers[*].image}",
+        ],
+    )?;
+    ensure!(
+        daemon.split(' ').all(|image| image == product.node),
+        "{daemon}"
+    );
+
+    let (_proxy, mut guest) = cluster.shell("steady")?;
+    let from = guest.text().len();
+    let counted: u32 = wait_for("the guest counts on", SHORT, || {
+        let text = guest.text();
+        let news = text.get(from..).unwrap_or_default();
+        let mut ticks = news.rsplit("tick ");
+        let last = ticks.find_map(|tick| tick.split_once('.')?.0.parse().ok());
+        Ok(last.map_or_else(|| Seen::NotYet(news.to_owned()), Seen::Yes))
+    })?;
+    ensure!(counted > 5, "{counted}");
+    // The counter would speak between the next lines.
+    guest.shell("kill $!; sleep 2")?;
+    ensure!(
+        guest.shell("cat /proc/sys/kernel/random/boot_id")? == boot,
+        "the guest was booted again"
+    );
+    let after = cluster.get("vmi/steady")?;
+    ensure!(after["metadata"]["uid"] == before["metadata"]["uid"]);
+    let now = cluster.launcher_pod("steady")?;
+    ensure!(now["metadata"]["uid"] == pod["metadata"]["uid"]);
+    ensure!(now["status"]["containerStatuses"][0]["restartCount"] == 0);
+    // Its own program is still the earlier one: only a restart would change that.
+    let image = &now["spec"]["containers"][0]["image"];
+    ensure!(*image == earlier.node, "{image}");
+    Ok(())
 }
 
 /// Waits until the installation's object says that all of it runs, in the version that is wanted.

@@ -2,6 +2,7 @@
 
 mod checks;
 mod cluster;
+mod earlier;
 mod generate;
 mod install;
 mod links;
@@ -40,6 +41,9 @@ enum Command {
         /// Also those that take minutes each: big guests
         #[arg(long)]
         long: bool,
+        /// Commit that the long tests upgrade from
+        #[arg(long, value_name = "REVISION", default_value = "HEAD~1")]
+        earlier: String,
     },
     /// The Kubernetes of the tests: up, down, status, kubectl, helm, node on|off|cut|heal|freeze|thaw N, exec, on N …
     #[command(disable_help_flag = true)]
@@ -67,9 +71,21 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Check => checks::lint().and_then(|()| tests::run(None, false, false)),
+        Command::Check => checks::lint().and_then(|()| tests::run(None, tests::Extent::Usual)),
         Command::Lint => checks::lint(),
-        Command::Test { filter, unit, long } => tests::run(filter.as_deref(), unit, long),
+        Command::Test {
+            filter,
+            unit,
+            long,
+            earlier,
+        } => {
+            let extent = match (unit, long) {
+                (true, _) => tests::Extent::Unit,
+                (_, true) => tests::Extent::Long { earlier: &earlier },
+                (false, false) => tests::Extent::Usual,
+            };
+            tests::run(filter.as_deref(), extent)
+        }
         Command::Cluster { words } => cluster::run(&words),
         Command::Images { release, no_push } => cluster::images(release, !no_push),
         Command::Generate { check } => generate::run(check),

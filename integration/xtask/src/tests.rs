@@ -1,21 +1,38 @@
 //! Tests: unit and golden tests of all crates, then the integration tests on real components.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::cluster;
+use crate::earlier;
 use crate::step::{self, cargo, root};
 
-/// Runs the tests: all, those with `filter` in their names, or with the filter `kubernetes` those on Kubernetes. `unit`: only those that need neither root nor a guest image. `long`: those too that boot big guests.
-pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
+/// How many tests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Extent<'a> {
+    /// Those that need neither root nor a guest image.
+    Unit,
+    /// Those that CI runs.
+    Usual,
+    /// Those too that take minutes each.
+    Long {
+        /// Revision whose product is upgraded.
+        earlier: &'a str,
+    },
+}
+
+/// Runs the tests: all, those with `filter` in their names, or with the filter `kubernetes` those on Kubernetes.
+pub(crate) fn run(filter: Option<&str>, extent: Extent<'_>) -> Result<()> {
     let filter: Vec<&str> = filter.into_iter().collect();
-    if unit {
+    if let Extent::Unit = extent {
         let mut command = cargo(&["test", "--workspace", "--locked", "--lib", "--bins"]);
         return step::run("unit tests", command.args(&filter));
     }
     complete()?;
+    let long = matches!(extent, Extent::Long { .. });
     let guests: &[&str] = if long { &["all"] } else { &["minimal"] };
     for guest in guests {
         let name = format!("guest images: {guest}");
@@ -39,6 +56,11 @@ pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
         "programs",
         &mut cargo(&["build", "--workspace", "--bins", "--locked"]),
     )?;
+    let earlier = earlier(&filter, extent)?;
+    let extra = Extra {
+        long,
+        earlier: earlier.as_deref(),
+    };
     // All of them, whichever has failed: one run tells everything.
     let mut failed = Vec::new();
     let mut note = |result: Result<()>| failed.extend(result.err().map(|error| error.to_string()));
@@ -57,7 +79,7 @@ pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
         .into_iter()
         .partition(|name| name.starts_with("kubernetes_"));
     if filter != ["kubernetes"] {
-        note(integration("integration tests", &play, &filter, long));
+        note(integration("integration tests", &play, &filter, extra));
     }
     let filter = filter
         .into_iter()
@@ -69,7 +91,7 @@ pub(crate) fn run(filter: Option<&str>, unit: bool, long: bool) -> Result<()> {
         "tests on Kubernetes",
         &kubernetes,
         &filter,
-        long,
+        extra,
     ));
     if !was_up && cluster::is_up() {
         note(cluster::run(&["down".into()]));
@@ -116,8 +138,34 @@ fn names() -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// The product to upgrade from, where the test that does so is among those that run.
+fn earlier(filter: &[&str], extent: Extent<'_>) -> Result<Option<PathBuf>> {
+    let Extent::Long { earlier } = extent else {
+        return Ok(None);
+    };
+    let wanted = |filter: &&str| *filter == "kubernetes" || earlier::TEST.contains(*filter);
+    if !filter.iter().all(wanted) {
+        return Ok(None);
+    }
+    match std::env::var_os(earlier::VARIABLE) {
+        Some(tree) => Ok(Some(tree.into())),
+        None => earlier::prepare(earlier).map(Some),
+    }
+}
+
+/// What the long tests take.
+#[derive(Debug, Clone, Copy)]
+struct Extra<'a> {
+    long: bool,
+    earlier: Option<&'a Path>,
+}
+
 /// Runs files of integration tests.
-fn integration(what: &str, names: &[String], filter: &[&str], long: bool) -> Result<()> {
+fn integration(what: &str, names: &[String], filter: &[&str], extra: Extra<'_>) -> Result<()> {
+    let Extra {
+        long,
+        earlier: tree,
+    } = extra;
     // With the whole workspace, as everything was built: for one package cargo would build again what others want with other features.
     let mut command = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     command.env("CATAMARAN_NO_SKIP", "1");
@@ -129,6 +177,9 @@ fn integration(what: &str, names: &[String], filter: &[&str], long: bool) -> Res
         command
             .arg("--include-ignored")
             .env("CATAMARAN_KILLS", "50");
+    }
+    if let Some(tree) = tree {
+        command.env(earlier::VARIABLE, tree);
     }
     // One at a time: the guests of two tests would share two cores and meet no deadline.
     step::run(what, command.args(["--test-threads", "1"]).args(filter))

@@ -32,6 +32,8 @@ pub(super) fn ensure(cluster: &Cluster) -> Result<()> {
 #[derive(Debug, Clone)]
 pub struct Product {
     layout: PathBuf,
+    /// The sources that its manifests are of.
+    source: PathBuf,
     /// Reference of the controller's image.
     pub controller: String,
     /// Reference of the node image.
@@ -44,7 +46,7 @@ impl Product {
     /// # Errors
     /// When it can't be read.
     pub fn manifest(&self, file: &str) -> Result<String> {
-        let path = programs::root().join("controller/deploy").join(file);
+        let path = self.source.join("controller/deploy").join(file);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let name = |image: &str| format!("{REGISTRY}/{image}:dev");
         Ok(text
@@ -59,7 +61,16 @@ impl Cluster {
     /// # Errors
     /// When a build or a push fails.
     pub fn product(&self) -> Result<Product> {
-        let layout = product_images()?;
+        let programs = programs::find_all(&["catamaran-controller"])?;
+        self.product_of(&programs::root(), &programs)
+    }
+
+    /// The images of the programs of other sources, such as those of an earlier commit, and the manifests there.
+    ///
+    /// # Errors
+    /// As of [`Self::product`].
+    pub fn product_of(&self, source: &Path, programs: &Path) -> Result<Product> {
+        let layout = product_images(source, programs)?;
         let image = |image: &str| {
             push(self, &layout, image)?;
             let digest = digest(&layout, &format!("catamaran.local/{image}:dev"))?;
@@ -69,6 +80,7 @@ impl Cluster {
             controller: image(CONTROLLER)?,
             node: image(NODE)?,
             layout: layout.clone(),
+            source: source.to_owned(),
         })
     }
 
@@ -102,6 +114,7 @@ impl Cluster {
             controller: image(CONTROLLER)?,
             node: image(NODE)?,
             layout: product.layout.clone(),
+            source: product.source.clone(),
         })
     }
 
@@ -167,16 +180,20 @@ impl Cluster {
     }
 }
 
-/// Builds the product's images of the programs under test; gives their layout.
-fn product_images() -> Result<PathBuf> {
-    let programs = programs::find_all(&["catamaran-controller"])?;
-    let mut build = Command::new(programs::root().join("integration/images/build"));
-    build.arg(&programs);
+/// Builds the product's images of some programs by the recipe of their sources; gives their layout.
+fn product_images(source: &Path, programs: &Path) -> Result<PathBuf> {
+    let target = programs.parent().context("programs have no folder above")?;
+    let mut build = Command::new(source.join("integration/images/build"));
+    build.arg(programs).env("CARGO_TARGET_DIR", target);
+    // The deploy ISO is none of the programs, and is the same for all.
+    if std::env::var_os("CATAMARAN_GUEST_OUT").is_none() {
+        build.env(
+            "CATAMARAN_GUEST_OUT",
+            programs::root().join("guest-images/out"),
+        );
+    }
     step(build)?;
-    Ok(programs
-        .parent()
-        .context("programs have no folder above")?
-        .join("images/oci"))
+    Ok(target.join("images/oci"))
 }
 
 fn push(cluster: &Cluster, layout: &Path, image: &str) -> Result<()> {
