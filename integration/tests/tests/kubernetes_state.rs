@@ -117,8 +117,8 @@ fn set_class(cluster: &Cluster, class: &Value) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn the_state_of_a_tpm_is_there_in_the_next_pod_and_goes_with_the_machine() -> Result<()> {
+/// Runs a test on a cluster that has a place for the state of one machine.
+fn with_place(test: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
     cluster::run(1, |cluster| {
         let [class, volume] = storage(cluster);
         let name = class["metadata"]["name"].as_str().unwrap_or_default();
@@ -128,7 +128,7 @@ fn the_state_of_a_tpm_is_there_in_the_next_pod_and_goes_with_the_machine() -> Re
         cluster.on_node(1, &["install", "-d", "-m", "777", folder])?;
         cluster.apply(&[&class, &volume])?;
         set_class(cluster, &json!(name))?;
-        let result = kept(cluster);
+        let result = test(cluster);
         set_class(cluster, &Value::Null)?;
         result?;
         cluster.kubectl([
@@ -141,15 +141,26 @@ fn the_state_of_a_tpm_is_there_in_the_next_pod_and_goes_with_the_machine() -> Re
     })
 }
 
-fn kept(cluster: &Cluster) -> Result<()> {
+/// Deletes a machine: the claim of its state, which is its own, goes with it.
+fn delete_with_state(cluster: &Cluster, name: &str) -> Result<()> {
+    let claim = format!("pvc/persistent-state-for-{name}");
+    let metadata = &cluster.get(&claim)?["metadata"];
+    ensure!(
+        metadata["ownerReferences"][0]["kind"] == "VirtualMachine",
+        "{metadata}"
+    );
+    cluster.kubectl(["delete", &format!("vm/{name}")])?;
+    cluster.wait_gone(&claim, BOOT)
+}
+
+#[test]
+fn the_state_of_a_tpm_is_there_in_the_next_pod_and_goes_with_the_machine() -> Result<()> {
+    with_place(sealed)
+}
+
+fn sealed(cluster: &Cluster) -> Result<()> {
     cluster.apply(&[&with_tpm("sealed")])?;
     cluster.wait_field("vmi/sealed", "/status/phase", "Running", BOOT)?;
-    let claim = cluster.get("pvc/persistent-state-for-sealed")?;
-    ensure!(
-        claim["metadata"]["ownerReferences"][0]["kind"] == "VirtualMachine",
-        "{}",
-        claim["metadata"]
-    );
     // The TPM's own file is written anew at each boot. What it was manufactured with, and how many were, is not.
     let made = |cluster: &Cluster| -> Result<String> {
         let pod = cluster.launcher_pod("sealed")?;
@@ -162,8 +173,32 @@ fn kept(cluster: &Cluster) -> Result<()> {
     cluster.run_again("sealed")?;
     let second = made(cluster)?;
     ensure!(first == second, "{first:?} became {second:?}");
-    cluster.kubectl(["delete", "vm/sealed"])?;
-    cluster.wait_gone("pvc/persistent-state-for-sealed", BOOT)
+    delete_with_state(cluster, "sealed")
+}
+
+#[test]
+fn a_variable_of_uefi_is_there_in_the_next_pod_and_goes_with_the_machine() -> Result<()> {
+    with_place(remembered)
+}
+
+fn remembered(cluster: &Cluster) -> Result<()> {
+    let mut machine = machine("keeper");
+    let domain = &mut machine["spec"]["template"]["spec"]["domain"];
+    domain["memory"]["guest"] = "256Mi".into();
+    domain["firmware"] = json!({"bootloader": {"efi": {"secureBoot": false, "persistent": true}}});
+    cluster.apply(&[&machine])?;
+    cluster.wait_field("vmi/keeper", "/status/phase", "Running", BOOT)?;
+    let variable = "/sys/firmware/efi/efivars/Kept-3ea9e6ff-5f1c-4c63-9c1d-6d6b0d8b1e0c";
+    let (proxy, mut guest) = cluster.shell("keeper")?;
+    // Four bytes of attributes: it is kept, and can be read before and after the boot.
+    guest.shell(&format!("printf '\\007\\000\\000\\000kept' > {variable}"))?;
+    drop((guest, proxy));
+    cluster.run_again("keeper")?;
+    let (proxy, mut guest) = cluster.shell("keeper")?;
+    let said = guest.shell(&format!("tail -c 4 {variable}; echo"))?;
+    ensure!(said == "kept", "{said:?}");
+    drop((guest, proxy));
+    delete_with_state(cluster, "keeper")
 }
 
 #[test]
