@@ -176,10 +176,10 @@ pub(super) async fn attachments(
         return Ok(());
     };
     let mut failed = None;
-    for (volume, claim) in plan.create.clone() {
-        let made = attachment(world, key, vmi, launcher, (&volume, &claim)).await;
+    for create in plan.create.clone() {
+        let made = attachment(world, key, vmi, launcher, &create).await;
         if let Err(error) = made {
-            plan.failed(&volume, &error.words());
+            plan.failed(&create.volume, &error.words());
             failed = failed.or(Some(error));
         }
     }
@@ -192,13 +192,19 @@ async fn attachment(
     key: &Key,
     vmi: &VirtualMachineInstance,
     launcher: &Pod,
-    (volume, claim): (&str, &str),
+    create: &hotplug::Create,
 ) -> Result<(), Error> {
+    let hotplug::Create {
+        volume,
+        claim,
+        mode,
+    } = create;
     let pod = build::attachment(&build::Attach {
         vmi,
         launcher,
         volume,
         claim,
+        mode: *mode,
         settings: &world.settings(),
     });
     if make(world, key, &pod, launcher.metadata.uid.as_ref()).await? {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use catamaran_api::{
     HotplugVolumeStatus, PersistentVolumeClaimInfo, VirtualMachineInstance, VolumeStatus,
 };
-use catamaran_lifecycle::{HOTPLUG_FAILED, VolumePhase, hot_claim};
+use catamaran_lifecycle::{VolumePhase, hot_claim};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::vmi::build::ClaimMode;
@@ -90,11 +90,22 @@ pub(super) struct Known {
     pub(super) claim: Option<ClaimMode>,
 }
 
+/// A pod to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Create {
+    /// Name of the volume.
+    pub(super) volume: String,
+    /// Name of its claim.
+    pub(super) claim: String,
+    /// What the claim is.
+    pub(super) mode: ClaimMode,
+}
+
 /// What is to be done.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Plan {
-    /// (volume, claim) of the pods to make.
-    pub(super) create: Vec<(String, String)>,
+    /// The pods to make.
+    pub(super) create: Vec<Create>,
     /// Volumes whose pods are to go.
     pub(super) delete: Vec<String>,
     /// `status.volumeStatus` from now on.
@@ -172,16 +183,12 @@ impl Plan {
                     let words = format!("PersistentVolumeClaim {claim} is not there");
                     self.pending(name, claim, known, "FailedPvcNotFound", &words);
                 }
-                Some(ClaimMode::Block) => {
-                    let words = format!(
-                        "PersistentVolumeClaim {claim} is in block mode; only claims with a file system can be plugged into a running machine"
-                    );
-                    if pending {
-                        self.pending(name, claim, known, HOTPLUG_FAILED, &words);
-                    }
-                }
-                Some(_) => {
-                    self.create.push((name.to_owned(), claim.to_owned()));
+                Some(mode) => {
+                    self.create.push(Create {
+                        volume: name.to_owned(),
+                        claim: claim.to_owned(),
+                        mode,
+                    });
                     if pending {
                         let words = format!("Pod {} is being made", known.pod_name);
                         self.pending(name, claim, known, "AttachmentPodCreated", &words);

@@ -5,6 +5,7 @@
 //! in the namespace or on the nodes. The cluster stays up for the next test; who started it takes it down (`cargo xtask cluster down`).
 
 pub mod audit;
+mod block;
 pub mod bmcs;
 pub mod install;
 mod machines;
@@ -27,6 +28,7 @@ use crate::command;
 use crate::manifest;
 use crate::programs;
 use crate::wait::{SHORT, Seen, wait_field, wait_for};
+pub use block::BlockDevice;
 pub use machines::machine;
 use nodes::Leftovers;
 use websocket::Proxy;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use catamaran_tests::cluster::websocket::Proxy;
-use catamaran_tests::cluster::{self, Cluster, machine};
+use catamaran_tests::cluster::{self, BlockDevice, Cluster, machine};
 use catamaran_tests::{BOOT, Console, SHORT, wait::Seen, wait_for};
 use serde_json::{Value, json};
 
@@ -155,7 +155,7 @@ fn a_claim_is_plugged_into_a_running_machine_and_out_again() -> Result<()> {
         // A pod that holds something else than the guest uses is told, and the guest goes on.
         let (own, other) = (format!("{folder}.own"), format!("{folder}.other"));
         cluster.on_node(1, &["mv", &folder, &own])?;
-        remake_attachment(cluster, "first", Some("another file system"))?;
+        remake_attachment(cluster, "first", Some("another file system or device"))?;
         wait_guest(&mut guest, "head -n 1 /dev/sda", "kept")?;
         cluster.on_node(1, &["mv", &folder, &other])?;
         cluster.on_node(1, &["mv", &own, &folder])?;
@@ -204,6 +204,71 @@ fn a_claim_is_plugged_into_a_running_machine_and_out_again() -> Result<()> {
         cluster.on_node(1, &["rm", "-r", &folder])?;
         Ok(())
     })
+}
+
+#[test]
+fn a_block_claim_is_plugged_into_a_running_machine_and_out_again() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let below = BlockDevice::make()?;
+        let (mut objects, _) = cluster.shared_claim("data");
+        below.claimed(cluster, &mut objects);
+        let [volume, claim] = objects;
+        let name = volume["metadata"]["name"].as_str().unwrap_or_default();
+        let _gone = cluster.gone_afterwards([format!("pv/{name}")]);
+        cluster.apply(&[&volume, &claim, &machine("raw")])?;
+        let proxy = cluster.proxy()?;
+        cluster.wait_field("vmi/raw", "/status/phase", "Running", BOOT)?;
+        let node = cluster.node_of("raw")?;
+
+        let (way, mut guest) = cluster.shell("raw")?;
+        put(cluster, &proxy, "raw", "addvolume", &added("scsi"))?;
+        wait_phase(cluster, "raw", Some("Ready"))?;
+        let said = &cluster.get("vmi/raw")?["status"]["volumeStatus"];
+        ensure!(
+            said[1]["persistentVolumeClaimInfo"]["volumeMode"] == "Block"
+                && said[1]["size"] == 64 << 20,
+            "{said}"
+        );
+        let there = "test -b /dev/sda && echo yes || echo no";
+        wait_guest(&mut guest, there, "yes")?;
+        guest.shell("echo kept > /dev/sda && sync")?;
+        ensure!(
+            opened(cluster, node, &below)? == 1,
+            "the launcher may not open it"
+        );
+
+        // Another pod with the same device changes nothing.
+        remake_attachment(cluster, "raw", None)?;
+
+        let name = json!({"name": "data"});
+        put(cluster, &proxy, "raw", "removevolume", &name)?;
+        wait_phase(cluster, "raw", None)?;
+        wait_guest(&mut guest, there, "no")?;
+        drop((guest, way));
+        wait_no_attachment(cluster)?;
+        ensure!(
+            opened(cluster, node, &below)? == 0,
+            "the launcher may open it still"
+        );
+        let pod = cluster.launcher_pod("raw")?;
+        let pod = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let left = cluster.in_pod(pod, &["ls", "/vm/hotplug"])?;
+        ensure!(left.is_empty(), "{left}");
+        wait_for("the device holds what the guest wrote", SHORT, || {
+            let start = below.content()?[..16].to_vec();
+            let kept = start.starts_with(b"kept\n");
+            Ok(Seen::when(kept, start.escape_ascii().to_string()))
+        })
+    })
+}
+
+/// How many control groups of pods have our rule that lets them open a device. The kubelet's own has one word more.
+fn opened(cluster: &Cluster, node: u8, device: &BlockDevice) -> Result<usize> {
+    let number = device.path().trim_start_matches("/dev/loop");
+    let groups = "/sys/fs/cgroup/devices";
+    let look = format!("grep -r -l -x --include=devices.list 'b 7:{number} rw' {groups} || :");
+    let found = cluster.on_node(node, &["sh", "-c", &look])?;
+    Ok(found.lines().count())
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! What a guest wrote to its claims is there in the next pod, on whichever node.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
-use catamaran_tests::cluster::{self, Cluster, machine};
-use catamaran_tests::{BOOT, command, manifest};
+use catamaran_tests::cluster::{self, BlockDevice, Cluster, machine};
+use catamaran_tests::{BOOT, manifest};
 use serde_json::{Value, json};
 
 /// Claims of the machine, which are the serial numbers of its disks too: a file on a file system, and a block device.
@@ -33,50 +31,10 @@ fn read(cluster: &Cluster, name: &str) -> Result<String> {
     guest.shell(&format!("head -n 1 {file}; head -n 1 {block}"))
 }
 
-/// A block device of this machine, which all nodes see; it goes with the value.
-struct Loop {
-    file: tempfile::NamedTempFile,
-    path: String,
-}
-
-impl Loop {
-    fn make() -> Result<Self> {
-        let file = tempfile::NamedTempFile::new()?;
-        file.as_file().set_len(64 << 20)?;
-        let words = [PathBuf::from("--find"), "--show".into(), file.path().into()];
-        let said = command::stdout(&mut command::program("losetup", words))?;
-        Ok(Self {
-            file,
-            path: said.trim().to_owned(),
-        })
-    }
-
-    /// A claim as for a file system, made one of this device.
-    fn claimed(&self, cluster: &Cluster, objects: &mut [Value; 2]) {
-        let [volume, claim] = objects;
-        let spec = &mut volume["spec"];
-        spec["hostPath"] = Value::Null;
-        spec["local"] = json!({"path": self.path});
-        let names: Vec<_> = (1..=cluster.nodes()).map(|n| format!("node{n}")).collect();
-        spec["nodeAffinity"]["required"]["nodeSelectorTerms"] = json!([{"matchExpressions": [
-            {"key": "kubernetes.io/hostname", "operator": "In", "values": names},
-        ]}]);
-        for spec in [spec, &mut claim["spec"]] {
-            spec["volumeMode"] = "Block".into();
-        }
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = command::stdout(&mut command::program("losetup", ["--detach", &self.path]));
-    }
-}
-
 #[test]
 fn claims_keep_their_data_across_runs_and_nodes() -> Result<()> {
     cluster::run(2, |cluster| {
-        let device_below = Loop::make()?;
+        let device_below = BlockDevice::make()?;
         let ([volume, claim], folder) = cluster.shared_claim(CLAIMS[0]);
         let (mut block, _) = cluster.shared_claim(CLAIMS[1]);
         device_below.claimed(cluster, &mut block);
@@ -108,7 +66,7 @@ fn claims_keep_their_data_across_runs_and_nodes() -> Result<()> {
 
         // The device itself holds what the guest wrote.
         cluster.kubectl(["delete", "vm/keeper"])?;
-        let said = std::fs::read(device_below.file.path())?;
+        let said = device_below.content()?;
         ensure!(said.starts_with(b"kept on block\n"), "{:?}", &said[..16]);
         cluster.on_node(1, &["rm", "-r", &folder]).map(drop)
     })

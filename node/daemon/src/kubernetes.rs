@@ -15,6 +15,7 @@ pub mod certificate;
 pub mod claims;
 pub mod decide;
 pub mod device_plugin;
+pub mod devices;
 pub mod events;
 pub mod frozen;
 pub mod hotplug;

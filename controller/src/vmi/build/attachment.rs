@@ -8,13 +8,13 @@ use catamaran_plan::pod::{HOLD_COMMAND, RUN_VOLUME, held, volume_name};
 use k8s_openapi::api::core::v1::{
     Affinity, Container, EmptyDirVolumeSource, LocalObjectReference, NodeAffinity, NodeSelector,
     NodeSelectorRequirement, NodeSelectorTerm, PersistentVolumeClaimVolumeSource, Pod, PodSpec,
-    ResourceRequirements, Toleration, Volume, VolumeMount,
+    ResourceRequirements, Toleration, Volume, VolumeDevice, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use sha2::{Digest, Sha256};
 
-use super::{DIGITS, container_security, pod_security, some};
+use super::{ClaimMode, DIGITS, container_security, pod_security, some};
 use crate::settings::Settings;
 use crate::vmi::{ATTACHMENT_OF, ATTACHMENTS};
 
@@ -47,6 +47,8 @@ pub struct Attach<'a> {
     pub volume: &'a str,
     /// Name of the claim.
     pub claim: &'a str,
+    /// What the claim is.
+    pub mode: ClaimMode,
     /// Settings of the cluster.
     pub settings: &'a Settings,
 }
@@ -93,6 +95,7 @@ fn spec(input: &Attach<'_>) -> PodSpec {
         launcher,
         volume,
         claim,
+        mode,
         settings,
     } = input;
     let node = launcher
@@ -104,6 +107,17 @@ fn spec(input: &Attach<'_>) -> PodSpec {
         name: name.to_owned(),
         mount_path: path,
         ..VolumeMount::default()
+    };
+    let mut mounts = vec![mount(RUN_VOLUME, paths::RUN.to_owned())];
+    let device = match mode {
+        ClaimMode::Block => Some(vec![VolumeDevice {
+            device_path: held(volume),
+            name: volume_in_pod.clone(),
+        }]),
+        ClaimMode::Filesystem => {
+            mounts.push(mount(&volume_in_pod, held(volume)));
+            None
+        }
     };
     let secrets = settings.pull_secrets.iter().cloned();
     PodSpec {
@@ -120,10 +134,8 @@ fn spec(input: &Attach<'_>) -> PodSpec {
                 requests: Some(quantities(&REQUESTS)),
             }),
             security_context: Some(container_security()),
-            volume_mounts: Some(vec![
-                mount(RUN_VOLUME, paths::RUN.to_owned()),
-                mount(&volume_in_pod, held(volume)),
-            ]),
+            volume_devices: device,
+            volume_mounts: Some(mounts),
             ..Container::default()
         }],
         enable_service_links: Some(false),
@@ -196,14 +208,27 @@ mod tests {
             "metadata": {"name": "virt-launcher-web-x", "uid": "p1"}, "spec": {"nodeName": "n1", "containers": []},
         }))
         .unwrap();
-        let pod = attachment(&Attach {
-            vmi: &vmi,
-            launcher: &launcher,
-            volume: "run",
-            claim: "data",
-            settings: &Settings::new("node:1", "Never"),
-        });
-        let pod = serde_json::to_value(pod).unwrap();
+        let pod = |mode| {
+            let pod = attachment(&Attach {
+                vmi: &vmi,
+                launcher: &launcher,
+                volume: "run",
+                claim: "data",
+                mode,
+                settings: &Settings::new("node:1", "Never"),
+            });
+            serde_json::to_value(pod).unwrap()
+        };
+        let device = &pod(ClaimMode::Block)["spec"]["containers"][0];
+        assert_eq!(
+            device["volumeDevices"],
+            json!([{"name": "vm-run", "devicePath": "/disks/run"}])
+        );
+        assert_eq!(
+            device["volumeMounts"],
+            json!([{"name": "run", "mountPath": "/vm"}])
+        );
+        let pod = pod(ClaimMode::Filesystem);
         assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "p1");
         assert_eq!(pod["metadata"]["namespace"], "shop");
         let terms = &pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];

@@ -84,7 +84,7 @@ fn a_volume_comes_with_its_pod_and_its_pod_goes_after_it() {
             Some("c"),
             None,
             none(Some(ClaimMode::Block)),
-            ("-", Some("Pending")),
+            ("create", Some("Pending")),
         ),
         (
             Some("c"),
@@ -219,7 +219,6 @@ fn what_keeps_a_volume_is_said() {
     let (missing, again) = words(none(None));
     assert!(missing.contains("PersistentVolumeClaim c is not there"));
     assert_eq!(again, Some(3));
-    assert!(words(none(Some(ClaimMode::Block))).0.contains("block mode"));
     assert!(words(pod(waits())).0.contains("no room"));
 }
 

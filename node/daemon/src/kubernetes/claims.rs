@@ -3,17 +3,15 @@
 //!
 //! Nothing that a guest wrote is read; files are found without following links.
 
-use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use catamaran_images::ensure_raw;
 use catamaran_plan::paths::{self, GID, UID};
 use catamaran_plan::pod::{CLAIM_FILE, Look};
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, mknodat, open, unlinkat,
-};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open};
 
+use crate::kubernetes::devices;
 use crate::kubernetes::inside::{Inside, kind};
 use crate::machine::error::StartError;
 
@@ -35,7 +33,11 @@ pub fn prepare(
             let stat = fstat(&handle).map_err(|error| failed()(error.into()))?;
             if !usable(&stat, writable) {
                 let name = format!("device-{}", look.volume);
-                device(run, &name, &stat, writable).map_err(failed())?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                open(run, flags, Mode::empty())
+                    .map_err(Into::into)
+                    .and_then(|run| devices::make(&run, &name, stat.st_rdev, writable))
+                    .map_err(failed())?;
                 look.path = format!("{}/{name}", paths::RUN);
             }
             Ok(())
@@ -72,26 +74,6 @@ fn usable(stat: &Stat, writable: bool) -> bool {
         () => 0,
     };
     (stat.st_mode >> shift) & needed == needed
-}
-
-/// The same device, as uid 107's own. The container's device rules, which name its numbers, let it be opened.
-fn device(run: &Path, name: &str, stat: &Stat, writable: bool) -> io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = open(run, flags, Mode::empty())?;
-    match unlinkat(&folder, name, AtFlags::empty()) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let mode = Mode::from_raw_mode(if writable { 0o600 } else { 0o400 });
-    mknodat(&folder, name, FileType::BlockDevice, mode, stat.st_rdev)?;
-    let (uid, gid) = (Uid::from_raw(UID), Gid::from_raw(GID));
-    Ok(chownat(
-        &folder,
-        name,
-        Some(uid),
-        Some(gid),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
 }
 
 #[cfg(test)]

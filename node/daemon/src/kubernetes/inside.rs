@@ -17,6 +17,8 @@ use catamaran_plan::paths;
 /// Handles of a pod.
 #[derive(Debug)]
 pub struct Inside {
+    pid: i32,
+    process: OwnedFd,
     netns: File,
     mounts: File,
     root: OwnedFd,
@@ -28,13 +30,15 @@ impl Inside {
     /// # Errors
     /// The process is gone, or is not in the pod of that folder.
     pub fn of_launcher(pid: i32, run: &Path) -> io::Result<Self> {
-        let gone = || io::Error::new(io::ErrorKind::NotFound, format!("process {pid} is gone"));
-        let process = pidfd_open(Pid::from_raw(pid).ok_or_else(gone)?, PidfdFlags::empty())?;
+        let named = Pid::from_raw(pid).ok_or_else(|| gone(pid))?;
+        let process = pidfd_open(named, PidfdFlags::empty())?;
         let netns = File::open(format!("/proc/{pid}/ns/net"))?;
         let mounts = File::open(format!("/proc/{pid}/ns/mnt"))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
         let inside = Self {
+            pid,
+            process,
             netns,
             mounts,
             root,
@@ -46,11 +50,20 @@ impl Inside {
                 format!("process {pid} is not in the pod of {}", run.display()),
             ));
         }
-        let mut ended = [PollFd::new(&process, PollFlags::IN)];
-        if poll(&mut ended, Some(&Timespec::default()))? > 0 {
-            return Err(gone());
-        }
+        inside.process()?;
         Ok(inside)
+    }
+
+    /// The id of the process that it was reached by, which lives.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn process(&self) -> io::Result<i32> {
+        let mut ended = [PollFd::new(&self.process, PollFlags::IN)];
+        if poll(&mut ended, Some(&Timespec::default()))? > 0 {
+            return Err(gone(self.pid));
+        }
+        Ok(self.pid)
     }
 
     /// A path of the network namespace, for whoever enters it while this lives.
@@ -82,6 +95,10 @@ impl Inside {
             resolve,
         )?)
     }
+}
+
+fn gone(pid: i32) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("process {pid} is gone"))
 }
 
 /// What a handle is of.

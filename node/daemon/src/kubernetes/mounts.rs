@@ -1,4 +1,4 @@
-//! Volumes brought from one pod into another while both run.
+//! Volumes brought from one pod into another while both run: file systems as mounts, devices as nodes.
 //!
 //! The mount is cloned where it is seen, in the mount namespace of its attachment pod, and attached in the one of the launcher: the host's own
 //! mounts never change, and both ends are handles that were found without following links. A namespace is entered by a thread of its own that
@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
 use rustix::process::fchdir;
 
+use crate::kubernetes::devices;
 use crate::kubernetes::inside::{Inside, kind};
 
 /// What is held in an attachment pod.
@@ -25,8 +26,8 @@ use crate::kubernetes::inside::{Inside, kind};
 pub enum Held {
     /// A file system.
     Folder(OwnedFd),
-    /// A device.
-    Device,
+    /// A device, by its number.
+    Device(u64),
 }
 
 /// The volume at a path of an attachment pod.
@@ -37,7 +38,7 @@ pub fn held(attachment: &Inside, path: &str) -> io::Result<Held> {
     let handle = attachment.open(path)?;
     match kind(&handle)? {
         FileType::Directory => Ok(Held::Folder(handle)),
-        FileType::BlockDevice => Ok(Held::Device),
+        FileType::BlockDevice => Ok(Held::Device(fstat(&handle)?.st_rdev)),
         other => Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!("{path} is a {other:?}, neither a folder nor a device"),
@@ -45,31 +46,47 @@ pub fn held(attachment: &Inside, path: &str) -> io::Result<Held> {
     }
 }
 
-/// Whether a folder of an attachment pod is the one that is mounted in the launcher's pod.
+/// Whether what an attachment pod holds is what is there in the launcher's pod.
 ///
 /// # Errors
 /// The system's.
-pub fn is_brought(folder: &OwnedFd, launcher: &Inside, volume: &str) -> io::Result<bool> {
-    is_same(&launcher_place(launcher, volume), folder)
+pub fn is_brought(held: &Held, launcher: &Inside, volume: &str) -> io::Result<bool> {
+    let there = launcher_place(launcher, volume);
+    match held {
+        Held::Folder(folder) => is_same(&there, folder),
+        Held::Device(number) => match there {
+            Ok(there) => Ok(device_at(&there)? == Some(*number)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        },
+    }
 }
 
-/// Mounts a folder of an attachment pod in the launcher's pod, below [`paths::HOTPLUG`]. `run`: the launcher's run folder on the host.
+/// Brings what an attachment pod holds into the launcher's pod, below [`paths::HOTPLUG`]. `run`: the launcher's run folder on the host; `writable`: whether
+/// the guest may write to a device.
 ///
 /// # Errors
 /// The system's.
 pub fn bring(
     attachment: &Inside,
-    folder: &OwnedFd,
+    held: &Held,
     launcher: &Inside,
-    run: &Path,
-    volume: &str,
+    (run, volume): (&Path, &str),
+    writable: bool,
 ) -> io::Result<()> {
-    if is_brought(folder, launcher, volume)? {
+    if let Held::Device(number) = held {
+        devices::allow(launcher, *number, writable)?;
+    }
+    if is_brought(held, launcher, volume)? {
         return Ok(());
     }
     // What an earlier attachment pod held is not this volume.
     leave(launcher, run, volume)?;
     let parent = make(&open(run, HANDLE, Mode::empty())?, FOLDER)?;
+    let folder = match held {
+        Held::Device(number) => return devices::make(&parent, volume, *number, writable),
+        Held::Folder(folder) => folder,
+    };
     make(&parent, volume)?;
     let target = launcher.open(&path(volume))?;
     in_thread(|| {
@@ -94,6 +111,10 @@ pub fn leave(launcher: &Inside, run: &Path, volume: &str) -> io::Result<()> {
     let Some(parent) = find(&run, FOLDER)? else {
         return Ok(());
     };
+    if let Some(number) = find_device(&parent, volume)? {
+        devices::deny(launcher, number)?;
+        return Ok(unlinkat(&parent, volume, AtFlags::empty())?);
+    }
     let Some(bare) = find(&parent, volume)? else {
         return Ok(());
     };
@@ -140,10 +161,27 @@ fn is_same(one: &io::Result<OwnedFd>, other: &OwnedFd) -> io::Result<bool> {
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
+/// The number of a device, if it is one.
+fn device_at(handle: &OwnedFd) -> io::Result<Option<u64>> {
+    let stat = fstat(handle)?;
+    let device = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
+    Ok(device.then_some(stat.st_rdev))
+}
+
 /// A folder in another, which a sandbox may write to; `None` when there is none.
 fn find(folder: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
+    look(folder, name, HANDLE)
+}
+
+/// The number of the device of that name; `None` when there is none, or something else.
+fn find_device(folder: &OwnedFd, name: &str) -> io::Result<Option<u64>> {
+    let found = look(folder, name, HANDLE.difference(OFlags::DIRECTORY))?;
+    found.map_or(Ok(None), |found| device_at(&found))
+}
+
+fn look(folder: &OwnedFd, name: &str, flags: OFlags) -> io::Result<Option<OwnedFd>> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match openat2(folder, name, HANDLE, Mode::empty(), resolve) {
+    match openat2(folder, name, flags, Mode::empty(), resolve) {
         Ok(found) => Ok(Some(found)),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),

@@ -1,13 +1,13 @@
 //! Volumes that come and go while the guest runs: every step idempotent, so that a daemon that was killed at any line goes on where it was.
 //!
 //! ```text
-//! in:  attachment pod -> mount -> disk -> place (on disk) -> device -> Ready
+//! in:  attachment pod -> mount or device node -> disk -> place (on disk) -> device -> Ready
 //! in use: another attachment pod -> does it hold the same? -> Ready
-//! out: device, until the guest has let it go -> mount -> UnMountedFromPod
+//! out: device, until the guest has let it go -> mount or node -> UnMountedFromPod
 //! ```
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -122,9 +122,9 @@ impl Task {
         let mount = move || {
             let volume = look.volume.clone();
             let pod = holder.enter()?;
-            let folder = folder(&pod, &volume)?;
-            mounts::bring(&pod, &folder, &launcher, &run, &volume)
-                .map_err(StartError::io("mounting it"))?;
+            let held = held(&pod, &volume)?;
+            mounts::bring(&pod, &held, &launcher, (&run, &volume), writable)
+                .map_err(StartError::io("bringing it into the launcher's pod"))?;
             claims::prepare(&launcher, &run, &mut look, writable)?;
             Ok(look)
         };
@@ -175,8 +175,8 @@ impl Task {
         let holder = Holder::of(&self.world, attachment).await?;
         let (launcher, name) = (Arc::clone(&connection.inside), volume.to_owned());
         let compare = move || {
-            let folder = folder(&holder.enter()?, &name)?;
-            mounts::is_brought(&folder, &launcher, &name)
+            let held = held(&holder.enter()?, &name)?;
+            mounts::is_brought(&held, &launcher, &name)
                 .map_err(StartError::io("looking for what the guest uses"))
         };
         if !self.aside.run(volume, compare).await? {
@@ -216,8 +216,10 @@ impl Task {
         }
         let (launcher, run) = (Arc::clone(&connection.inside), self.world.run_folder(pod));
         let name = volume.to_owned();
-        let unmount =
-            move || mounts::leave(&launcher, &run, &name).map_err(StartError::io("unmounting it"));
+        let unmount = move || {
+            mounts::leave(&launcher, &run, &name)
+                .map_err(StartError::io("taking it out of the launcher's pod"))
+        };
         self.aside.run(volume, unmount).await?;
         self.bound.remove(volume);
         if session.plugged.disks.remove(volume).is_some() {
@@ -228,7 +230,7 @@ impl Task {
 }
 
 /// Words about an attachment pod that holds something else than the guest uses.
-const ANOTHER: &str = "it holds another file system than the one that the guest uses, and goes on with; remove the volume and add it again, \
+const ANOTHER: &str = "it holds another file system or device than the one that the guest uses, and goes on with; remove the volume and add it again, \
      or restart the machine";
 
 /// A launcher's answer, for whoever waits for it elsewhere.
@@ -279,16 +281,9 @@ impl Holder {
     }
 }
 
-/// The file system of a claim in the pod that holds it; blocks.
-fn folder(holder: &Inside, volume: &str) -> Result<OwnedFd, StartError> {
-    let held = mounts::held(holder, &pod::held(volume));
-    match held.map_err(StartError::io("looking for it in its pod"))? {
-        Held::Folder(folder) => Ok(folder),
-        Held::Device => Err(wrong(
-            volume,
-            "its claim is in block mode; only claims with a file system can be plugged into a running machine",
-        )),
-    }
+/// What of a claim is in the pod that holds it; blocks.
+fn held(holder: &Inside, volume: &str) -> Result<Held, StartError> {
+    mounts::held(holder, &pod::held(volume)).map_err(StartError::io("looking for it in its pod"))
 }
 
 /// The process behind the socket of an attachment pod.
