@@ -1,19 +1,20 @@
 //! Devices of claims in a launcher's pod: nodes that uid 107 may open, and the rules of the container's control group about them.
 //!
-//! A container may open what its control group's rules name. Those of claims that its pod began with are among them; for a device that comes later a
-//! rule is added, and taken away with it.
+//! A container may open what its control group's rules name. Those of claims that its pod began with are among them. For a device that comes later, in
+//! version 1 of control groups a rule is added and taken away with it; in version 2 the rules are programs, which step aside while it is opened.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use catamaran_guest_memory::device_window::Window;
 use catamaran_plan::paths::{GID, UID};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chownat, major, minor, mknodat, unlinkat};
 
 use crate::kubernetes::inside::Inside;
 
-/// Where hierarchies of control groups are mounted.
+/// Where control groups are mounted: the hierarchy of version 2, or those of version 1.
 const GROUPS: &str = "/sys/fs/cgroup";
 /// The hierarchy of version 1 that rules devices.
 const DEVICES: &str = "devices";
@@ -41,45 +42,76 @@ pub fn make(folder: &OwnedFd, name: &str, number: u64, writable: bool) -> io::Re
     )?)
 }
 
+/// That a container may open a device; it has to be kept until it has done so.
+#[derive(Debug)]
+pub struct Allowed(#[expect(dead_code, reason = "its end is what counts")] Option<Window>);
+
+impl Allowed {
+    /// For what needs no rule.
+    #[must_use]
+    pub fn anyway() -> Self {
+        Self(None)
+    }
+}
+
 /// Lets a launcher's container open a block device.
 ///
 /// # Errors
-/// Its control group is not found, or is not of version 1.
-pub fn allow(launcher: &Inside, number: u64, writable: bool) -> io::Result<()> {
-    write(
-        launcher,
-        "devices.allow",
-        &rule(number, if writable { "rw" } else { "r" }),
-    )
+/// Its control group is not found, or the kernel refuses.
+pub fn allow(launcher: &Inside, number: u64, writable: bool) -> io::Result<Allowed> {
+    let (version, group) = group(launcher)?;
+    match version {
+        Version::One => {
+            let access = if writable { "rw" } else { "r" };
+            fs::write(group.join("devices.allow"), rule(number, access))?;
+            Ok(Allowed::anyway())
+        }
+        Version::Two => {
+            let group = File::open(group)?.into();
+            Window::open(group, (major(number), minor(number))).map(Allowed)
+        }
+    }
 }
 
-/// Takes it away.
+/// Takes it away, where it does not go by itself.
 ///
 /// # Errors
 /// As those of [`allow`].
 pub fn deny(launcher: &Inside, number: u64) -> io::Result<()> {
-    write(launcher, "devices.deny", &rule(number, "rw"))
+    match group(launcher)? {
+        (Version::One, group) => fs::write(group.join("devices.deny"), rule(number, "rw")),
+        (Version::Two, _) => Ok(()),
+    }
 }
 
 fn rule(number: u64, access: &str) -> String {
     format!("b {}:{} {access}", major(number), minor(number))
 }
 
-fn write(launcher: &Inside, file: &str, rule: &str) -> io::Result<()> {
-    let groups = Path::new(GROUPS).join(DEVICES);
-    if !groups.join("devices.list").exists() {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this node has control groups of version 2, where the devices of a container can't be changed while it runs; \
-             give the claim to the machine before it starts, or use a claim with a file system",
-        ));
-    }
+/// Of control groups.
+#[derive(Debug, Clone, Copy)]
+enum Version {
+    /// With lists of devices.
+    One,
+    /// With programs.
+    Two,
+}
+
+/// The group that rules the devices of a launcher's container.
+fn group(launcher: &Inside) -> io::Result<(Version, PathBuf)> {
+    let all = Path::new(GROUPS);
+    let first = all.join(DEVICES);
+    let (version, groups) = if first.join("devices.list").exists() {
+        (Version::One, first.as_path())
+    } else {
+        (Version::Two, all)
+    };
     let pid = launcher.process()?;
-    let group = find(&groups, pid, DEPTH)?.ok_or_else(|| {
+    let group = find(groups, pid, DEPTH)?.ok_or_else(|| {
         let words = format!("no group below {} has process {pid}", groups.display());
         io::Error::new(io::ErrorKind::NotFound, words)
     })?;
-    fs::write(group.join(file), rule)
+    Ok((version, group))
 }
 
 /// The group that a process is in. Names say nothing: this daemon's container may have a view of its own.

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
 use rustix::process::fchdir;
 
-use crate::kubernetes::devices;
+use crate::kubernetes::devices::{self, Allowed};
 use crate::kubernetes::inside::{Inside, kind};
 
 /// What is held in an attachment pod.
@@ -73,18 +73,21 @@ pub fn bring(
     launcher: &Inside,
     (run, volume): (&Path, &str),
     writable: bool,
-) -> io::Result<()> {
-    if let Held::Device(number) = held {
-        devices::allow(launcher, *number, writable)?;
-    }
+) -> io::Result<Allowed> {
+    let allowed = match held {
+        Held::Device(number) => devices::allow(launcher, *number, writable)?,
+        Held::Folder(_) => Allowed::anyway(),
+    };
     if is_brought(held, launcher, volume)? {
-        return Ok(());
+        return Ok(allowed);
     }
     // What an earlier attachment pod held is not this volume.
     leave(launcher, run, volume)?;
     let parent = make(&open(run, HANDLE, Mode::empty())?, FOLDER)?;
     let folder = match held {
-        Held::Device(number) => return devices::make(&parent, volume, *number, writable),
+        Held::Device(number) => {
+            return devices::make(&parent, volume, *number, writable).map(|()| allowed);
+        }
         Held::Folder(folder) => folder,
     };
     make(&parent, volume)?;
@@ -99,7 +102,8 @@ pub fn bring(
         let both =
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         Ok(move_mount(&tree, "", &target, "", both)?)
-    })
+    })?;
+    Ok(allowed)
 }
 
 /// Takes a volume out of the launcher's pod; nothing is to be done when it is not there.

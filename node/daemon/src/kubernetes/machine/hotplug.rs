@@ -123,12 +123,12 @@ impl Task {
             let volume = look.volume.clone();
             let pod = holder.enter()?;
             let held = held(&pod, &volume)?;
-            mounts::bring(&pod, &held, &launcher, (&run, &volume), writable)
+            let allowed = mounts::bring(&pod, &held, &launcher, (&run, &volume), writable)
                 .map_err(StartError::io("bringing it into the launcher's pod"))?;
             claims::prepare(&launcher, &run, &mut look, writable)?;
-            Ok(look)
+            Ok((look, allowed))
         };
-        let look = self.aside.run(volume, mount).await?;
+        let (look, allowed) = self.aside.run(volume, mount).await?;
         let (files, folders) = (Vec::new(), Vec::new());
         let asked = connection.launcher.clone();
         let inspect = async move { look::inspect(&asked, vec![look], files, folders).await };
@@ -158,6 +158,8 @@ impl Task {
         self.aside
             .ask(volume, said(&connection.launcher, Verb::Plug { devices }))
             .await?;
+        // It is open now.
+        drop(allowed);
         self.bound.insert(volume.to_owned(), attachment.to_owned());
         let slot = session.plugged.disks.get(volume);
         Ok(Outcome::Ready {
