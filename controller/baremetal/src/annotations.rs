@@ -5,20 +5,12 @@ use std::collections::BTreeMap;
 use catamaran_api::metal3::BareMetalHost;
 use serde::Deserialize;
 
+pub use catamaran_api::metal3::annotations::{DETACHED, HARDWARE, INSPECT, PAUSED, REBOOT};
+
 /// Finalizer of hosts.
 pub const FINALIZER: &str = "baremetalhost.metal3.io";
-/// The host is left alone.
-pub const PAUSED: &str = "baremetalhost.metal3.io/paused";
-/// The host's BMC is left alone. JSON: `deleteAction` (`delay` or `delete`), `force`.
-pub const DETACHED: &str = "baremetalhost.metal3.io/detached";
 /// A status to begin with, where there is none: JSON.
 pub const STATUS: &str = "baremetalhost.metal3.io/status";
-/// `disabled`: no inspection; anything else: inspect again.
-pub const INSPECT: &str = "inspect.metal3.io";
-/// An inventory to take instead of looking: JSON, as in `status.hardware`.
-pub const HARDWARE: &str = "inspect.metal3.io/hardwaredetails";
-/// One reboot; with `/KEY`: held off until the annotation is gone. JSON: `mode` (`hard` or `soft`), `force`.
-pub const REBOOT: &str = "reboot.metal3.io";
 /// The hold-off of [`crate::Shell::fence`].
 pub const FENCE_HOLD: &str = "reboot.metal3.io/catamaran-fence";
 /// When and how it was proved that the host is off: JSON.

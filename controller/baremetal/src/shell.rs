@@ -402,6 +402,7 @@ impl Action {
             {
                 ErrorType::PowerManagement
             }
+            Self::AdoptInventory => ErrorType::Inspection,
             _ => state.error_type(),
         }
     }

@@ -7,6 +7,7 @@
 //!
 //! Ours alone: [`BmcDetails::certificate_fingerprint`] and [`ProvisionStatus::state_since`].
 
+pub mod annotations;
 pub mod firmware;
 pub mod hardware;
 pub mod host;

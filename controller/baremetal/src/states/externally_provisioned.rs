@@ -1,9 +1,10 @@
-//! Externally provisioned: in use, and set up by something else. Only power is managed.
+//! Externally provisioned: in use, and set up by something else. Only power is managed; an inventory that is given is kept.
 
 use catamaran_api::metal3::BareMetalHost;
 
+use crate::annotations::{self, HARDWARE};
 use crate::facts::Seen;
-use crate::outcome::Step;
+use crate::outcome::{Action, Outcome, Step};
 use crate::power;
 use crate::state::State;
 
@@ -11,5 +12,12 @@ pub(super) fn step(host: &BareMetalHost, seen: &Seen) -> Step {
     if host.spec.externally_provisioned != Some(true) {
         return Step::to(State::Provisioned);
     }
-    power::manage(host, seen, &[])
+    let mut step = power::manage(host, seen, &[]);
+    // Power is looked after even if what is given can't be kept.
+    if annotations::get(host, HARDWARE).is_some() && matches!(step.outcome, Outcome::Done { .. }) {
+        step.actions.push(Action::AdoptInventory);
+        step.actions
+            .push(Action::DropAnnotation(HARDWARE.to_owned()));
+    }
+    step
 }

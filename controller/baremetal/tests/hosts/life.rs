@@ -294,3 +294,35 @@ async fn an_inventory_that_is_given_is_taken_instead_of_looking() {
     assert_eq!(hardware.ram_mebibytes, Some(7));
     assert_eq!(Some(hardware), bench.status().hardware);
 }
+
+#[tokio::test]
+async fn a_host_that_something_else_has_set_up_keeps_the_inventory_that_is_given() {
+    let bench = Bench::new().await;
+    bench.cluster.change(&json!({
+        "metadata": {"annotations": {HARDWARE: "{"}}, "spec": {"externallyProvisioned": true},
+    }));
+    bench.until(State::ExternallyProvisioned).await;
+    bench.step().await;
+    let status = bench.status();
+    assert_eq!(status.error_type.as_deref(), Some("inspection error"));
+    assert!(bench.bmc.is_on(), "power is looked after all the same");
+    let good = r#"{"ramMebibytes": 7, "nics": [{"mac": "02:00:00:00:00:07"}]}"#;
+    bench.cluster.change(
+        &json!({"metadata": {"annotations": {HARDWARE: good}}, "spec": {"description": "a"}}),
+    );
+    bench.step().await;
+    let host = bench.host().unwrap();
+    assert_eq!(bench.status().hardware.unwrap().ram_mebibytes, Some(7));
+    assert_eq!(
+        host.spec.boot_mac_address.as_deref(),
+        Some("02:00:00:00:00:07")
+    );
+    assert!(
+        !host
+            .metadata
+            .annotations
+            .unwrap_or_default()
+            .contains_key(HARDWARE)
+    );
+    assert_eq!(bench.status().operational_status, "OK");
+}

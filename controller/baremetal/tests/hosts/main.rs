@@ -9,3 +9,4 @@ mod fake;
 mod fencing;
 mod life;
 mod machine;
+mod matrix;
