@@ -14,8 +14,12 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::target::Target;
 
 mod create;
+mod host;
 
 pub(crate) use create::{Binding, Create, DryRun};
+pub(crate) use host::{
+    Enroll, Host, HostList, HostName, HostVerb, Import, Inspect, Making, PowerVerb, Waiting,
+};
 
 /// Virtual machines of a Kubernetes cluster with Catamaran.
 #[derive(Debug, Parser)]
@@ -177,6 +181,8 @@ pub(crate) enum Command {
     Dmesg(Dmesg),
     /// Ask the guest agent
     Guest(Guest),
+    /// Manage servers: enrol, inspect, switch and import them
+    Host(Host),
     /// Explain in one sentence why a virtual machine does not run or is not ready
     Why(Name),
     /// Collect what support needs into an archive, without secrets

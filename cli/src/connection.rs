@@ -134,7 +134,7 @@ impl Connection {
         }
     }
 
-    /// A request whose answer is taken whole.
+    /// A request whose answer is taken whole. A PATCH is a merge patch (RFC 7396).
     pub(crate) async fn bytes(
         &self,
         method: Method,
@@ -142,10 +142,14 @@ impl Connection {
         body: Option<&Value>,
     ) -> Result<Bytes, Error> {
         let body = body.map(serde_json::to_vec).transpose()?;
+        let content = match method {
+            Method::PATCH => "application/merge-patch+json",
+            _ => "application/json",
+        };
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, content)
             .body(Body::from(body.unwrap_or_default()))?;
         let (head, bytes) = self.answer(request).await?;
         for warning in head.headers.get_all(WARNING) {

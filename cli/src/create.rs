@@ -17,6 +17,7 @@ mod manifest;
 mod user_data;
 
 use manifest::Wanted;
+pub(crate) use manifest::label;
 
 /// Words that may stand before the name.
 const KINDS: [&str; 4] = ["vm", "vms", "virtualmachine", "virtualmachines"];
@@ -103,7 +104,8 @@ fn name(words: &[String], flag: Option<&str>) -> Result<String, String> {
     }
 }
 
-fn read(file: &Path) -> Result<String, Error> {
+/// A text file, or (`-`) standard input.
+pub(crate) fn read(file: &Path) -> Result<String, Error> {
     if file == Path::new("-") {
         let mut text = String::new();
         let read = std::io::stdin().read_to_string(&mut text);

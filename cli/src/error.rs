@@ -54,6 +54,12 @@ pub(crate) enum Error {
         /// Why.
         source: io::Error,
     },
+    /// An Ironic can't be read.
+    #[error(transparent)]
+    Ironic(#[from] crate::host::IronicError),
+    /// It did not become what was waited for.
+    #[error("{0}")]
+    Waited(String),
     /// What was typed can't be.
     #[error("{0}")]
     Usage(String),

@@ -3,7 +3,7 @@
 //! ```text
 //!  words ─ args ─▶ verb ─▶ Connection (kubeconfig; JSON, bytes, websockets) ─▶ API server ─▶ subresources.kubevirt.io
 //!                   │
-//!                   └ pure: create::manifest, list::rows, why::why, bundle::blot
+//!                   └ pure: create::manifest, list::rows, why::why, bundle::blot, host::view, host::import::plan
 //! ```
 //!
 //! Every request is made as the user; what the user may not read is left out. Tables, terminals and local ports are those of
@@ -20,6 +20,7 @@ mod create;
 mod error;
 mod forward;
 mod guest;
+mod host;
 mod list;
 mod ssh;
 mod target;
@@ -85,6 +86,7 @@ async fn carry_out(globals: &args::Globals, command: Command) -> Result<ExitCode
         Command::Screenshot(args) => guest::screenshot(&open().await?, &args).await,
         Command::Dmesg(args) => guest::dmesg(&open().await?, &args).await,
         Command::Guest(args) => guest::info(&open().await?, &args).await,
+        Command::Host(args) => Box::pin(host::run(globals, &args)).await,
         Command::PortForward(args) => forward::port_forward(&open().await?, &args).await,
         Command::Ssh(args) => return ssh::run(globals, &open().await?, &args).await,
         Command::Why(args) => why::run(&open().await?, &args).await,

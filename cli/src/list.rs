@@ -205,7 +205,8 @@ fn reason(object: &Value) -> Option<String> {
     })
 }
 
-fn short(reason: &str) -> String {
+/// A reason that fits into a narrow table.
+pub(crate) fn short(reason: &str) -> String {
     if reason.chars().count() <= REASON {
         return reason.to_owned();
     }
@@ -231,7 +232,8 @@ fn strategy(spec: &Value) -> String {
     }
 }
 
-fn age_of(timestamp: &Value, now: Timestamp) -> String {
+/// The age of what began then; nothing where that is not known.
+pub(crate) fn age_of(timestamp: &Value, now: Timestamp) -> String {
     let then = timestamp.as_str().and_then(|text| text.parse().ok());
     then.map_or_else(String::new, |then: Timestamp| {
         let seconds = now.as_second() - then.as_second();

@@ -57,11 +57,9 @@ pub(super) fn machine(wanted: &Wanted) -> Result<VirtualMachine, String> {
     }
     let mut labels = BTreeMap::from([("app".to_owned(), name.clone())]);
     for label in &args.labels {
-        match label.split_once('=') {
-            Some((key, value)) if !key.is_empty() => {
-                labels.insert(key.to_owned(), value.to_owned());
-            }
-            _ => keep(format!("--label {label:?}: must be KEY=VALUE")),
+        match self::label(label) {
+            Ok((key, value)) => drop(labels.insert(key, value)),
+            Err(wrong) => keep(wrong),
         }
     }
     let ports: Vec<Port> = args
@@ -247,6 +245,14 @@ fn matcher(flag: &str, word: &str, kinds: Kinds) -> Result<Value, String> {
             "{flag} {word:?}: must be NAME or KIND/NAME with a kind of {} or {}",
             kinds[0], kinds[1]
         )),
+    }
+}
+
+/// Key and value of one `--label`.
+pub(crate) fn label(word: &str) -> Result<(String, String), String> {
+    match word.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("--label {word:?}: must be KEY=VALUE")),
     }
 }
 

@@ -1,0 +1,119 @@
+//! Makes objects that belong together: all of them, or none.
+
+use catamaran_client::{Format, say, text};
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{GROUP, HOSTS};
+use crate::args::{DryRun, Making};
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::target::{object, objects};
+
+/// Formats that make no sense here are named at once.
+pub(super) fn check(making: &Making) -> Result<Format, Error> {
+    match making.output.unwrap_or_default() {
+        Format::Wide => Err(Error::Usage(
+            "unknown output format \"wide\": allowed are json, yaml and name".to_owned(),
+        )),
+        format => Ok(format),
+    }
+}
+
+/// Makes Secrets and hosts in the order that they are given in; without a connection it only prints them. When one is refused, what was made
+/// before goes again.
+pub(super) async fn all(
+    connection: Option<&Connection>,
+    wanted: &[Value],
+    making: &Making,
+) -> Result<(), Error> {
+    let format = check(making)?;
+    let mut made = Vec::new();
+    if let Some(connection) = connection {
+        let dry = making.dry_run.is_some();
+        for value in wanted {
+            match create(connection, value, dry).await {
+                Ok(value) => made.push(value),
+                Err(error) => {
+                    if !dry {
+                        take_back(connection, &made).await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    } else {
+        made = wanted.to_vec();
+    }
+    say(&printed(&made, format, making.dry_run)?).map_err(Error::io("standard output"))
+}
+
+/// Has the server check them all.
+pub(super) async fn rehearse(connection: &Connection, wanted: &[Value]) -> Result<(), Error> {
+    for value in wanted {
+        create(connection, value, true).await?;
+    }
+    Ok(())
+}
+
+async fn create(connection: &Connection, value: &Value, dry: bool) -> Result<Value, Error> {
+    let (group, plural) = place(value);
+    let mut path = objects(group, Some(connection.namespace()), plural)
+        + "?fieldManager=kubectl-catamaran&fieldValidation=Strict";
+    if dry {
+        path.push_str("&dryRun=All");
+    }
+    connection.json(Method::POST, &path, Some(value)).await
+}
+
+async fn take_back(connection: &Connection, made: &[Value]) {
+    for value in made.iter().rev() {
+        let (group, plural) = place(value);
+        let name = text(&value["metadata"]["name"]);
+        let path = object(group, connection.namespace(), plural, &name);
+        if let Err(error) = connection.bytes(Method::DELETE, &path, None).await {
+            eprintln!("Warning: {} stays: {}", reference(value), error.line());
+        }
+    }
+}
+
+fn place(value: &Value) -> (&'static str, &'static str) {
+    if value["kind"] == "Secret" {
+        ("v1", "secrets")
+    } else {
+        (GROUP, HOSTS)
+    }
+}
+
+fn reference(value: &Value) -> String {
+    let name = text(&value["metadata"]["name"]);
+    match place(value).1 {
+        HOSTS => format!("baremetalhost.metal3.io/{name}"),
+        _ => format!("secret/{name}"),
+    }
+}
+
+/// What is said of what was made. Pure.
+fn printed(made: &[Value], format: Format, dry_run: Option<DryRun>) -> Result<String, Error> {
+    if format == Format::Yaml {
+        let documents: Result<Vec<String>, _> = made
+            .iter()
+            .map(|value| format.print(value).map(Option::unwrap_or_default))
+            .collect();
+        return Ok(documents?.join("---\n"));
+    }
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": made});
+    if let Some(said) = format.print(&list)? {
+        return Ok(said);
+    }
+    let note = match (format, dry_run) {
+        (Format::Name, _) => "",
+        (_, None) => " created",
+        (_, Some(DryRun::Client)) => " created (dry run)",
+        (_, Some(DryRun::Server)) => " created (server dry run)",
+    };
+    let lines = made
+        .iter()
+        .map(|value| format!("{}{note}\n", reference(value)));
+    Ok(lines.collect())
+}
