@@ -75,8 +75,9 @@ impl Attribute {
         })
     }
 
-    /// What the value may be, if it is not `value`.
-    fn objection(&self, value: &Value) -> Option<Vec<String>> {
+    /// What the value may be, if it may not be `value`.
+    #[must_use]
+    pub fn objection(&self, value: &Value) -> Option<Vec<String>> {
         if self.read_only {
             return Some(vec!["nothing: it is read-only".to_owned()]);
         }

@@ -50,6 +50,7 @@ pub(crate) fn registries(bmc: &Bmc, path: &str, rest: &[&str]) -> Option<Value> 
 fn entry(name: &str, value: &Value) -> Value {
     let mut entry = json!({"AttributeName": name, "ReadOnly": false, "ResetRequired": true});
     match value {
+        _ if name.contains("Password") => entry["Type"] = json!("Password"),
         Value::Bool(_) => entry["Type"] = json!("Boolean"),
         Value::Number(_) => {
             entry["Type"] = json!("Integer");
