@@ -1,6 +1,7 @@
 //! `BareMetalHost`: the cluster's side of `catamaran-baremetal`, which decides and talks to the BMCs.
 
 mod cluster;
+mod companions;
 mod deploying;
 mod fencing;
 mod ledger;
@@ -8,8 +9,10 @@ mod ledger;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_api::metal3::BareMetalHost;
-use catamaran_baremetal::{Again, Agents, Bmcs, HostName, Patience, Shell, StoreError};
+use catamaran_api::metal3::{BareMetalHost, HostFirmwareSettings};
+use catamaran_baremetal::{
+    Again, Agents, Bmcs, FirmwareCache, HostName, Patience, Shell, StoreError,
+};
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use kube::client::Client;
@@ -18,6 +21,7 @@ use kube::runtime::{reflector, watcher};
 
 use crate::args::Args;
 use crate::baremetal::cluster::Cluster;
+use crate::baremetal::companions::Companions;
 use crate::baremetal::deploying::Deploying;
 use crate::error::{Error, chain};
 use crate::events::Events;
@@ -34,9 +38,11 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
     wait_for_definition(&client).await;
     let (store, writer) = reflector::store();
     let hosts = Arc::new(Objects::new(store));
+    let firmware = Companions::<HostFirmwareSettings>::new();
     let cluster = Cluster {
         client: client.clone(),
         hosts: hosts.clone(),
+        firmware: firmware.objects(),
         events: Events::by(client.clone(), "metal3-baremetal-controller", &args.name),
     };
     let deploying = Deploying::prepare(&client, args).await;
@@ -56,6 +62,7 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
         bmcs,
         deploy: agents,
         metrics: metrics.hosts().clone(),
+        firmware: FirmwareCache::default(),
     });
     let (wake, queue) = work::queue::<BareMetalHost>();
     let watch = follow(
@@ -83,6 +90,7 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
             async move { Box::pin(reconcile(&shell, key)).await }
         },
     );
+    let firmware = firmware.watch(&client, |key| wake.wake(key));
     let deploying = async {
         if let Ok(deploying) = &deploying {
             let of = |uid: &str| {
@@ -100,7 +108,7 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
             fencing::run(&client, &shell).await;
         }
     };
-    tokio::join!(watch, work, deploying, fencing);
+    tokio::join!(watch, firmware, work, deploying, fencing);
 }
 
 async fn wait_for_definition(client: &Client) {

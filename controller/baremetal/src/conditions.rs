@@ -1,12 +1,11 @@
-//! Conditions of a host. Pure.
+//! Conditions of objects. Pure.
 
-use catamaran_api::metal3::BareMetalHost;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// Sets a condition. The time of its last change stays when its status does.
 pub(crate) fn set(
     all: &mut Vec<Condition>,
-    host: &BareMetalHost,
+    generation: Option<i64>,
     type_: &str,
     holds: Option<bool>,
     reason: &str,
@@ -24,7 +23,7 @@ pub(crate) fn set(
         last_transition_time: since
             .map_or_else(|| now.clone(), |one| one.last_transition_time.clone()),
         message: message.to_owned(),
-        observed_generation: host.metadata.generation,
+        observed_generation: generation,
         reason: reason.to_owned(),
         status: status.to_owned(),
         type_: type_.to_owned(),

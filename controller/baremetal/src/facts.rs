@@ -4,6 +4,7 @@ use catamaran_api::metal3::CredentialsStatus;
 use catamaran_redfish::{Kind, PowerState};
 
 use crate::deploy::{Job, Progress};
+use crate::firmware::Firmware;
 
 /// Seconds since 1970, or a span of them.
 pub type Seconds = i64;
@@ -23,6 +24,8 @@ pub struct Facts {
     pub refusal: Option<String>,
     /// How far it is.
     pub progress: Progress,
+    /// What is to be done about its firmware's settings.
+    pub firmware: Firmware,
 }
 
 /// How to log in at a BMC.

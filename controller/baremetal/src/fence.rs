@@ -127,7 +127,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
                 let words = error.to_string();
                 conditions::set(
                     &mut status.conditions,
-                    &host,
+                    host.metadata.generation,
                     "Fenced",
                     Some(false),
                     "NotProved",
@@ -145,7 +145,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         let mut status = host.status.clone().unwrap_or_default();
         conditions::set(
             &mut status.conditions,
-            &host,
+            host.metadata.generation,
             "Fenced",
             Some(true),
             "ProvedOff",

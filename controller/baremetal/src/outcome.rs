@@ -1,6 +1,7 @@
 //! What is decided about a host.
 
 use crate::facts::Seconds;
+use crate::firmware::SettingsChange;
 use crate::state::State;
 
 /// What is to be done, in order, and what it comes to when all of it succeeds. When something fails, the state stays.
@@ -122,6 +123,10 @@ pub enum Action {
     ClearBoot,
     /// Boot what is signed only, or not.
     SecureBoot(bool),
+    /// Order settings of the firmware.
+    OrderFirmware(SettingsChange),
+    /// Keep that the host was started with them.
+    NoteFirmware(SettingsChange),
     /// Begin the state's job: show the host the CD of its deploy agent.
     Deploy,
     /// Keep what the deploy agent has told of the hardware.

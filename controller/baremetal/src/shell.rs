@@ -1,6 +1,7 @@
 //! The shell: reads, lets decide, carries out, writes.
 
 mod carry_out;
+mod firmware;
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use catamaran_api::metal3::{BareMetalHost, BareMetalHostStatus};
 use catamaran_redfish::{Bmc, Error as BmcError};
 use serde_json::json;
 
+pub use self::firmware::FirmwareCache;
 use crate::annotations::{self, FINALIZER, STATUS};
 use crate::back_off;
 use crate::bmcs::Bmcs;
@@ -15,6 +17,7 @@ use crate::decide::{Gate, decide, gate};
 use crate::deploy::{Deploy, Job, Progress};
 use crate::endpoint::{endpoint, secret_name};
 use crate::facts::{Contact, Facts, Login, Seconds, Seen, Trouble};
+use crate::firmware::Firmware;
 use crate::metrics::HostMetrics;
 use crate::outcome::{Action, ErrorType, Failure, Outcome};
 use crate::state::State;
@@ -41,6 +44,8 @@ pub struct Shell<S, D> {
     pub deploy: D,
     /// What is counted.
     pub metrics: HostMetrics,
+    /// What the BMCs have said of their firmware's settings; begins empty.
+    pub firmware: FirmwareCache,
 }
 
 impl<S: Store, D: Deploy> Shell<S, D> {
@@ -51,6 +56,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
     pub async fn reconcile(&self, name: &HostName) -> Result<Again, StoreError> {
         let Some(host) = self.store.host(name) else {
             self.bmcs.close(name).await;
+            self.firmware.forget(name);
             return Ok(Again::Changed);
         };
         self.metrics.reconciled.inc();
@@ -79,6 +85,10 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             _ => Contact::NotAsked,
         };
         let job = Job::of(&host);
+        let firmware = match (&bmc, &contact) {
+            (Some(Ok(bmc)), Contact::Answers(_)) => self.firmware(&host, bmc, now).await?,
+            _ => Firmware::Settled,
+        };
         let facts = Facts {
             now,
             login,
@@ -91,6 +101,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
                 }
                 _ => Progress::None,
             },
+            firmware,
         };
         let step = decide(&host, &facts);
         let bmc = bmc.and_then(Result::ok);

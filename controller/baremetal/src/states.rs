@@ -24,7 +24,7 @@ pub(crate) fn handle(state: State, host: &BareMetalHost, facts: &Facts) -> Step 
         State::New | State::Unmanaged => unmanaged::step(host, state),
         State::Registering => with(state, facts, |_| registering::step(host)),
         State::Inspecting => with(state, facts, |seen| inspecting::step(host, facts, seen)),
-        State::Preparing => with(state, facts, |_| preparing::step(host)),
+        State::Preparing => with(state, facts, |seen| preparing::step(host, facts, seen)),
         State::Available => with(state, facts, |seen| available::step(host, facts, seen)),
         State::Provisioning => with(state, facts, |seen| provisioning::step(host, facts, seen)),
         State::Provisioned => with(state, facts, |seen| provisioned::step(host, seen)),

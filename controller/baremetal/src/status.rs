@@ -190,9 +190,10 @@ fn conditions(
         Outcome::Failed(failure) => Some(failure.error_type),
         _ => None,
     };
+    let generation = host.metadata.generation;
     let all = &mut new.conditions;
     let mut put = |type_: &str, holds: Option<bool>, reason: &str, message: &str| {
-        set(all, host, type_, holds, reason, message, now);
+        set(all, generation, type_, holds, reason, message, now);
     };
     match (&facts.contact, failure) {
         (Contact::Answers(_), _) => put("Manageable", Some(true), "BMCAnswers", ""),
@@ -270,10 +271,18 @@ fn conditions(
         .any(|one| one.type_ == "Fenced" && one.status == "True");
     let on = matches!(result.power, Some(PowerState::On | PowerState::PoweringOn));
     match annotations::get(host, FENCED) {
-        Some(proof) if !on => set(all, host, "Fenced", Some(true), "ProvedOff", proof, now),
+        Some(proof) if !on => set(
+            all,
+            generation,
+            "Fenced",
+            Some(true),
+            "ProvedOff",
+            proof,
+            now,
+        ),
         _ if was => set(
             all,
-            host,
+            generation,
             "Fenced",
             Some(false),
             "NotFencedAnyMore",

@@ -3,8 +3,14 @@
 use std::fmt;
 use std::future::Future;
 
-use catamaran_api::metal3::{BareMetalHost, BareMetalHostStatus, HardwareDetails};
+use catamaran_api::metal3::{
+    BareMetalHost, BareMetalHostStatus, FirmwareSchema, HardwareDetails, HostFirmwareSettings,
+};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
+use kube_core::Resource;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::facts::Seconds;
@@ -51,6 +57,31 @@ pub struct Note {
     pub message: String,
 }
 
+/// An object beside a host, of a kind of its own.
+pub trait Companion:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + fmt::Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Companion for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + fmt::Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// The cluster. Writes hold only if nobody has written in between; all of them answer with the object as it is then.
 pub trait Store: Send + Sync {
     /// The time.
@@ -89,6 +120,36 @@ pub trait Store: Send + Sync {
         host: &BareMetalHost,
         hardware: &HardwareDetails,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The settings of the host's firmware, with our own writes in them.
+    fn firmware(&self, name: &HostName) -> Option<HostFirmwareSettings>;
+
+    /// A description of settings.
+    fn schema(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<FirmwareSchema>, StoreError>> + Send;
+
+    /// Makes an object; one that is there already is answered as it is.
+    fn make<K: Companion>(&self, object: &K) -> impl Future<Output = Result<K, StoreError>> + Send;
+
+    /// Writes an object's metadata and spec by a merge patch.
+    fn patch<K: Companion>(
+        &self,
+        object: &K,
+        patch: Value,
+    ) -> impl Future<Output = Result<K, StoreError>> + Send;
+
+    /// Writes an object's status.
+    fn patch_status<K: Companion>(
+        &self,
+        object: &K,
+        status: Value,
+    ) -> impl Future<Output = Result<K, StoreError>> + Send;
+
+    /// Tells people of an object. Best effort.
+    fn tell_of<K: Companion>(&self, object: &K, note: Note) -> impl Future<Output = ()> + Send;
 
     /// Tells people. Best effort.
     fn tell(&self, host: &BareMetalHost, note: Note) -> impl Future<Output = ()> + Send;

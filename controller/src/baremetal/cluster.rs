@@ -1,14 +1,18 @@
 //! The cluster as hosts need it: the API server behind a cache that sees our own writes.
 
+use std::any::Any;
 use std::sync::Arc;
 
-use catamaran_api::metal3::{BareMetalHost, BareMetalHostStatus, HardwareData, HardwareDetails};
-use catamaran_baremetal::{HostName, Note, Store, StoreError};
+use catamaran_api::metal3::{
+    BareMetalHost, BareMetalHostStatus, FirmwareSchema, HardwareData, HardwareDetails,
+    HostFirmwareSettings,
+};
+use catamaran_baremetal::{Companion, HostName, Note, Store, StoreError};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
-use kube::Resource as _;
 use kube::api::{Api, PostParams};
 use kube::client::Client;
+use kube::{Resource, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -24,11 +28,26 @@ const MANAGER: &str = "catamaran-host";
 pub(super) struct Cluster {
     pub(super) client: Client,
     pub(super) hosts: Arc<Objects<BareMetalHost>>,
+    pub(super) firmware: Arc<Objects<HostFirmwareSettings>>,
     pub(super) events: Events,
 }
 
 fn failed(error: Error) -> StoreError {
     StoreError(Box::new(error))
+}
+
+fn by_us() -> PostParams {
+    PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
+fn key(name: &HostName) -> Key {
+    Key {
+        namespace: name.namespace.clone(),
+        name: name.name.clone(),
+    }
 }
 
 impl Cluster {
@@ -44,6 +63,31 @@ impl Cluster {
         let new = new.map_err(failed)?;
         self.hosts.put(new.clone());
         Ok(new)
+    }
+
+    /// Writes an object beside a host, and remembers what was answered.
+    async fn merge_other<K: Companion>(
+        &self,
+        object: &K,
+        change: Value,
+        part: Part,
+    ) -> Result<K, StoreError> {
+        let new = patch::merge(&self.api_of(object), object, change, part, MANAGER).await;
+        let new = new.map_err(failed)?;
+        self.remember(&new);
+        Ok(new)
+    }
+
+    fn api_of<K: Companion>(&self, object: &K) -> Api<K> {
+        let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn remember<K: Companion>(&self, new: &K) {
+        let new: &dyn Any = new;
+        if let Some(new) = new.downcast_ref::<HostFirmwareSettings>() {
+            self.firmware.put(new.clone());
+        }
     }
 
     async fn hardware(
@@ -71,11 +115,7 @@ impl Cluster {
         new.metadata.namespace = Some(name.namespace.clone());
         new.metadata.owner_references = host.controller_owner_ref(&()).map(|owner| vec![owner]);
         new.spec.hardware = Some(hardware.clone());
-        let params = PostParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        let made = api.create(&params, &new).await;
+        let made = api.create(&by_us(), &new).await;
         made.map(drop).map_err(Error::api(what()))
     }
 }
@@ -86,10 +126,7 @@ impl Store for Cluster {
     }
 
     fn host(&self, name: &HostName) -> Option<BareMetalHost> {
-        self.hosts.get(&Key {
-            namespace: name.namespace.clone(),
-            name: name.name.clone(),
-        })
+        self.hosts.get(&key(name))
     }
 
     fn hosts(&self) -> Vec<BareMetalHost> {
@@ -131,16 +168,68 @@ impl Store for Cluster {
         self.hardware(host, hardware).await.map_err(failed)
     }
 
-    async fn tell(&self, host: &BareMetalHost, note: Note) {
-        let Note {
-            warning,
-            reason,
-            message,
-        } = note;
-        if warning {
-            self.events.warning(host, &reason, message).await;
-        } else {
-            self.events.normal(host, &reason, message).await;
+    fn firmware(&self, name: &HostName) -> Option<HostFirmwareSettings> {
+        self.firmware.get(&key(name))
+    }
+
+    async fn schema(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<FirmwareSchema>, StoreError> {
+        let api: Api<FirmwareSchema> = Api::namespaced(self.client.clone(), namespace);
+        let what = format!("read the FirmwareSchema {namespace}/{name}");
+        let found = api.get_opt(name).await;
+        found.map_err(Error::api(what)).map_err(failed)
+    }
+
+    async fn make<K: Companion>(&self, object: &K) -> Result<K, StoreError> {
+        let (api, name) = (self.api_of(object), object.name_any());
+        let what = format!("make the {} {name}", K::kind(&()));
+        let made = api.create(&by_us(), object).await;
+        let made = match made.map_err(Error::api(what.clone())) {
+            Err(error) if error.already_exists() => api.get(&name).await.map_err(Error::api(what)),
+            made => made,
+        };
+        let made = made.map_err(failed)?;
+        self.remember(&made);
+        Ok(made)
+    }
+
+    async fn patch<K: Companion>(&self, object: &K, patch: Value) -> Result<K, StoreError> {
+        self.merge_other(object, patch, Part::Main).await
+    }
+
+    async fn patch_status<K: Companion>(&self, object: &K, status: Value) -> Result<K, StoreError> {
+        let old = json!(object)["status"].take();
+        let old = if old.is_null() { json!({}) } else { old };
+        match patch::difference(&old, &status) {
+            Some(change) => {
+                let change = json!({ "status": change });
+                self.merge_other(object, change, Part::Status).await
+            }
+            None => Ok(object.clone()),
         }
+    }
+
+    async fn tell_of<K: Companion>(&self, object: &K, note: Note) {
+        write(&self.events, object, note).await;
+    }
+
+    async fn tell(&self, host: &BareMetalHost, note: Note) {
+        write(&self.events, host, note).await;
+    }
+}
+
+async fn write<K: Resource<DynamicType = ()>>(events: &Events, object: &K, note: Note) {
+    let Note {
+        warning,
+        reason,
+        message,
+    } = note;
+    if warning {
+        events.warning(object, &reason, message).await;
+    } else {
+        events.normal(object, &reason, message).await;
     }
 }

@@ -105,6 +105,56 @@ fn a_server_is_enrolled_turned_off_and_on_and_deleted() -> Result<()> {
     })
 }
 
+#[test]
+fn firmware_settings_are_shown_changed_and_refused() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let (bmc, host, settings) = (cluster.bmc()?, "bmh/server", "hfs/server");
+        cluster.enrol("server", &bmc, json!({"online": false}))?;
+        cluster.wait_field(host, PHASE, "available", BOOT)?;
+        let shown = "/status/settings/ProcVirtualization";
+        let object = cluster.wait_field(settings, shown, "Enabled", SHORT)?;
+        let owner = &object["metadata"]["ownerReferences"][0];
+        ensure!(owner["kind"] == "BareMetalHost", "{object}");
+        let schema = object["status"]["schema"]["name"].as_str();
+        let schema = format!("firmwareschema/{}", schema.context("no schema")?);
+        let described = cluster.get(&schema)?;
+        let allowed = &described["spec"]["schema"]["ProcVirtualization"]["allowable_values"];
+        ensure!(*allowed == json!(["Enabled", "Disabled"]), "{described}");
+
+        let ask = |name: &str, value: Value| {
+            let wanted = json!({"spec": {"settings": {name: value}}});
+            patch(cluster, settings, &wanted)
+        };
+        ask("ProcVirtualization", json!("Disabled"))?;
+        ask("NumCores", json!(8))?;
+        cluster.wait_field(settings, "/status/settings/NumCores", "8", BOOT)?;
+        cluster.wait_field(settings, shown, "Disabled", BOOT)?;
+        cluster.wait_field(host, PHASE, "available", BOOT)?;
+        wait_for("the server is off again", BOOT, || {
+            Ok(Seen::when(!bmc.is_on(), "it is on"))
+        })?;
+
+        let starts = bmc.boots().len();
+        ask("NumCores", json!(65))?;
+        wait_for("the setting is refused", SHORT, || {
+            let object = cluster.get(settings)?;
+            let conditions = object["status"]["conditions"].as_array();
+            let refused = conditions.into_iter().flatten().any(|one| {
+                one["type"] == "Valid"
+                    && one["reason"] == "ConfigurationError"
+                    && one["message"]
+                        .as_str()
+                        .is_some_and(|text| text.contains("0 to 64"))
+            });
+            Ok(Seen::when(refused, object["status"].to_string()))
+        })?;
+        ensure!(bmc.boots().len() == starts, "it was started for nothing");
+        cluster.kubectl(["delete", host, "--wait=false"])?;
+        cluster.wait_gone(settings, BOOT)?;
+        cluster.wait_gone(&schema, BOOT)
+    })
+}
+
 /// A change of a host, as another controller makes it.
 fn patch(cluster: &Cluster, host: &str, patch: &Value) -> Result<()> {
     let patch = patch.to_string();

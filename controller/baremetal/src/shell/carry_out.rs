@@ -84,6 +84,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
                 Ok(Ok(()))
             }
             Action::Deploy => Ok(self.deploy(host, bmc).await),
+            Action::NoteFirmware(change) => self.note_firmware(host, change).await,
             action => Ok(self
                 .at_bmc(host, bmc, action, done)
                 .await
@@ -134,10 +135,12 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             Action::BootCdOnce => bmc.boot_once(BootDevice::Cd, None).await.map(drop),
             Action::ClearBoot => bmc.clear_boot().await,
             Action::SecureBoot(on) => bmc.set_secure_boot(*on).await,
+            Action::OrderFirmware(change) => self.order_firmware(host, bmc, change).await,
             Action::Inspect
             | Action::TakeInventory
             | Action::AdoptInventory
             | Action::NoteDisk
+            | Action::NoteFirmware(_)
             | Action::Deploy
             | Action::DropAnnotation(_)
             | Action::Release => Ok(()),

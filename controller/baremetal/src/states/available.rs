@@ -5,6 +5,7 @@ use catamaran_api::metal3::BareMetalHost;
 use super::{inspecting, preparing};
 use crate::annotations::{self, INSPECT};
 use crate::facts::{Facts, Seen};
+use crate::firmware::Firmware;
 use crate::outcome::{Action, ErrorType, Failure, Outcome, Step};
 use crate::power;
 use crate::state::State;
@@ -21,7 +22,8 @@ pub(super) fn step(host: &BareMetalHost, facts: &Facts, seen: &Seen) -> Step {
         .status
         .as_ref()
         .and_then(|status| status.provisioning.boot_mode.as_deref());
-    if prepared != Some(preparing::wanted(host)) {
+    let changed = matches!(facts.firmware, Firmware::Changed(_));
+    if changed || prepared != Some(preparing::wanted(host)) {
         return Step::to(State::Preparing);
     }
     let refusal = match (&host.spec.image, &host.spec.custom_deploy) {

@@ -2,7 +2,8 @@
 
 use catamaran_api::metal3::{BareMetalHost, CredentialsStatus};
 use catamaran_baremetal::{
-    Action, Contact, Facts, Login, Off, Outcome, Progress, Seen, State, Step, Trouble, decide,
+    Action, Contact, Facts, Firmware, Login, Off, Outcome, Progress, Seen, State, Step, Trouble,
+    decide,
 };
 use catamaran_redfish::{Kind, PowerState};
 use proptest::prelude::*;
@@ -38,6 +39,7 @@ fn facts(contact: Contact) -> Facts {
         job: None,
         refusal: None,
         progress: Progress::None,
+        firmware: Firmware::Settled,
     }
 }
 

@@ -1,11 +1,15 @@
 //! A cluster of one host in memory, and a mocked BMC.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use catamaran_api::metal3::{BareMetalHost, BareMetalHostStatus, HardwareDetails};
+use catamaran_api::metal3::{
+    BareMetalHost, BareMetalHostStatus, FirmwareSchema, HardwareDetails, HostFirmwareSettings,
+};
 use catamaran_baremetal::{
-    Again, Agents, Bmcs, HostMetrics, HostName, Note, Shell, State, Store, StoreError,
+    Again, Agents, Bmcs, Companion, FirmwareCache, HostMetrics, HostName, Note, Shell, State,
+    Store, StoreError,
 };
 use catamaran_redfish::Limits;
 use catamaran_redfish_mock::{Handle, Mock, Options, Personality};
@@ -22,6 +26,10 @@ pub(crate) struct Memory {
     pub(crate) notes: Vec<Note>,
     /// Secrets besides the BMC's: name, and key and value of the one entry.
     pub(crate) secrets: Vec<(String, String, String)>,
+    /// Objects beside the host, by kind and name.
+    pub(crate) others: BTreeMap<(String, String), Value>,
+    /// What was told of them: kind and note.
+    pub(crate) others_notes: Vec<(String, Note)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -55,6 +63,42 @@ impl Fake {
             object["metadata"]["generation"] = json!(generation + 1);
         }
         memory.host = Some(serde_json::from_value(object).unwrap());
+    }
+
+    /// An object beside the host.
+    pub(crate) fn other<K: Companion>(&self, name: &str) -> Option<K> {
+        let memory = self.0.lock().unwrap();
+        let found = memory.others.get(&(K::kind(&()).into(), name.to_owned()));
+        found.map(|found| serde_json::from_value(found.clone()).unwrap())
+    }
+
+    /// Makes or changes one as a user does. A change of the spec is a new generation; one whose deletion nothing holds goes.
+    pub(crate) fn change_other<K: Companion>(&self, name: &str, patch: &Value) {
+        let mut memory = self.0.lock().unwrap();
+        let key = (K::kind(&()).into_owned(), name.to_owned());
+        let uid = format!("{}-{name}", key.0);
+        let new = json!({
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+            "metadata": {"name": name, "namespace": "n", "uid": uid},
+        });
+        let object = memory.others.entry(key.clone()).or_insert(new);
+        merge(object, patch);
+        if !patch["spec"].is_null() {
+            let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
+            object["metadata"]["generation"] = json!(generation + 1);
+        }
+        let held = object["metadata"]["finalizers"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty());
+        if !object["metadata"]["deletionTimestamp"].is_null() && !held {
+            memory.others.remove(&key);
+        }
+    }
+
+    fn changed<K: Companion>(&self, object: &K, patch: &Value) -> K {
+        let name = object.meta().name.clone().unwrap();
+        self.change_other::<K>(&name, patch);
+        self.other(&name).unwrap_or_else(|| object.clone())
     }
 }
 
@@ -130,6 +174,33 @@ impl Store for Fake {
         Ok(())
     }
 
+    fn firmware(&self, name: &HostName) -> Option<HostFirmwareSettings> {
+        self.other(&name.name)
+    }
+
+    async fn schema(&self, _: &str, name: &str) -> Result<Option<FirmwareSchema>, StoreError> {
+        Ok(self.other(name))
+    }
+
+    async fn make<K: Companion>(&self, object: &K) -> Result<K, StoreError> {
+        let new = serde_json::to_value(object).unwrap();
+        Ok(self.changed(object, &new))
+    }
+
+    async fn patch<K: Companion>(&self, object: &K, patch: Value) -> Result<K, StoreError> {
+        Ok(self.changed(object, &patch))
+    }
+
+    async fn patch_status<K: Companion>(&self, object: &K, status: Value) -> Result<K, StoreError> {
+        self.changed(object, &json!({"status": null}));
+        Ok(self.changed(object, &json!({"status": status})))
+    }
+
+    async fn tell_of<K: Companion>(&self, _: &K, note: Note) {
+        let told = (K::kind(&()).into_owned(), note);
+        self.0.lock().unwrap().others_notes.push(told);
+    }
+
     async fn tell(&self, _: &BareMetalHost, note: Note) {
         self.0.lock().unwrap().notes.push(note);
     }
@@ -145,7 +216,7 @@ pub(crate) struct Bench {
 }
 
 /// Limits that fit a BMC which answers at once.
-fn quick() -> Limits {
+pub(crate) fn quick() -> Limits {
     Limits {
         connect: Duration::from_millis(500),
         request: Duration::from_millis(500),
@@ -165,6 +236,7 @@ fn shell(cluster: &Fake, agents: Agents<Fake>, limits: Limits) -> Shell<Fake, Ag
         bmcs: Arc::new(Bmcs::new(limits)),
         deploy: agents,
         metrics: HostMetrics::new(&Default::default()).unwrap(),
+        firmware: FirmwareCache::default(),
     }
 }
 

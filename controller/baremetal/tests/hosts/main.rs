@@ -7,6 +7,7 @@ mod decisions;
 mod deploying;
 mod fake;
 mod fencing;
+mod firmware;
 mod life;
 mod machine;
 mod matrix;
