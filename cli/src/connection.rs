@@ -1,35 +1,21 @@
 //! The API server, as the user: one place for paths, bodies, refusals, warnings and websockets.
 
-use std::io;
-
 use bytes::Bytes;
 use catamaran_client::table::printable;
-use futures::{Sink, SinkExt as _, Stream, StreamExt as _, future};
+use catamaran_client::websocket::Handshake;
 use http_body_util::BodyExt as _;
-use hyper::header::{
-    CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE, WARNING,
-};
+use hyper::header::{CONTENT_TYPE, WARNING};
 use hyper::http::response::Parts;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, Response, StatusCode};
 use kube::Config;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
-use tokio_tungstenite::tungstenite::protocol::{Message, Role};
-use tokio_tungstenite::tungstenite::{self};
-use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 
 use crate::args::Globals;
 use crate::error::Error;
 use crate::target::{self, Kind, Target};
-
-/// Subprotocol of the streams.
-const PLAIN: &str = "plain.kubevirt.io";
 
 /// What a user may or may not see of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,31 +152,16 @@ impl Connection {
         &self,
         path: &str,
     ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>, Error> {
-        let key = generate_key();
-        let request = Request::get(path)
-            .header(CONNECTION, "Upgrade")
-            .header(UPGRADE, "websocket")
-            .header(SEC_WEBSOCKET_VERSION, "13")
-            .header(SEC_WEBSOCKET_KEY, &key)
-            .header(SEC_WEBSOCKET_PROTOCOL, PLAIN)
-            .body(Body::empty())?;
+        let handshake = Handshake::new();
+        let request = handshake.request(path)?.map(|()| Body::empty());
         let response = self.send(request).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (head, bytes) = whole(response).await?;
             accept(&head, &bytes)?;
             return Err(Error::Stream(format!("it answered {}", head.status)));
         }
-        if !is_handshake(response.headers(), &key) {
-            return Err(Error::Stream("its handshake is wrong".to_owned()));
-        }
-        let upgraded = hyper::upgrade::on(response).await;
-        let upgraded = upgraded.map_err(|error| Error::Stream(error.to_string()))?;
-        let socket =
-            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await;
-        let (sink, messages) = socket.split();
-        let reader = StreamReader::new(bytes_of(messages));
-        let writer = SinkWriter::new(CopyToBytes::new(messages_of(sink)));
-        Ok(tokio::io::join(reader, writer))
+        let stream = handshake.switch(response).await;
+        stream.map_err(|error| Error::Stream(error.to_string()))
     }
 
     /// As [`Self::stream`], owning what it needs.
@@ -270,60 +241,8 @@ fn warning_words(header: &str) -> Option<String> {
     Some(quoted.replace("\\\"", "\"").replace("\\\\", "\\"))
 }
 
-/// The server has understood the key: RFC 6455.
-fn is_handshake(headers: &HeaderMap, key: &str) -> bool {
-    let accept = headers.get(SEC_WEBSOCKET_ACCEPT);
-    accept.is_some_and(|accept| accept.as_bytes() == derive_accept_key(key.as_bytes()).as_bytes())
-}
-
-fn broken(error: tungstenite::Error) -> io::Error {
-    match error {
-        tungstenite::Error::Io(error) => error,
-        other => io::Error::other(other),
-    }
-}
-
-/// Bytes of the messages, until the server says farewell. Pings are answered by the reading itself.
-fn bytes_of<S>(messages: S) -> impl Stream<Item = io::Result<Bytes>> + Unpin + Send
-where
-    S: Stream<Item = tungstenite::Result<Message>> + Unpin + Send,
-{
-    messages
-        .take_while(|message| future::ready(!ended(message)))
-        .filter_map(|message| {
-            future::ready(match message {
-                Ok(Message::Binary(bytes)) => Some(Ok(bytes)),
-                Ok(Message::Text(text)) => Some(Ok(text.into())),
-                Ok(_) => None,
-                Err(error) => Some(Err(broken(error))),
-            })
-        })
-}
-
-/// The server has said farewell, or was cut off without a word as a proxy does.
-fn ended(message: &tungstenite::Result<Message>) -> bool {
-    matches!(
-        message,
-        Ok(Message::Close(_))
-            | Err(tungstenite::Error::ConnectionClosed
-                | tungstenite::Error::Protocol(
-                    tungstenite::error::ProtocolError::ResetWithoutClosingHandshake
-                ))
-    )
-}
-
-fn messages_of<S>(sink: S) -> impl Sink<Bytes, Error = io::Error> + Unpin + Send
-where
-    S: Sink<Message, Error = tungstenite::Error> + Unpin + Send,
-{
-    sink.sink_map_err(broken)
-        .with(|bytes: Bytes| future::ready(Ok(Message::Binary(bytes))))
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
     use super::*;
 
     #[test]
@@ -356,30 +275,5 @@ mod tests {
             "Error from server: 502 Bad Gateway: bad gateway"
         );
         assert!(accept(&head(202), b"").is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_websocket_is_a_stream_of_bytes() {
-        let (near, far) = tokio::io::duplex(1024);
-        let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
-        let mut far = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
-        let (sink, messages) = near.split();
-        let mut reader = StreamReader::new(bytes_of(messages));
-        let mut writer = SinkWriter::new(CopyToBytes::new(messages_of(sink)));
-
-        writer.write_all(b"uname\n").await.unwrap();
-        writer.flush().await.unwrap();
-        let heard = far.next().await.unwrap().unwrap();
-        assert_eq!(heard, Message::Binary("uname\n".into()));
-
-        far.send(Message::Ping("still there?".into()))
-            .await
-            .unwrap();
-        far.send(Message::Binary("Lin".into())).await.unwrap();
-        far.send(Message::Text("ux".into())).await.unwrap();
-        far.send(Message::Close(None)).await.unwrap();
-        let mut said = String::new();
-        reader.read_to_string(&mut said).await.unwrap();
-        assert_eq!(said, "Linux");
     }
 }

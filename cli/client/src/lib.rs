@@ -1,4 +1,4 @@
-//! What the command lines share: tables, output formats, the terminal of a console, local ports, the words of errors. Client only: no server crate
+//! What the command lines share: tables, output formats, the terminal of a console, its stream, local ports, the words of errors. Client only: no server crate
 //! is among its dependencies.
 
 pub mod escape;
@@ -8,6 +8,7 @@ pub mod output;
 pub mod table;
 pub mod terminal;
 pub mod time;
+pub mod websocket;
 
 pub use escape::{EscapeFilter, Typed};
 pub use forward::{ForwardError, Port};
