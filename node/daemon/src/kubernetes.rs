@@ -26,6 +26,7 @@ pub mod machine;
 pub mod mounts;
 pub mod network;
 pub mod node;
+mod once;
 pub mod session;
 pub mod start;
 pub mod status;
@@ -134,6 +135,7 @@ async fn world(layout: Layout, args: &Node) -> Result<World> {
         machines: Registry::default(),
         frozen: Frozen::default(),
         streams: Streams::default(),
+        once: once::Once::default(),
     })
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::kubernetes::frozen::Frozen;
 use crate::kubernetes::instance::Instance;
+use crate::kubernetes::once::Once;
 use crate::machine::launcher::{Launcher, LauncherError};
 use crate::serve::api::answer::Refusal;
 use crate::serve::daemon::Streams;
@@ -45,6 +46,8 @@ pub struct World {
     pub frozen: Frozen,
     /// Tasks that nobody waits for.
     pub streams: Streams,
+    /// Streams that are served once.
+    pub once: Once,
 }
 
 /// Something without a `Debug` of its own.

@@ -203,6 +203,8 @@ pub(super) struct StreamQuery {
     replay: bool,
     #[serde(default)]
     readonly: bool,
+    /// Names this use: it is served once.
+    once: Option<String>,
 }
 
 /// Serial console.
@@ -216,7 +218,8 @@ pub(super) async fn console(
         replay: query.replay,
         read_only: query.readonly,
     };
-    attach(&world, &key(&namespace, &name), stream, request).await
+    let once = query.once.as_deref();
+    attach(&world, &key(&namespace, &name), stream, once, request).await
 }
 
 /// Screen.
@@ -229,15 +232,20 @@ pub(super) async fn vnc(
     let stream = Stream::Vnc {
         read_only: query.readonly,
     };
-    attach(&world, &key(&namespace, &name), stream, request).await
+    let once = query.once.as_deref();
+    attach(&world, &key(&namespace, &name), stream, once, request).await
 }
 
 async fn attach(
     world: &Arc<World>,
     key: &Key,
     stream: Stream,
+    once: Option<&str>,
     request: Request,
 ) -> Result<Response, Refusal> {
+    if once.is_some_and(|once| !world.once.take(once, Instant::now())) {
+        return Err(Refusal::code(410, "this ticket was used before"));
+    }
     let entry = world.machines.get(key).ok_or_else(|| not_here(key))?;
     let run = entry
         .run

@@ -64,6 +64,7 @@ impl Refusal {
         let reason = match code {
             StatusCode::BAD_REQUEST => "BadRequest",
             StatusCode::FORBIDDEN => "Forbidden",
+            StatusCode::GONE => "Gone",
             _ => "Conflict",
         };
         Self {
