@@ -33,6 +33,7 @@ use crate::identity::RequestHeader;
 
 pub(crate) use authority::{Authority, common_name, node_name};
 pub(crate) use signer::run as signer;
+pub(crate) use store::labels;
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -66,7 +67,7 @@ pub enum CertificateError {
 }
 
 impl CertificateError {
-    fn crypto<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    pub(crate) fn crypto<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
         what: impl Into<String>,
     ) -> impl FnOnce(E) -> Self {
         let what = what.into();
@@ -76,7 +77,7 @@ impl CertificateError {
         }
     }
 
-    fn kube(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+    pub(crate) fn kube(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let what = what.into();
         move |error| Self::Kube {
             what,
@@ -185,6 +186,7 @@ impl Keeper {
     ) -> Result<(), CertificateError> {
         if leads {
             publish::keep(&self.client, &self.namespace).await?;
+            crate::console::keep(&self.client, &self.namespace).await?;
         }
         let material = Material {
             authority: store::authority(&self.client, &self.namespace)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use catamaran_console::{Console, Kubernetes};
+use catamaran_console::{Console, Kubernetes, Peer, Settings, Site};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::ApiConfig;
 use crate::certificates::{Keys, common_name};
+use crate::console::SecretVault;
 use crate::dispatch;
 use crate::identity::RequestHeader;
 use crate::node::Nodes;
@@ -40,7 +41,7 @@ pub(crate) struct State {
     pub(crate) nodes: Nodes,
     /// Streams and connections.
     pub(crate) tasks: TaskTracker,
-    console: Console<Kubernetes>,
+    console: Arc<Console<Kubernetes, SecretVault>>,
     keys: watch::Receiver<Option<Arc<Keys>>>,
 }
 
@@ -56,8 +57,18 @@ impl State {
                 keys.clone(),
                 tasks.clone(),
             ),
+            console: Arc::new(Console::new(
+                config.console.clone(),
+                SecretVault::new(config.client.clone(), &config.namespace),
+                Settings {
+                    mode: "kubernetes",
+                    login: &["token"],
+                    site: Site::Https,
+                    namespace: config.namespace.clone(),
+                    tasks: tasks.clone(),
+                },
+            )),
             tasks,
-            console: Console::new(config.console.clone()),
             keys,
         }
     }
@@ -92,10 +103,10 @@ pub(crate) async fn run(
             continue;
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 let (state, shutdown) = (state.clone(), config.shutdown.clone());
                 state.tasks.clone().spawn(async move {
-                    connection(&state, stream, &current, &shutdown).await;
+                    connection(&state, stream, Peer(from.ip()), &current, &shutdown).await;
                 });
             }
             Err(error) => {
@@ -112,6 +123,7 @@ pub(crate) async fn run(
 async fn connection(
     state: &Arc<State>,
     stream: TcpStream,
+    from: Peer,
     keys: &Keys,
     shutdown: &CancellationToken,
 ) {
@@ -128,7 +140,7 @@ async fn connection(
         .peer_certificates()
         .and_then(<[_]>::first)
         .and_then(common_name);
-    serve(state, stream, proxy, shutdown).await;
+    serve(state, stream, from, proxy, shutdown).await;
 }
 
 async fn handshake(stream: TcpStream, keys: &Keys) -> io::Result<TlsStream<TcpStream>> {
@@ -142,6 +154,7 @@ async fn handshake(stream: TcpStream, keys: &Keys) -> io::Result<TlsStream<TcpSt
 async fn serve(
     state: &Arc<State>,
     stream: TlsStream<TcpStream>,
+    from: Peer,
     proxy: Option<String>,
     shutdown: &CancellationToken,
 ) {
@@ -149,9 +162,10 @@ async fn serve(
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let state = state.clone();
         async move {
-            let request: Request = request.map(Body::new);
+            let mut request: Request = request.map(Body::new);
             // The answer to a request is larger than a stack frame should be.
-            let answer = if Console::<Kubernetes>::owns(request.uri().path()) {
+            let answer = if catamaran_console::owns(request.uri().path()) {
+                request.extensions_mut().insert(from);
                 // Whoever reaches this port; what a front proxy says of him does not matter here.
                 Box::pin(state.console.answer(request)).await
             } else {

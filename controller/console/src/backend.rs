@@ -4,10 +4,16 @@ use std::fmt;
 use std::future::Future;
 
 use axum::body::Body;
-use serde::Serialize;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::kind::Kind;
+use crate::words::{Look, Question, Verb};
 
 /// Who has logged in, as the backend names him.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// Name.
     pub name: String,
@@ -15,67 +21,8 @@ pub struct User {
     pub groups: Vec<String>,
 }
 
-/// What is listed and watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// `VirtualMachine`.
-    Machines,
-    /// `VirtualMachineInstance`.
-    Instances,
-}
-
-impl Kind {
-    /// By the plural name of the resource.
-    #[must_use]
-    pub fn parse(plural: &str) -> Option<Self> {
-        [Self::Machines, Self::Instances]
-            .into_iter()
-            .find(|kind| kind.plural() == plural)
-    }
-
-    /// The plural name of the resource.
-    #[must_use]
-    pub fn plural(self) -> &'static str {
-        match self {
-            Self::Machines => "virtualmachines",
-            Self::Instances => "virtualmachineinstances",
-        }
-    }
-}
-
-/// What can be done to a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// Start it.
-    Start,
-    /// Shut it down.
-    Stop,
-    /// Shut it down and start it.
-    Restart,
-}
-
-impl Verb {
-    /// By the name of the subresource.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Start, Self::Stop, Self::Restart]
-            .into_iter()
-            .find(|verb| verb.word() == word)
-    }
-
-    /// The name of the subresource.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Restart => "restart",
-        }
-    }
-}
-
 /// A name that can stand in a path: letters, digits, `-` and `.`, beginning with a letter or a digit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
 impl Name {
@@ -88,12 +35,27 @@ impl Name {
             && text.chars().all(|c| plain(c) || c == '-' || c == '.');
         fits.then(|| Self(text.to_owned()))
     }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// Path of the field.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
 }
 
 /// Why the backend did not do it, in words for the user.
@@ -104,6 +66,8 @@ pub struct Failure {
     pub status: u16,
     /// What the server said.
     pub message: String,
+    /// The fields that it said it of, where it named some.
+    pub causes: Vec<Cause>,
 }
 
 impl Failure {
@@ -112,11 +76,45 @@ impl Failure {
         Self {
             status,
             message: message.into(),
+            causes: Vec::new(),
         }
     }
 }
 
-/// What stands behind the console. Everything but [`Backend::login`] is done with the rights of the caller whom a login returned.
+/// A collection, or an object in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Kind of the objects.
+    pub kind: &'static Kind,
+    /// Namespace; none for all of them, and for kinds without.
+    pub namespace: Option<Name>,
+    /// Name of one object.
+    pub name: Option<Name>,
+}
+
+/// A right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access<'a> {
+    /// `get`, `list`, …
+    pub verb: &'a str,
+    /// API group; empty for the core.
+    pub group: &'a str,
+    /// Plural name.
+    pub resource: &'a str,
+    /// Empty for the resource itself.
+    pub subresource: &'a str,
+    /// None: in all namespaces.
+    pub namespace: Option<&'a Name>,
+    /// None: to all objects.
+    pub name: Option<&'a Name>,
+}
+
+/// A stream of bytes both ways.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+/// What stands behind the console. Everything but a login is done with the rights of the caller whom a login returned.
 pub trait Backend: Send + Sync + 'static {
     /// The means to act as one user.
     type Caller: Clone + Send + Sync + 'static;
@@ -127,29 +125,114 @@ pub trait Backend: Send + Sync + 'static {
         token: &str,
     ) -> impl Future<Output = Result<(Self::Caller, User), Failure>> + Send;
 
+    /// The caller of a token that a login has accepted before.
+    ///
+    /// # Errors
+    /// When nothing can be asked with it.
+    fn resume(&self, token: &str) -> Result<Self::Caller, Failure>;
+
+    /// Whether the caller has a right.
+    fn may(
+        &self,
+        caller: &Self::Caller,
+        access: Access<'_>,
+    ) -> impl Future<Output = Result<bool, Failure>> + Send;
+
     /// A Kubernetes list as JSON, of one namespace or all.
     fn list(
         &self,
         caller: &Self::Caller,
-        kind: Kind,
-        namespace: Option<&Name>,
+        place: &Place,
     ) -> impl Future<Output = Result<Body, Failure>> + Send;
 
     /// Kubernetes watch events as lines of JSON, from a resource version on.
     fn watch(
         &self,
         caller: &Self::Caller,
-        kind: Kind,
-        namespace: Option<&Name>,
+        place: &Place,
         version: u64,
     ) -> impl Future<Output = Result<Body, Failure>> + Send;
 
-    /// Does something to a machine.
+    /// One object.
+    fn get(
+        &self,
+        caller: &Self::Caller,
+        place: &Place,
+    ) -> impl Future<Output = Result<Value, Failure>> + Send;
+
+    /// Makes an object, or tries to: gives it as the server has completed it.
+    fn create(
+        &self,
+        caller: &Self::Caller,
+        place: &Place,
+        object: Bytes,
+        dry_run: bool,
+    ) -> impl Future<Output = Result<Value, Failure>> + Send;
+
+    /// Writes an object anew, or tries to.
+    fn replace(
+        &self,
+        caller: &Self::Caller,
+        place: &Place,
+        object: Bytes,
+        dry_run: bool,
+    ) -> impl Future<Output = Result<Value, Failure>> + Send;
+
+    /// Applies a JSON merge patch.
+    fn patch(
+        &self,
+        caller: &Self::Caller,
+        place: &Place,
+        patch: &Value,
+    ) -> impl Future<Output = Result<Value, Failure>> + Send;
+
+    /// Deletes an object.
+    fn delete(
+        &self,
+        caller: &Self::Caller,
+        place: &Place,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Does something to a machine. `grace`: seconds until the plug is pulled.
     fn act(
         &self,
         caller: &Self::Caller,
         namespace: &Name,
         name: &Name,
         verb: Verb,
+        grace: Option<u32>,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Asks a running machine.
+    fn ask(
+        &self,
+        caller: &Self::Caller,
+        namespace: &Name,
+        name: &Name,
+        question: Question,
+    ) -> impl Future<Output = Result<Body, Failure>> + Send;
+
+    /// The launcher pods of a node.
+    fn pods_of(
+        &self,
+        caller: &Self::Caller,
+        node: &Name,
+    ) -> impl Future<Output = Result<Vec<Value>, Failure>> + Send;
+
+    /// Asks for the eviction of a pod.
+    fn evict(
+        &self,
+        caller: &Self::Caller,
+        namespace: &Name,
+        pod: &Name,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Opens a stream of a running machine.
+    fn stream(
+        &self,
+        caller: &Self::Caller,
+        namespace: &Name,
+        name: &Name,
+        look: &Look,
+    ) -> impl Future<Output = Result<Box<dyn Duplex>, Failure>> + Send;
 }

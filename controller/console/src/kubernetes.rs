@@ -3,24 +3,28 @@
 //! Architecture invariant: this file is given the address of the API server and the authority of its certificate, and nothing that
 //! identifies the controller. Each session has a client of its own that carries the session's token.
 
+mod asking;
+
 use std::path::PathBuf;
 
 use axum::body::Body;
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderValue, Method, Request, Response, Uri};
-use http_body_util::{BodyExt as _, Limited};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderValue, Method, Uri};
+use bytes::Bytes;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::{Client, Config};
-use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::backend::{Backend, Failure, Kind, Name, User, Verb};
+use crate::backend::{Access, Backend, Duplex, Failure, Name, Place, User};
+use crate::words::{Look, Question, Verb};
 
-/// Longest answer that is read whole, bytes: an error, a review.
-const ANSWER_BYTES: usize = 256 * 1024;
+use asking::{JSON, MERGE_PATCH, ask, whole};
+
 /// After this a watch is begun anew, which asks for the right again, seconds.
 const WATCH_SECONDS: u32 = 300;
+/// Launcher pods of one node that are read at once: far more than a node can have.
+const PODS_OF_NODE: u32 = 2000;
+const SUBRESOURCES: &str = "/apis/subresources.kubevirt.io/v1";
 
 /// Where the API server is.
 #[derive(Debug, Clone)]
@@ -53,6 +57,9 @@ impl Kubernetes {
         config.tls_server_name.clone_from(&self.server_name);
         config.headers = vec![(AUTHORIZATION, bearer)];
         config.default_retry = false;
+        // A console may be silent for hours.
+        config.read_timeout = None;
+        config.write_timeout = None;
         Client::try_from(config).map_err(|error| {
             tracing::error!(error = %error, "no client for a session of the console");
             Failure::new(500, "the console cannot speak to the API server")
@@ -68,7 +75,7 @@ impl Backend for Kubernetes {
         let review = json!(SelfSubjectReview::default()).to_string();
         let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
         let answer: SelfSubjectReview =
-            whole(ask(&client, Method::POST, path, review).await?).await?;
+            whole(ask(&client, Method::POST, path, JSON, review.into()).await?).await?;
         let info = answer.status.and_then(|status| status.user_info);
         let info = info.unwrap_or_default();
         match info.username {
@@ -80,30 +87,79 @@ impl Backend for Kubernetes {
         }
     }
 
-    async fn list(
-        &self,
-        caller: &Client,
-        kind: Kind,
-        namespace: Option<&Name>,
-    ) -> Result<Body, Failure> {
-        let path = collection(kind, namespace);
-        let answer = ask(caller, Method::GET, &path, String::new()).await?;
+    fn resume(&self, token: &str) -> Result<Client, Failure> {
+        self.client(token)
+    }
+
+    async fn may(&self, caller: &Client, access: Access<'_>) -> Result<bool, Failure> {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {
+                "verb": access.verb, "group": access.group, "resource": access.resource,
+                "subresource": access.subresource,
+                "namespace": access.namespace.map(Name::as_str).unwrap_or_default(),
+                "name": access.name.map(Name::as_str).unwrap_or_default(),
+            }},
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let body = review.to_string().into();
+        let answer: Value = whole(ask(caller, Method::POST, path, JSON, body).await?).await?;
+        let status = &answer["status"];
+        Ok(status["allowed"] == true && status["denied"] != true)
+    }
+
+    async fn list(&self, caller: &Client, place: &Place) -> Result<Body, Failure> {
+        let path = path(place, &selector(place));
+        let answer = ask(caller, Method::GET, &path, JSON, Bytes::new()).await?;
         Ok(Body::new(answer.into_body()))
     }
 
-    async fn watch(
+    async fn watch(&self, caller: &Client, place: &Place, version: u64) -> Result<Body, Failure> {
+        let mut query = vec![format!(
+            "watch=true&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={WATCH_SECONDS}"
+        )];
+        query.extend(selector(place));
+        let path = path(place, &query);
+        let answer = ask(caller, Method::GET, &path, JSON, Bytes::new()).await?;
+        Ok(Body::new(answer.into_body()))
+    }
+
+    async fn get(&self, caller: &Client, place: &Place) -> Result<Value, Failure> {
+        whole(ask(caller, Method::GET, &path(place, &[]), JSON, Bytes::new()).await?).await
+    }
+
+    async fn create(
         &self,
         caller: &Client,
-        kind: Kind,
-        namespace: Option<&Name>,
-        version: u64,
-    ) -> Result<Body, Failure> {
-        let path = format!(
-            "{}?watch=true&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={WATCH_SECONDS}",
-            collection(kind, namespace)
-        );
-        let answer = ask(caller, Method::GET, &path, String::new()).await?;
-        Ok(Body::new(answer.into_body()))
+        place: &Place,
+        object: Bytes,
+        dry_run: bool,
+    ) -> Result<Value, Failure> {
+        let path = path(place, &writing(dry_run));
+        whole(ask(caller, Method::POST, &path, JSON, object).await?).await
+    }
+
+    async fn replace(
+        &self,
+        caller: &Client,
+        place: &Place,
+        object: Bytes,
+        dry_run: bool,
+    ) -> Result<Value, Failure> {
+        let path = path(place, &writing(dry_run));
+        whole(ask(caller, Method::PUT, &path, JSON, object).await?).await
+    }
+
+    async fn patch(&self, caller: &Client, place: &Place, patch: &Value) -> Result<Value, Failure> {
+        let path = path(place, &writing(false));
+        let body = patch.to_string().into();
+        whole(ask(caller, Method::PATCH, &path, MERGE_PATCH, body).await?).await
+    }
+
+    async fn delete(&self, caller: &Client, place: &Place) -> Result<(), Failure> {
+        let path = path(place, &[]);
+        ask(caller, Method::DELETE, &path, JSON, Bytes::new()).await?;
+        Ok(())
     }
 
     async fn act(
@@ -112,52 +168,138 @@ impl Backend for Kubernetes {
         namespace: &Name,
         name: &Name,
         verb: Verb,
+        grace: Option<u32>,
     ) -> Result<(), Failure> {
-        let path = format!(
-            "/apis/subresources.kubevirt.io/v1/namespaces/{namespace}/virtualmachines/{name}/{}",
-            verb.word()
-        );
-        ask(caller, Method::PUT, &path, "{}".to_owned()).await?;
+        let path = subresource(namespace, verb.resource(), name, verb.word());
+        let mut body = json!({});
+        if let (Some(field), Some(seconds)) = (verb.grace_field(), grace) {
+            body[field] = seconds.into();
+        }
+        ask(caller, Method::PUT, &path, JSON, body.to_string().into()).await?;
         Ok(())
     }
-}
 
-fn collection(kind: Kind, namespace: Option<&Name>) -> String {
-    let plural = kind.plural();
-    match namespace {
-        Some(namespace) => format!("/apis/kubevirt.io/v1/namespaces/{namespace}/{plural}"),
-        None => format!("/apis/kubevirt.io/v1/{plural}"),
+    async fn ask(
+        &self,
+        caller: &Client,
+        namespace: &Name,
+        name: &Name,
+        question: Question,
+    ) -> Result<Body, Failure> {
+        let path = subresource(
+            namespace,
+            "virtualmachineinstances",
+            name,
+            question.subresource(),
+        );
+        let answer = ask(caller, Method::GET, &path, JSON, Bytes::new()).await?;
+        Ok(Body::new(answer.into_body()))
+    }
+
+    async fn pods_of(&self, caller: &Client, node: &Name) -> Result<Vec<Value>, Failure> {
+        let path = format!(
+            "/api/v1/pods?labelSelector=kubevirt.io%3Dvirt-launcher&fieldSelector=spec.nodeName%3D{node}&limit={PODS_OF_NODE}"
+        );
+        let answer = ask(caller, Method::GET, &path, JSON, Bytes::new()).await?;
+        let mut list: Value = whole(answer).await?;
+        match list["items"].take() {
+            Value::Array(pods) => Ok(pods),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn evict(&self, caller: &Client, namespace: &Name, pod: &Name) -> Result<(), Failure> {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction");
+        let eviction = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": pod.as_str(), "namespace": namespace.as_str()},
+        });
+        let body = eviction.to_string().into();
+        ask(caller, Method::POST, &path, JSON, body).await?;
+        Ok(())
+    }
+
+    async fn stream(
+        &self,
+        caller: &Client,
+        namespace: &Name,
+        name: &Name,
+        look: &Look,
+    ) -> Result<Box<dyn Duplex>, Failure> {
+        let word = look.stream.word();
+        let path = subresource(namespace, "virtualmachineinstances", name, word);
+        let path = format!(
+            "{path}?replay={}&readonly={}&once={}",
+            look.replay, look.read_only, look.once
+        );
+        asking::stream(caller, &path).await
     }
 }
 
-type Answer = Response<kube::client::Body>;
-
-async fn ask(client: &Client, method: Method, path: &str, body: String) -> Result<Answer, Failure> {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(ACCEPT, "application/json")
-        .header(CONTENT_TYPE, "application/json")
-        .body(kube::client::Body::from(body.into_bytes()))
-        .map_err(|_| Failure::new(400, format!("{path:?} is no path")))?;
-    let answer = client.send(request).await.map_err(|error| {
-        tracing::warn!(error = %error, "the console could not reach the API server");
-        Failure::new(502, "the API server could not be reached")
-    })?;
-    if answer.status().is_success() {
-        return Ok(answer);
-    }
-    let status = answer.status().as_u16();
-    let said: Option<Status> = whole(answer).await.ok();
-    let message = said
-        .and_then(|said| said.message)
-        .unwrap_or_else(|| format!("the API server answered with status {status}"));
-    Err(Failure::new(status, message))
+fn subresource(namespace: &Name, resource: &str, name: &Name, word: &str) -> String {
+    format!("{SUBRESOURCES}/namespaces/{namespace}/{resource}/{name}/{word}")
 }
 
-async fn whole<T: DeserializeOwned>(answer: Answer) -> Result<T, Failure> {
-    let unreadable = || Failure::new(502, "the API server's answer could not be read");
-    let body = Limited::new(answer.into_body(), ANSWER_BYTES);
-    let bytes = body.collect().await.map_err(|_| unreadable())?.to_bytes();
-    serde_json::from_slice(&bytes).map_err(|_| unreadable())
+/// Path of a collection or an object.
+fn path(place: &Place, query: &[String]) -> String {
+    let mut path = place.kind.base.to_owned();
+    if let (true, Some(namespace)) = (place.kind.namespaced, &place.namespace) {
+        path.push_str(&format!("/namespaces/{namespace}"));
+    }
+    path.push_str(&format!("/{}", place.kind.plural));
+    if let Some(name) = &place.name {
+        path.push_str(&format!("/{name}"));
+    }
+    if !query.is_empty() {
+        path.push_str(&format!("?{}", query.join("&")));
+    }
+    path
+}
+
+fn selector(place: &Place) -> Vec<String> {
+    match place.kind.selector {
+        "" => Vec::new(),
+        labels => vec![format!("labelSelector={}", labels.replace('=', "%3D"))],
+    }
+}
+
+fn writing(dry_run: bool) -> Vec<String> {
+    let mut query = vec!["fieldManager=catamaran-console&fieldValidation=Strict".to_owned()];
+    if dry_run {
+        query.push("dryRun=All".to_owned());
+    }
+    query
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{path, selector, writing};
+    use crate::backend::{Name, Place};
+    use crate::kind::Kind;
+
+    fn place(plural: &str, namespace: Option<&str>, name: Option<&str>) -> Place {
+        Place {
+            kind: Kind::parse(plural).unwrap(),
+            namespace: namespace.and_then(Name::parse),
+            name: name.and_then(Name::parse),
+        }
+    }
+
+    #[test]
+    fn paths_are_those_of_the_api_server() {
+        let pods = place("pods", Some("prod"), None);
+        assert_eq!(
+            path(&pods, &selector(&pods)),
+            "/api/v1/namespaces/prod/pods?labelSelector=kubevirt.io%3Dvirt-launcher"
+        );
+        let host = place("baremetalhosts", Some("metal"), Some("h1"));
+        assert_eq!(
+            path(&host, &writing(true)),
+            "/apis/metal3.io/v1alpha1/namespaces/metal/baremetalhosts/h1?fieldManager=catamaran-console&fieldValidation=Strict&dryRun=All"
+        );
+        assert_eq!(
+            path(&place("nodes", None, Some("n")), &[]),
+            "/api/v1/nodes/n"
+        );
+    }
 }

@@ -1,21 +1,38 @@
 //! The web console: static files, logins, and requests made in the name of who has logged in.
 //!
 //! ```text
-//!  browser ──(cookie)──▶ Console ─▶ Sessions ─▶ Backend ──(the session's own token)──▶ API server
-//!                           └─▶ Files
+//!  browser ──(sealed cookie)──▶ Console ─▶ Sessions ─▶ Backend ──(the session's own token)──▶ API server, or this machine's daemon
+//!     └──(ticket, websocket)──────┘│           └─▶ Vault (key and list of sessions, shared by all replicas)
+//!                                  └─▶ Files
 //! ```
 //!
 //! Architecture invariant: the console holds no privilege. Whoever asks without a session gets static files and a login, whatever headers
 //! or certificates he shows; with one, everything is asked of the backend as that user. A token is never logged, never in a URL, and
-//! never sent back.
+//! never sent back but sealed, in a cookie that no script can read.
 
+mod asked;
 mod backend;
+mod deeds;
 mod files;
 mod guard;
+mod kind;
 mod kubernetes;
+mod limit;
 mod requests;
+mod rights;
+mod seal;
 mod sessions;
+mod streams;
+mod tickets;
+mod vault;
+mod viewing;
+mod words;
 
-pub use backend::{Backend, Failure, Kind, Name, User, Verb};
+pub use backend::{Access, Backend, Cause, Duplex, Failure, Name, Place, User};
+pub use guard::Site;
+pub use kind::{Deed, Kind};
 pub use kubernetes::Kubernetes;
-pub use requests::Console;
+pub use requests::{Console, Peer, Settings, owns};
+pub use seal::{Key, NoRandom};
+pub use vault::{Entry, Kept, Memory, Vault};
+pub use words::{Look, NodeVerb, Question, StreamKind, Verb};

@@ -25,10 +25,11 @@ use crate::preflight::{API_SERVICES, OURS};
 /// Signer of the daemons' certificates.
 const SIGNER: &str = "catamaran.dev/node-serving";
 /// What the controller has made in its namespace.
-const SECRETS: [&str; 4] = [
+const SECRETS: [&str; 5] = [
     "catamaran-ca",
     "catamaran-api-tls",
     "catamaran-api-client",
+    "catamaran-console",
     "catamaran-deploy",
 ];
 /// Likewise.

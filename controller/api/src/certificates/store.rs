@@ -144,7 +144,8 @@ async fn write(
         .map_err(CertificateError::kube(format!("Secret {name}")))
 }
 
-fn labels() -> BTreeMap<String, String> {
+/// Labels of what the controller makes for itself.
+pub(crate) fn labels() -> BTreeMap<String, String> {
     BTreeMap::from([(
         "app.kubernetes.io/managed-by".to_owned(),
         "catamaran-controller".to_owned(),
