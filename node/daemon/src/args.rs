@@ -167,6 +167,9 @@ pub struct Play {
     /// Address of the metrics
     #[arg(long, default_value = "127.0.0.1:9191", value_name = "ADDRESS")]
     pub metrics: SocketAddr,
+    /// Serve the web console of this machine on a loopback address (127.0.0.1:8188), and print how to log in
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8188")]
+    pub console: Option<SocketAddr>,
     /// Run guests without KVM even where it works
     #[arg(long)]
     pub emulation: bool,

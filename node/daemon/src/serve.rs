@@ -4,6 +4,7 @@ pub mod api;
 pub mod check;
 pub mod code;
 pub mod collect;
+pub mod console;
 pub mod daemon;
 pub mod events;
 pub mod host;

@@ -2,7 +2,7 @@
 //!
 //! Only the API part of the controller gets in, by its certificate; who may do what was decided there. Metrics are on another port, without TLS.
 
-mod agent;
+pub(crate) mod agent;
 mod machines;
 
 use std::net::SocketAddr;

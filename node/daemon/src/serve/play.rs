@@ -24,7 +24,7 @@ use crate::serve::layout::Layout;
 use crate::serve::pods::{self, ContainerSettings};
 use crate::serve::store::Store;
 use crate::serve::watch::{Target, Watch};
-use crate::serve::{api, code, collect, host, manifest, metrics, names, watch};
+use crate::serve::{api, code, collect, console, host, manifest, metrics, names, watch};
 
 /// Runs until it is told to end. SIGINT and SIGTERM end the daemon only: guests and containers go on.
 ///
@@ -62,6 +62,10 @@ pub async fn run(state: &Path, args: &Play) -> Result<()> {
     documents.retain(|document| document.path.is_none());
     // An address in use is told before a container runtime is started, which would stay.
     let counters = metrics::bind(args.metrics).await?;
+    let page = match args.console {
+        Some(address) => Some(console::bind(address).await?),
+        None => None,
+    };
     let daemon = Arc::new(build(&layout, args).await?);
     let listener =
         api::bind(&layout.socket()).with_context(|| layout.socket().display().to_string())?;
@@ -74,7 +78,7 @@ pub async fn run(state: &Path, args: &Play) -> Result<()> {
             .collect(),
     );
     watch.look(&*daemon);
-    serve(daemon, listener, counters, watch).await
+    serve(daemon, listener, counters, page, watch).await
 }
 
 /// Objects of files and of standard input.
@@ -103,12 +107,16 @@ async fn serve(
     daemon: Arc<Daemon>,
     listener: tokio::net::UnixListener,
     counters: tokio::net::TcpListener,
+    page: Option<tokio::net::TcpListener>,
     watch: Watch,
 ) -> Result<()> {
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(api::serve(daemon.clone(), listener, cancel.clone()));
     tasks.spawn(metrics::serve(daemon.clone(), counters));
+    if let Some(page) = page {
+        tasks.spawn(console::serve(daemon.clone(), page));
+    }
     tasks.spawn(watch::supervise(daemon.clone(), watch));
     tasks.spawn(collect::supervise(daemon.clone()));
     let store = daemon.store.clone();

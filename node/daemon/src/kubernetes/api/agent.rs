@@ -22,9 +22,23 @@ const MANY: usize = 1000;
 /// Longest text.
 const TEXT_MAX: usize = 256;
 
-async fn ask(world: &World, key: &Key, command: &str) -> Result<Value, Refusal> {
-    let verb: Verb = agent(command, PATIENCE);
-    world.machines.ask(key, verb).await
+/// The verb that has the agent run a command.
+pub(crate) fn command(command: &str) -> Verb {
+    agent(command, PATIENCE)
+}
+
+async fn ask(world: &World, key: &Key, word: &str) -> Result<Value, Refusal> {
+    world.machines.ask(key, command(word)).await
+}
+
+/// The peer's list of users, from the agent's.
+pub(crate) fn users_of(said: &Value) -> Value {
+    json!({"metadata": {}, "items": user_items(said, MANY)})
+}
+
+/// The peer's list of file systems, from the agent's.
+pub(crate) fn filesystems_of(said: &Value) -> Value {
+    json!({"metadata": {}, "items": filesystem_items(said, MANY)})
 }
 
 /// Everything about the guest.
@@ -74,9 +88,7 @@ pub(super) async fn users(
     Path((namespace, name)): Named,
 ) -> Result<Json<Value>, Refusal> {
     let said = ask(&world, &key(&namespace, &name), "guest-get-users").await?;
-    Ok(Json(
-        json!({"metadata": {}, "items": user_items(&said, MANY)}),
-    ))
+    Ok(Json(users_of(&said)))
 }
 
 /// File systems.
@@ -85,9 +97,7 @@ pub(super) async fn filesystems(
     Path((namespace, name)): Named,
 ) -> Result<Json<Value>, Refusal> {
     let said = ask(&world, &key(&namespace, &name), "guest-get-fsinfo").await?;
-    Ok(Json(
-        json!({"metadata": {}, "items": filesystem_items(&said, MANY)}),
-    ))
+    Ok(Json(filesystems_of(&said)))
 }
 
 fn user_items(said: &Value, most: usize) -> Vec<Value> {

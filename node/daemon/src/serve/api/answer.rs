@@ -25,9 +25,9 @@ pub fn picture(answer: &Value) -> Result<Response, Refusal> {
 /// A refusal.
 #[derive(Debug)]
 pub struct Refusal {
-    code: StatusCode,
+    pub(crate) code: StatusCode,
     reason: &'static str,
-    message: String,
+    pub(crate) message: String,
 }
 
 impl Refusal {
