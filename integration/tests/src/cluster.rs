@@ -7,6 +7,7 @@
 pub mod audit;
 mod block;
 pub mod bmcs;
+pub mod browser;
 pub mod install;
 mod machines;
 mod nodes;

@@ -90,39 +90,51 @@ impl Proxy {
     /// # Errors
     /// When the server does not switch to the protocol; the error holds its answer.
     pub fn stream(&self, path: &str) -> Result<(FrameReader, FrameWriter)> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: Y2F0YW1hcmFuLXRlc3RzLg==\r\nSec-WebSocket-Protocol: {PLAIN}\r\n\r\n"
-        )?;
-        let mut reader = BufReader::new(stream.try_clone()?);
-        let (status, fields) = head(&mut reader)?;
-        if status != 101 {
-            let mut said = [0; 2048];
-            let read = reader.read(&mut said)?;
-            bail!(
-                "{path}: {status} {}",
-                String::from_utf8_lossy(&said[..read])
-            );
-        }
-        let chosen = fields
-            .iter()
-            .find(|field| field.starts_with("sec-websocket-protocol:"));
-        ensure!(
-            chosen.is_some_and(|field| field.ends_with(PLAIN)),
-            "{path}: the subprotocol is {chosen:?}"
-        );
-        let writer = FrameWriter { stream };
-        let reader = FrameReader {
-            reader,
-            answers: FrameWriter {
-                stream: writer.stream.try_clone()?,
-            },
-            left: Vec::new(),
-        };
-        Ok((reader, writer))
+        open(&self.address, "localhost", path, PLAIN, PLAIN, "")
     }
+}
+
+/// Opens a stream with sub-protocols of which the server must choose one, and further header lines.
+pub(super) fn open(
+    address: &str,
+    host: &str,
+    path: &str,
+    offered: &str,
+    wanted: &str,
+    further: &str,
+) -> Result<(FrameReader, FrameWriter)> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: Y2F0YW1hcmFuLXRlc3RzLg==\r\nSec-WebSocket-Protocol: {offered}\r\n{further}\r\n"
+    )?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let (status, fields) = head(&mut reader)?;
+    if status != 101 {
+        let mut said = [0; 2048];
+        let read = reader.read(&mut said)?;
+        bail!(
+            "{path}: {status} {}",
+            String::from_utf8_lossy(&said[..read])
+        );
+    }
+    let chosen = fields
+        .iter()
+        .find(|field| field.to_lowercase().starts_with("sec-websocket-protocol:"));
+    ensure!(
+        chosen.is_some_and(|field| field.ends_with(wanted)),
+        "{path}: the subprotocol is {chosen:?}"
+    );
+    let writer = FrameWriter { stream };
+    let reader = FrameReader {
+        reader,
+        answers: FrameWriter {
+            stream: writer.stream.try_clone()?,
+        },
+        left: Vec::new(),
+    };
+    Ok((reader, writer))
 }
 
 impl Drop for Proxy {
@@ -166,15 +178,15 @@ impl Watch {
     }
 }
 
-/// Status and header fields, in lower case.
-fn head(reader: &mut impl std::io::BufRead) -> Result<(u16, Vec<String>)> {
+/// Status and header fields.
+pub(super) fn head(reader: &mut impl std::io::BufRead) -> Result<(u16, Vec<String>)> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
         ensure!(reader.read_line(&mut line)? > 0, "the answer ended early");
         match line.trim_end() {
             "" => break,
-            line => lines.push(line.to_lowercase()),
+            line => lines.push(line.to_owned()),
         }
     }
     let status = lines.first().and_then(|line| line.split(' ').nth(1));
@@ -213,6 +225,30 @@ impl FrameReader {
         let mut content = Vec::new();
         (&mut self.reader).take(length).read_to_end(&mut content)?;
         Ok((two[0] & 0x0f, content))
+    }
+}
+
+impl FrameReader {
+    /// Reads on to the server's farewell: its code and reason.
+    ///
+    /// # Errors
+    /// When it says none in time.
+    pub fn farewell(&mut self, deadline: Duration) -> Result<(u16, String)> {
+        let end = Instant::now() + deadline;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            ensure!(!left.is_zero(), "no farewell within {deadline:?}");
+            self.reader.get_ref().set_read_timeout(Some(left))?;
+            match self.frame().context("no farewell")? {
+                (CLOSE, content) => {
+                    let (code, reason) = content.split_at_checked(2).unwrap_or_default();
+                    let code = code.try_into().map(u16::from_be_bytes).unwrap_or_default();
+                    return Ok((code, String::from_utf8_lossy(reason).into_owned()));
+                }
+                (PING, content) => self.answers.frame(PING + 1, &content)?,
+                _ => {}
+            }
+        }
     }
 }
 
