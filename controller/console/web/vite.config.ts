@@ -1,5 +1,9 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
-import { defineConfig } from "vite";
+import { defineConfig } from "vitest/config";
+
+// The policy that the controller sends, so that the browser tests meet it too. `data:` is for pictures in the updates of a screen and for its pointer.
+const POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 export default defineConfig({
   base: "/console/",
@@ -11,5 +15,9 @@ export default defineConfig({
     // The content security policy allows no data: URLs.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // Those of the consoles, which are loaded when they are opened.
+    chunkSizeWarningLimit: 600,
   },
+  preview: { headers: { "Content-Security-Policy": POLICY } },
+  test: { include: ["src/**/*.test.ts"] },
 });

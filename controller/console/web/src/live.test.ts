@@ -1,6 +1,6 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { type Objects, type State, follow } from "./live";
-import type { Meta } from "./server";
+import type { Meta } from "./kinds";
 
 const object = (name: string, resourceVersion: string) => ({ metadata: { namespace: "a", name, resourceVersion } });
 const line = (type: string, what: unknown) => `${JSON.stringify({ type, object: what })}\n`;
@@ -56,8 +56,13 @@ test("a version that is too old is listed anew", async () => {
   }
 });
 
+test("a list that may not be read is refused, not lost", async () => {
+  const { states } = await followed([refused(403, "virtualmachines is forbidden")]);
+  expect(states.at(-1)).toEqual({ fresh: false, error: "virtualmachines is forbidden", refused: true });
+});
+
 test("a lost server is said, and the objects stay", async () => {
   const { states, names } = await followed([listed("5", object("one", "3")), refused(502, "the API server could not be reached")]);
-  expect(states.at(-1)).toEqual({ fresh: false, error: "the API server could not be reached" });
+  expect(states.at(-1)).toEqual({ fresh: false, error: "the API server could not be reached", refused: false });
   expect(names).toEqual(["a/one"]);
 });

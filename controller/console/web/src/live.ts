@@ -1,10 +1,12 @@
 /** One kind of objects, listed once and then kept as they are by a watch. */
 
-import { key } from "./rows";
-import { type Change, type Kind, type Meta, Refusal, list, watch } from "./server";
+import type { Meta } from "./kinds";
+import { key } from "./pure/rows";
+import { type Change, type Kind, Refusal, server } from "./server";
 
 export type Objects<T> = ReadonlyMap<string, T>;
-export type State = { fresh: boolean; error: string };
+/** `refused`: the server answered and said no; otherwise an error means that the connection is lost. */
+export type State = { fresh: boolean; error: string; refused: boolean };
 
 /** The longest pause between two attempts, ms. */
 const PAUSE = 10_000;
@@ -32,13 +34,13 @@ export async function follow<T extends Meta>(
   while (!signal.aborted) {
     try {
       if (version === "") {
-        const all = await list<T>(kind, namespace, signal);
+        const all = await server.list<T>(kind, namespace, signal);
         objects = new Map(all.items.map((item) => [key(item), item]));
         version = all.metadata.resourceVersion;
         show(objects);
       }
-      const changes = await watch<T>(kind, namespace, version, signal);
-      tell({ fresh: true, error: "" });
+      const changes = await server.watch<T>(kind, namespace, version, signal);
+      tell({ fresh: true, error: "", refused: false });
       for await (const change of changes) {
         if (change.type === "ERROR") {
           // Too old, most likely: everything is listed anew.
@@ -55,7 +57,8 @@ export async function follow<T extends Meta>(
       if (signal.aborted) return;
       if (error instanceof Refusal && error.status === 401) return loggedOut();
       if (error instanceof Refusal && error.status === 410) version = "";
-      tell({ fresh: false, error: error instanceof Error ? error.message : String(error) });
+      const refused = error instanceof Refusal && error.status >= 400 && error.status < 500;
+      tell({ fresh: false, error: error instanceof Error ? error.message : String(error), refused });
     }
     const pause = Math.min(500 * 2 ** failures, PAUSE);
     failures += 1;

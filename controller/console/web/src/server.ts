@@ -1,80 +1,92 @@
-/** Requests to the server of the console. The session is in a cookie that no script can read. */
+/** What is asked of the server of the console: the interface that the real one and the demo's share. */
 
-import { Lines } from "./lines";
+import type { Meta } from "./kinds";
+import { http } from "./http";
 
 export type User = { name: string; groups: string[] };
-export type Verb = "start" | "stop" | "restart";
-export type Kind = "virtualmachines" | "virtualmachineinstances";
-export type Meta = { metadata?: { namespace?: string; name?: string; resourceVersion?: string } };
+export type Verb = "start" | "stop" | "restart" | "pause" | "unpause" | "softreboot" | "reset";
+export type NodeVerb = "cordon" | "uncordon" | "drain";
+export type Kind =
+  | "virtualmachines"
+  | "virtualmachineinstances"
+  | "pods"
+  | "events"
+  | "nodes"
+  | "namespaces"
+  | "persistentvolumeclaims"
+  | "baremetalhosts"
+  | "hardwaredata"
+  | "virtualmachineinstancetypes"
+  | "virtualmachineclusterinstancetypes"
+  | "virtualmachinepreferences"
+  | "virtualmachineclusterpreferences";
+export type Written = Kind | "secrets";
 export type List<T> = { metadata: { resourceVersion: string }; items: T[] };
 export type Change<T> = { type: "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" | "ERROR"; object: T };
+export type Cause = { field: string; message: string };
+export type Mode = { mode: "kubernetes" | "play"; login: ("token" | "oidc" | "one-time")[]; version: string };
+/** What the caller may do, by the thing that it is done to. */
+export type Rights = { allowed: Record<string, string[]> };
+export type Session = { id: string; user: string; since: string; seen: string; mine: boolean };
+export type Drained = { evicted: number; refused: { pod: string; message: string }[] };
+export type HostChange = { online: boolean } | { reboot: "soft" | "hard" } | { inspect: true };
+export type Told = "guestosinfo" | "userlist" | "filesystemlist" | "dmesg" | "viewers";
+export type StreamKind = "console" | "vnc";
+export type StreamWish = { readOnly: boolean; replay: boolean };
+
+/** The part of a WebSocket that consoles use, so that a demo can be one. */
+export type Channel = {
+  binaryType: string;
+  readyState: number | string;
+  protocol: string;
+  onopen: ((event: never) => void) | null;
+  onmessage: ((event: MessageEvent) => void) | null;
+  onclose: ((event: CloseEvent) => void) | null;
+  onerror: ((event: never) => void) | null;
+  send(data: Uint8Array<ArrayBuffer>): void;
+  close(): void;
+};
 
 /** The server refused, in its words. */
 export class Refusal extends Error {
   readonly status: number;
-  constructor(status: number, message: string) {
+  readonly causes: Cause[];
+  constructor(status: number, message: string, causes: Cause[] = []) {
     super(message);
     this.status = status;
+    this.causes = causes;
   }
 }
 
-async function ask(path: string, options: RequestInit = {}): Promise<Response> {
-  const response = await fetch(`/console/api/${path}`, options);
-  if (response.ok) return response;
-  const said: unknown = await response.json().catch(() => null);
-  const words =
-    typeof said === "object" && said !== null && "message" in said ? String(said.message) : "";
-  throw new Refusal(response.status, words || `the server answered with status ${response.status}`);
-}
+export type Server = {
+  mode(): Promise<Mode>;
+  /** Who is logged in; nobody is `null`. */
+  session(): Promise<User | null>;
+  login(token: string): Promise<User>;
+  logout(): Promise<void>;
+  rights(namespace: string): Promise<Rights>;
+  list<T>(kind: Kind, namespace: string, signal?: AbortSignal): Promise<List<T>>;
+  /** The changes from a version on, until the server ends the stream. Resolved when the stream is open. */
+  watch<T>(kind: Kind, namespace: string, version: string, signal: AbortSignal): Promise<AsyncGenerator<Change<T>>>;
+  get<T>(kind: Kind, namespace: string, name: string): Promise<T>;
+  create<T extends Meta>(kind: Written, namespace: string, object: T, dryRun: boolean): Promise<T>;
+  replace<T extends Meta>(kind: Kind, namespace: string, name: string, object: T, dryRun: boolean): Promise<T>;
+  remove(kind: Kind, namespace: string, name: string): Promise<void>;
+  act(namespace: string, name: string, verb: Verb, force: boolean): Promise<void>;
+  node(name: string, verb: NodeVerb): Promise<Drained>;
+  host(namespace: string, name: string, change: HostChange): Promise<void>;
+  /** What a guest or its node tells: JSON, and text for `dmesg`. */
+  told(namespace: string, name: string, what: Told): Promise<unknown>;
+  screenshot(namespace: string, name: string): Promise<Blob>;
+  stream(namespace: string, name: string, kind: StreamKind, wish: StreamWish): Promise<Channel>;
+  sessions(): Promise<Session[]>;
+  endSession(id: string): Promise<void>;
+};
 
-const scope = (namespace: string) =>
-  namespace === "" ? "" : `?namespace=${encodeURIComponent(namespace)}`;
+/** The server that is in use. */
+export let server: Server = http;
 
-/** Who is logged in; nobody is `null`. */
-export async function session(): Promise<User | null> {
-  try {
-    return await (await ask("session")).json();
-  } catch (error) {
-    if (error instanceof Refusal && error.status === 401) return null;
-    throw error;
-  }
-}
-
-export async function login(token: string): Promise<User> {
-  const body = JSON.stringify({ token });
-  return (await ask("login", { method: "POST", body })).json();
-}
-
-export async function logout(): Promise<void> {
-  await ask("logout", { method: "POST" });
-}
-
-export async function act(namespace: string, name: string, verb: Verb): Promise<void> {
-  const words = [namespace, name, verb].map(encodeURIComponent);
-  await ask(`machines/${words.join("/")}`, { method: "POST" });
-}
-
-export async function list<T>(kind: Kind, namespace: string, signal: AbortSignal): Promise<List<T>> {
-  return (await ask(`list/${kind}${scope(namespace)}`, { signal })).json();
-}
-
-/** The changes from a version on, until the server ends the stream. Resolved when the stream is open. */
-export async function watch<T>(
-  kind: Kind,
-  namespace: string,
-  version: string,
-  signal: AbortSignal,
-): Promise<AsyncGenerator<Change<T>>> {
-  const path = `watch/${kind}/${encodeURIComponent(version)}${scope(namespace)}`;
-  return changes<T>(await ask(path, { signal }));
-}
-
-async function* changes<T>(response: Response): AsyncGenerator<Change<T>> {
-  const reader = response.body?.getReader();
-  const lines = new Lines();
-  while (reader) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    for (const line of lines.take(value)) yield JSON.parse(line);
-  }
+/** Takes another server: the demo's, before anything is asked. */
+export function use(other: Server): void {
+  server = other;
 }

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Lines } from "./lines";
-import { changed } from "./live";
-import { age, filtered, rows } from "./rows";
+import { changed } from "../live";
+import { age, filtered, rows, sorted } from "./rows";
 
 const machine = (namespace: string, name: string, printableStatus: string) => ({
   metadata: { namespace, name },
@@ -32,10 +32,12 @@ test("a machine without a status is unknown", () => {
   expect(row?.status).toBe("Unknown");
 });
 
+const none = { text: "", status: "", node: "", label: "" };
+
 test("every word of a filter must be found", () => {
-  expect(filtered(all, "RUN n1").map((row) => row.name)).toEqual(["web"]);
-  expect(filtered(all, "run stopped")).toEqual([]);
-  expect(filtered(all, " ")).toHaveLength(2);
+  expect(filtered(all, { ...none, text: "RUN n1" }).map((row) => row.name)).toEqual(["web"]);
+  expect(filtered(all, { ...none, text: "run stopped" })).toEqual([]);
+  expect(filtered(all, { ...none, text: " " })).toHaveLength(2);
 });
 
 test("an age is in its largest unit", () => {
@@ -58,4 +60,18 @@ test("changes replace and remove objects, and bookmarks do neither", () => {
   expect(modified.get("a/db")).toBe(two);
   expect(changed(modified, { type: "BOOKMARK", object: one })).toEqual(modified);
   expect(changed(modified, { type: "DELETED", object: two }).size).toBe(0);
+});
+
+test("a label filters by its value or by being there", () => {
+  const [row] = all;
+  const labelled = [{ ...row!, labels: { app: "web", "a/b": "" } }];
+  const found = (label: string) => filtered(labelled, { ...none, label }).length;
+  expect([found("app=web"), found("app"), found("app=db"), found("a/b, app=web"), found("tier")]).toEqual([1, 1, 0, 1, 0]);
+});
+
+test("rows are sorted by numbers within names, both ways", () => {
+  const named = ["n10", "n9", "n1"].map((name) => ({ ...all[0]!, name }));
+  expect(sorted(named, "name").map((row) => row.name)).toEqual(["n1", "n9", "n10"]);
+  expect(sorted(named, "-name").map((row) => row.name)).toEqual(["n10", "n9", "n1"]);
+  expect(sorted(named, "nonsense")).toBe(named);
 });

@@ -1,0 +1,25 @@
+/** Objects as YAML and back. Pure. Only for pages that are loaded later: the package is big. */
+
+import { parseDocument, stringify } from "yaml";
+
+/** Without what only programs read, and without some fields. */
+export function text(object: object, besides: string[] = []): string {
+  const shown: Record<string, unknown> = { ...object };
+  for (const field of besides) delete shown[field];
+  const { metadata } = shown as { metadata?: Record<string, unknown> };
+  if (metadata && "managedFields" in metadata) {
+    const { managedFields: _, ...rest } = metadata;
+    shown.metadata = rest;
+  }
+  return stringify(shown, { lineWidth: 0 });
+}
+
+/** The object of a text; an error says where the text is wrong. */
+export function parsed<T extends object>(text: string): T {
+  const document = parseDocument(text, { prettyErrors: true });
+  const wrong = document.errors[0];
+  if (wrong) throw new Error(wrong.message);
+  const object: unknown = document.toJS({ maxAliasCount: 100 });
+  if (typeof object !== "object" || object === null || Array.isArray(object)) throw new Error("must be one object");
+  return object as T;
+}
