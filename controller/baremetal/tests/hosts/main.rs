@@ -10,4 +10,3 @@ mod fencing;
 mod firmware;
 mod life;
 mod machine;
-mod matrix;
