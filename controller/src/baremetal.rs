@@ -9,9 +9,10 @@ mod ledger;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_api::metal3::{BareMetalHost, HostFirmwareSettings};
+use catamaran_api::metal3::{BareMetalHost, DataImage, HostFirmwareSettings};
 use catamaran_baremetal::{
-    Again, Agents, Bmcs, FirmwareCache, HostName, Patience, Shell, StoreError,
+    Again, Agents, Bmcs, DataCache, FirmwareCache, HostName, Patience, Shell, Store as _,
+    StoreError,
 };
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
@@ -39,11 +40,18 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
     let (store, writer) = reflector::store();
     let hosts = Arc::new(Objects::new(store));
     let firmware = Companions::<HostFirmwareSettings>::new();
+    let data = Companions::<DataImage>::new();
     let cluster = Cluster {
         client: client.clone(),
         hosts: hosts.clone(),
         firmware: firmware.objects(),
+        data: data.objects(),
         events: Events::by(client.clone(), "metal3-baremetal-controller", &args.name),
+        firmware_events: Events::by(
+            client.clone(),
+            "metal3-hostfirmwaresettings-controller",
+            &args.name,
+        ),
     };
     let deploying = Deploying::prepare(&client, args).await;
     let agents = match &deploying {
@@ -63,6 +71,7 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
         deploy: agents,
         metrics: metrics.hosts().clone(),
         firmware: FirmwareCache::default(),
+        data: DataCache::default(),
     });
     let (wake, queue) = work::queue::<BareMetalHost>();
     let watch = follow(
@@ -91,6 +100,23 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
         },
     );
     let firmware = firmware.watch(&client, |key| wake.wake(key));
+    let (wake_data, data_queue) = work::queue::<DataImage>();
+    // Its host looks after it, and this after one without a host.
+    let orphans = work::run(
+        "data-image",
+        metrics.clone(),
+        data.objects().store(),
+        data_queue,
+        args.host_concurrency,
+        |key| {
+            let shell = shell.clone();
+            async move { orphan(&shell, key).await }
+        },
+    );
+    let data = data.watch(&client, |key| {
+        wake.wake(key);
+        wake_data.wake(key);
+    });
     let deploying = async {
         if let Ok(deploying) = &deploying {
             let of = |uid: &str| {
@@ -108,7 +134,7 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
             fencing::run(&client, &shell).await;
         }
     };
-    tokio::join!(watch, firmware, work, deploying, fencing);
+    tokio::join!(watch, firmware, data, orphans, work, deploying, fencing);
 }
 
 async fn wait_for_definition(client: &Client) {
@@ -117,6 +143,20 @@ async fn wait_for_definition(client: &Client) {
         tracing::warn!(error = chain(&error), again_in = ?ABSENT, "BareMetalHosts can't be listed; is their definition installed?");
         tokio::time::sleep(ABSENT).await;
     }
+}
+
+/// A `DataImage` whose host is gone goes.
+async fn orphan(shell: &Shell<Cluster, Agents<Cluster>>, key: Key) -> Result<Next, Error> {
+    let name = HostName {
+        namespace: key.namespace,
+        name: key.name,
+    };
+    // Its host may not be listed yet.
+    let listed = shell.store.hosts.store().wait_until_ready().await.is_ok();
+    if listed && shell.store.host(&name).is_none() {
+        shell.let_data_go(&name).await.map_err(of_store)?;
+    }
+    Ok(Next::await_change())
 }
 
 async fn reconcile(shell: &Shell<Cluster, Agents<Cluster>>, key: Key) -> Result<Next, Error> {
@@ -129,11 +169,15 @@ async fn reconcile(shell: &Shell<Cluster, Agents<Cluster>>, key: Key) -> Result<
         Ok(Again::After(seconds)) => Ok(Next::requeue(Duration::from_secs(
             u64::try_from(seconds).unwrap_or(0),
         ))),
-        Err(StoreError(source)) => Err(match source.downcast::<Error>() {
-            Ok(error) => *error,
-            Err(other) => Error::Missing {
-                what: other.to_string(),
-            },
-        }),
+        Err(error) => Err(of_store(error)),
+    }
+}
+
+fn of_store(StoreError(source): StoreError) -> Error {
+    match source.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(other) => Error::Missing {
+            what: other.to_string(),
+        },
     }
 }

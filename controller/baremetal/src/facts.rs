@@ -3,6 +3,7 @@
 use catamaran_api::metal3::CredentialsStatus;
 use catamaran_redfish::{Kind, PowerState};
 
+use crate::data::Data;
 use crate::deploy::{Job, Progress};
 use crate::firmware::Firmware;
 
@@ -26,6 +27,8 @@ pub struct Facts {
     pub progress: Progress,
     /// What is to be done about its firmware's settings.
     pub firmware: Firmware,
+    /// What it is to be given before it is turned on.
+    pub data: Data,
 }
 
 /// How to log in at a BMC.

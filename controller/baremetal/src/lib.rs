@@ -37,6 +37,7 @@ mod annotations;
 mod back_off;
 mod bmcs;
 mod conditions;
+mod data;
 mod decide;
 mod deploy;
 mod endpoint;
@@ -60,6 +61,7 @@ pub use annotations::{
     PAUSED, REBOOT, STATUS,
 };
 pub use bmcs::Bmcs;
+pub use data::Data;
 pub use decide::{Gate, decide, gate};
 pub use deploy::{Deploy, Job, Progress};
 pub use facts::{Contact, Facts, Login, Seconds, Seen, Trouble};
@@ -68,6 +70,6 @@ pub use firmware::{Firmware, SettingsChange};
 pub use link::{Link, NodeIdentity, Unlinked, link};
 pub use metrics::HostMetrics;
 pub use outcome::{Action, ErrorType, Failure, Off, Outcome, Step};
-pub use shell::{Again, FirmwareCache, Shell};
+pub use shell::{Again, DataCache, FirmwareCache, Shell};
 pub use state::State;
 pub use store::{Companion, HostName, Note, Store, StoreError};

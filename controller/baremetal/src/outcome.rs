@@ -117,6 +117,10 @@ pub enum Action {
     InsertCd(String),
     /// Take its CD away.
     EjectCd,
+    /// Show it the CD of its `DataImage`.
+    AttachData(String),
+    /// Take the CD of its `DataImage` away.
+    DetachData,
     /// Boot from the CD next time.
     BootCdOnce,
     /// Boot as the firmware is set.

@@ -1,6 +1,7 @@
 //! The shell: reads, lets decide, carries out, writes.
 
 mod carry_out;
+mod data;
 mod firmware;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use catamaran_api::metal3::{BareMetalHost, BareMetalHostStatus};
 use catamaran_redfish::{Bmc, Error as BmcError};
 use serde_json::json;
 
+pub use self::data::DataCache;
 pub use self::firmware::FirmwareCache;
 use crate::annotations::{self, FINALIZER, STATUS};
 use crate::back_off;
@@ -46,6 +48,8 @@ pub struct Shell<S, D> {
     pub metrics: HostMetrics,
     /// What the BMCs have said of their firmware's settings; begins empty.
     pub firmware: FirmwareCache,
+    /// Which CDs did not work; begins empty.
+    pub data: DataCache,
 }
 
 impl<S: Store, D: Deploy> Shell<S, D> {
@@ -57,6 +61,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         let Some(host) = self.store.host(name) else {
             self.bmcs.close(name).await;
             self.firmware.forget(name);
+            self.data.forget(name);
             return Ok(Again::Changed);
         };
         self.metrics.reconciled.inc();
@@ -68,6 +73,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             Gate::Detached(again) => {
                 self.bmcs.close(name).await;
                 self.detached(&host).await?;
+                self.let_data_go(name).await?;
                 return Ok(Again::After(again));
             }
             Gate::Go { ask } => ask,
@@ -102,6 +108,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
                 _ => Progress::None,
             },
             firmware,
+            data: self.data(&host, now).await?,
         };
         let step = decide(&host, &facts);
         let bmc = bmc.and_then(Result::ok);
@@ -125,11 +132,20 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             match self.carry_out(&mut host, bmc, &action, &mut done).await? {
                 Ok(()) => {}
                 Err(message) => {
-                    let error_type = action.error_type(state);
-                    outcome = Outcome::Failed(Failure {
-                        error_type,
-                        message,
-                    });
+                    outcome = match action {
+                        // It is an error of the CD, and the host waits for it.
+                        Action::AttachData(_) | Action::DetachData if state.in_use() => {
+                            Outcome::Wait {
+                                reason: "DataImage",
+                                message,
+                                again: self.data_pause(&host),
+                            }
+                        }
+                        _ => Outcome::Failed(Failure {
+                            error_type: action.error_type(state),
+                            message,
+                        }),
+                    };
                     break;
                 }
             }

@@ -1,6 +1,7 @@
 //! The states, one module each. A handler gets the host and the facts, and says what is to be done.
 
 mod available;
+mod data;
 mod deleting;
 mod deprovisioning;
 mod externally_provisioned;
@@ -27,12 +28,12 @@ pub(crate) fn handle(state: State, host: &BareMetalHost, facts: &Facts) -> Step 
         State::Preparing => with(state, facts, |seen| preparing::step(host, facts, seen)),
         State::Available => with(state, facts, |seen| available::step(host, facts, seen)),
         State::Provisioning => with(state, facts, |seen| provisioning::step(host, facts, seen)),
-        State::Provisioned => with(state, facts, |seen| provisioned::step(host, seen)),
+        State::Provisioned => with(state, facts, |seen| provisioned::step(host, facts, seen)),
         State::ExternallyProvisioned => with(state, facts, |seen| {
-            externally_provisioned::step(host, seen)
+            externally_provisioned::step(host, facts, seen)
         }),
         State::Deprovisioning => with(state, facts, |seen| deprovisioning::step(host, facts, seen)),
-        State::PoweringOff => with(state, facts, |seen| powering_off::step(host, seen)),
+        State::PoweringOff => with(state, facts, |seen| powering_off::step(host, facts, seen)),
         State::Deleting => deleting::step(),
     }
 }

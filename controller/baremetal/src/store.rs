@@ -4,7 +4,8 @@ use std::fmt;
 use std::future::Future;
 
 use catamaran_api::metal3::{
-    BareMetalHost, BareMetalHostStatus, FirmwareSchema, HardwareDetails, HostFirmwareSettings,
+    BareMetalHost, BareMetalHostStatus, DataImage, FirmwareSchema, HardwareDetails,
+    HostFirmwareSettings,
 };
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
@@ -123,6 +124,9 @@ pub trait Store: Send + Sync {
 
     /// The settings of the host's firmware, with our own writes in them.
     fn firmware(&self, name: &HostName) -> Option<HostFirmwareSettings>;
+
+    /// The CD that the host is to be given, with our own writes in it.
+    fn data_image(&self, name: &HostName) -> Option<DataImage>;
 
     /// A description of settings.
     fn schema(

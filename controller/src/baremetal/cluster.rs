@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use catamaran_api::metal3::{
-    BareMetalHost, BareMetalHostStatus, FirmwareSchema, HardwareData, HardwareDetails,
+    BareMetalHost, BareMetalHostStatus, DataImage, FirmwareSchema, HardwareData, HardwareDetails,
     HostFirmwareSettings,
 };
 use catamaran_baremetal::{Companion, HostName, Note, Store, StoreError};
@@ -29,7 +29,9 @@ pub(super) struct Cluster {
     pub(super) client: Client,
     pub(super) hosts: Arc<Objects<BareMetalHost>>,
     pub(super) firmware: Arc<Objects<HostFirmwareSettings>>,
+    pub(super) data: Arc<Objects<DataImage>>,
     pub(super) events: Events,
+    pub(super) firmware_events: Events,
 }
 
 fn failed(error: Error) -> StoreError {
@@ -87,6 +89,8 @@ impl Cluster {
         let new: &dyn Any = new;
         if let Some(new) = new.downcast_ref::<HostFirmwareSettings>() {
             self.firmware.put(new.clone());
+        } else if let Some(new) = new.downcast_ref::<DataImage>() {
+            self.data.put(new.clone());
         }
     }
 
@@ -172,6 +176,10 @@ impl Store for Cluster {
         self.firmware.get(&key(name))
     }
 
+    fn data_image(&self, name: &HostName) -> Option<DataImage> {
+        self.data.get(&key(name))
+    }
+
     async fn schema(
         &self,
         namespace: &str,
@@ -213,7 +221,11 @@ impl Store for Cluster {
     }
 
     async fn tell_of<K: Companion>(&self, object: &K, note: Note) {
-        write(&self.events, object, note).await;
+        let events = match K::kind(&()).as_ref() {
+            "HostFirmwareSettings" => &self.firmware_events,
+            _ => &self.events,
+        };
+        write(events, object, note).await;
     }
 
     async fn tell(&self, host: &BareMetalHost, note: Note) {

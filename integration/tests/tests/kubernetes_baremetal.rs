@@ -155,6 +155,48 @@ fn firmware_settings_are_shown_changed_and_refused() -> Result<()> {
     })
 }
 
+#[test]
+fn a_cd_is_shown_to_a_server_at_its_next_reboot() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let (bmc, host, data) = (cluster.bmc()?, "bmh/server", "dataimage/server");
+        let spec = json!({"online": true, "externallyProvisioned": true});
+        cluster.enrol("server", &bmc, spec)?;
+        cluster.wait_field(host, PHASE, "externally provisioned", BOOT)?;
+        wait_for("the server is on", BOOT, || {
+            Ok(Seen::when(bmc.is_on(), "it is off"))
+        })?;
+        let url = "http://192.0.2.1/data.iso";
+        cluster.apply(&[&json!({
+            "apiVersion": "metal3.io/v1alpha1", "kind": "DataImage", "metadata": {"name": "server"}, "spec": {"url": url},
+        })])?;
+        cluster.wait_field(data, "/metadata/finalizers/0", "dataimage.metal3.io", SHORT)?;
+        ensure!(bmc.media().is_empty(), "{:?}", bmc.media());
+        let reboot = || {
+            let annotation = "reboot.metal3.io={\"mode\":\"hard\"}";
+            cluster.kubectl(["annotate", host, annotation]).map(drop)
+        };
+        reboot()?;
+        cluster.wait_field(data, "/status/attachedImage/url", url, BOOT)?;
+        ensure!(bmc.media() == [url], "{:?}", bmc.media());
+        cluster.kubectl(["delete", data, "--wait=false"])?;
+        wait_for("the server is on again", BOOT, || {
+            Ok(Seen::when(bmc.is_on(), "it is off"))
+        })?;
+        ensure!(bmc.media() == [url], "{:?}", bmc.media());
+        reboot()?;
+        cluster.wait_gone(data, BOOT)?;
+        ensure!(bmc.media().is_empty(), "{:?}", bmc.media());
+
+        // One without a host is nobody's business.
+        cluster.apply(&[&json!({
+            "apiVersion": "metal3.io/v1alpha1", "kind": "DataImage",
+            "metadata": {"name": "nobody", "finalizers": ["dataimage.metal3.io"]}, "spec": {"url": url},
+        })])?;
+        cluster.kubectl(["delete", "dataimage/nobody", "--wait=false"])?;
+        cluster.wait_gone("dataimage/nobody", SHORT)
+    })
+}
+
 /// A change of a host, as another controller makes it.
 fn patch(cluster: &Cluster, host: &str, patch: &Value) -> Result<()> {
     let patch = patch.to_string();

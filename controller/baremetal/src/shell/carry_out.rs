@@ -84,6 +84,12 @@ impl<S: Store, D: Deploy> Shell<S, D> {
                 Ok(Ok(()))
             }
             Action::Deploy => Ok(self.deploy(host, bmc).await),
+            Action::AttachData(url) => self.change_data(host, bmc, Some(url)).await,
+            Action::DetachData => self.change_data(host, bmc, None).await,
+            Action::EjectCd => match bmc.eject_cd().await {
+                Ok(()) => self.note_ejected(host).await.map(Ok),
+                Err(error) => Ok(Err(error.to_string())),
+            },
             Action::NoteFirmware(change) => self.note_firmware(host, change).await,
             action => Ok(self
                 .at_bmc(host, bmc, action, done)
@@ -131,7 +137,6 @@ impl<S: Store, D: Deploy> Shell<S, D> {
                 Ok(())
             }
             Action::InsertCd(url) => bmc.insert_cd(url).await.map(drop),
-            Action::EjectCd => bmc.eject_cd().await,
             Action::BootCdOnce => bmc.boot_once(BootDevice::Cd, None).await.map(drop),
             Action::ClearBoot => bmc.clear_boot().await,
             Action::SecureBoot(on) => bmc.set_secure_boot(*on).await,
@@ -141,6 +146,9 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             | Action::AdoptInventory
             | Action::NoteDisk
             | Action::NoteFirmware(_)
+            | Action::AttachData(_)
+            | Action::DetachData
+            | Action::EjectCd
             | Action::Deploy
             | Action::DropAnnotation(_)
             | Action::Release => Ok(()),

@@ -4,6 +4,7 @@ use catamaran_api::metal3::BareMetalHost;
 use catamaran_redfish::PowerState;
 
 use super::job;
+use crate::data::Data;
 use crate::deploy::Job;
 use crate::facts::{Facts, Seen};
 use crate::outcome::{Action, Off, Step};
@@ -28,5 +29,6 @@ pub(super) fn step(host: &BareMetalHost, facts: &Facts, seen: &Seen) -> Step {
         return Step::after(job::put_away().into(), to);
     }
     let off = (seen.power != PowerState::Off).then_some(Action::PowerOff(Off::Hard));
-    Step::after(off.into_iter().collect(), to)
+    let cd = (facts.data == Data::Detach).then_some(Action::DetachData);
+    Step::after(off.into_iter().chain(cd).collect(), to)
 }

@@ -3,16 +3,20 @@
 use catamaran_api::metal3::BareMetalHost;
 use catamaran_redfish::PowerState;
 
-use crate::facts::Seen;
+use crate::data::Data;
+use crate::facts::{Facts, Seen};
 use crate::outcome::{Action, Off, Step};
 use crate::state::State;
 
-pub(super) fn step(host: &BareMetalHost, seen: &Seen) -> Step {
+pub(super) fn step(host: &BareMetalHost, facts: &Facts, seen: &Seen) -> Step {
     let stays = host.spec.disable_power_off == Some(true) || seen.power == PowerState::Off;
-    let actions = if stays {
+    let mut actions = if stays {
         Vec::new()
     } else {
         vec![Action::PowerOff(Off::Hard)]
     };
+    if facts.data == Data::Detach {
+        actions.push(Action::DetachData);
+    }
     Step::after(actions, State::Deleting)
 }

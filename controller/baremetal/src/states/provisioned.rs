@@ -2,13 +2,13 @@
 
 use catamaran_api::metal3::BareMetalHost;
 
+use super::data;
 use crate::deploy::is_live_iso;
-use crate::facts::Seen;
+use crate::facts::{Facts, Seen};
 use crate::outcome::{Action, Step};
-use crate::power;
 use crate::state::State;
 
-pub(super) fn step(host: &BareMetalHost, seen: &Seen) -> Step {
+pub(super) fn step(host: &BareMetalHost, facts: &Facts, seen: &Seen) -> Step {
     let given = host
         .status
         .as_ref()
@@ -22,5 +22,5 @@ pub(super) fn step(host: &BareMetalHost, seen: &Seen) -> Step {
         Some(image) if is_live_iso(image) => &[Action::BootCdOnce],
         _ => &[],
     };
-    power::manage(host, seen, boot)
+    data::manage(host, facts, seen, boot)
 }

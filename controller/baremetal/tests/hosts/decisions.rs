@@ -2,8 +2,8 @@
 
 use catamaran_api::metal3::{BareMetalHost, CredentialsStatus};
 use catamaran_baremetal::{
-    Action, Contact, Facts, Firmware, Login, Off, Outcome, Progress, Seen, State, Step, Trouble,
-    decide,
+    Action, Contact, Data, Facts, Firmware, Login, Off, Outcome, Progress, Seen, State, Step,
+    Trouble, decide,
 };
 use catamaran_redfish::{Kind, PowerState};
 use proptest::prelude::*;
@@ -40,6 +40,7 @@ fn facts(contact: Contact) -> Facts {
         refusal: None,
         progress: Progress::None,
         firmware: Firmware::Settled,
+        data: Data::Settled,
     }
 }
 

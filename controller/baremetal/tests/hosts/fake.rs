@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use catamaran_api::metal3::{
-    BareMetalHost, BareMetalHostStatus, FirmwareSchema, HardwareDetails, HostFirmwareSettings,
+    BareMetalHost, BareMetalHostStatus, DataImage, FirmwareSchema, HardwareDetails,
+    HostFirmwareSettings,
 };
 use catamaran_baremetal::{
-    Again, Agents, Bmcs, Companion, FirmwareCache, HostMetrics, HostName, Note, Shell, State,
-    Store, StoreError,
+    Again, Agents, Bmcs, Companion, DataCache, FirmwareCache, HostMetrics, HostName, Note, Shell,
+    State, Store, StoreError,
 };
 use catamaran_redfish::Limits;
 use catamaran_redfish_mock::{Handle, Mock, Options, Personality};
@@ -178,6 +179,10 @@ impl Store for Fake {
         self.other(&name.name)
     }
 
+    fn data_image(&self, name: &HostName) -> Option<DataImage> {
+        self.other(&name.name)
+    }
+
     async fn schema(&self, _: &str, name: &str) -> Result<Option<FirmwareSchema>, StoreError> {
         Ok(self.other(name))
     }
@@ -237,6 +242,7 @@ fn shell(cluster: &Fake, agents: Agents<Fake>, limits: Limits) -> Shell<Fake, Ag
         deploy: agents,
         metrics: HostMetrics::new(&Default::default()).unwrap(),
         firmware: FirmwareCache::default(),
+        data: DataCache::default(),
     }
 }
 
