@@ -9,7 +9,7 @@ mod ledger;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_api::metal3::{BareMetalHost, DataImage, HostFirmwareSettings};
+use catamaran_api::metal3::{BareMetalHost, DataImage, HostFirmwareSettings, PreprovisioningImage};
 use catamaran_baremetal::{
     Again, Agents, Bmcs, DataCache, FirmwareCache, HostName, Patience, Shell, Store as _,
     StoreError,
@@ -41,11 +41,13 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
     let hosts = Arc::new(Objects::new(store));
     let firmware = Companions::<HostFirmwareSettings>::new();
     let data = Companions::<DataImage>::new();
+    let images = Companions::<PreprovisioningImage>::new();
     let cluster = Cluster {
         client: client.clone(),
         hosts: hosts.clone(),
         firmware: firmware.objects(),
         data: data.objects(),
+        images: images.objects(),
         events: Events::by(client.clone(), "metal3-baremetal-controller", &args.name),
         firmware_events: Events::by(
             client.clone(),
@@ -117,6 +119,7 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
         wake.wake(key);
         wake_data.wake(key);
     });
+    let images = images.watch(&client, |key| wake.wake(key));
     let deploying = async {
         if let Ok(deploying) = &deploying {
             let of = |uid: &str| {
@@ -134,7 +137,9 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
             fencing::run(&client, &shell).await;
         }
     };
-    tokio::join!(watch, firmware, data, orphans, work, deploying, fencing);
+    tokio::join!(
+        watch, firmware, data, images, orphans, work, deploying, fencing
+    );
 }
 
 async fn wait_for_definition(client: &Client) {

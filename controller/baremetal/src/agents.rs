@@ -24,6 +24,7 @@ use k8s_openapi::api::core::v1::Secret;
 use tokio::task::spawn_blocking;
 
 use crate::deploy::{Cleaning, Deploy, Job, Progress};
+use crate::preprovisioning;
 use crate::store::{HostName, Store};
 
 /// How long agents are waited for.
@@ -124,10 +125,21 @@ impl<S: Store> Agents<S> {
     }
 
     async fn network(&self, host: &BareMetalHost) -> Result<Option<NetworkData>, String> {
-        let Some(name) = &host.spec.preprovisioning_network_data_name else {
-            return Ok(None);
+        let asked = self.store.preprovisioning_image(&HostName::of(host));
+        let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+        // The host's own word counts, as with the peer.
+        let (field, name) = match (&host.spec, asked) {
+            (spec, _) if given(&spec.preprovisioning_network_data_name).is_some() => (
+                "spec.preprovisioningNetworkDataName",
+                given(&spec.preprovisioning_network_data_name),
+            ),
+            (_, Some(asked)) => (
+                "PreprovisioningImage: spec.networkDataName",
+                given(&asked.spec.network_data_name),
+            ),
+            _ => return Ok(None),
         };
-        let field = "spec.preprovisioningNetworkDataName";
+        let Some(name) = &name else { return Ok(None) };
         let secret = secret(&self.store, host, field, name).await?;
         let text = seed::entry(&secret, field, "networkData")?;
         let data = serde_yaml_ng::from_slice(&text);
@@ -140,6 +152,11 @@ impl<S: Store> Agents<S> {
 }
 
 impl<S: Store> Deploy for Agents<S> {
+    fn absence(&self) -> Option<String> {
+        let why = self.server.as_ref().err()?;
+        Some(format!("there is no deploy server: {why}"))
+    }
+
     fn refusal(&self, host: &BareMetalHost, job: Job) -> Option<String> {
         let spec = &host.spec;
         let field = match job {
@@ -162,6 +179,10 @@ impl<S: Store> Deploy for Agents<S> {
             return Some(format!(
                 "{field} needs the deploy server, and {why}; without it: {instead}"
             ));
+        }
+        let asked = self.store.preprovisioning_image(&HostName::of(host));
+        if let Some(refusal) = asked.as_ref().and_then(preprovisioning::refusal) {
+            return Some(refusal);
         }
         let checked = match job {
             Job::Inspect => Ok(()),

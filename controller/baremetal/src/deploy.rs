@@ -82,6 +82,9 @@ pub enum Progress {
 
 /// Does jobs on hosts. All of it may be asked twice.
 pub trait Deploy: Send + Sync {
+    /// Why nothing can be done by a program on any host, in words; none where it can.
+    fn absence(&self) -> Option<String>;
+
     /// Why a job can't be done, in words that name the field; none when it can.
     fn refusal(&self, host: &BareMetalHost, job: Job) -> Option<String>;
 

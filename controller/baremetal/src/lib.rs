@@ -49,6 +49,7 @@ mod link;
 mod metrics;
 mod outcome;
 mod power;
+mod preprovisioning;
 mod shell;
 mod state;
 mod states;

@@ -3,6 +3,7 @@
 mod carry_out;
 mod data;
 mod firmware;
+mod preprovisioning;
 
 use std::sync::Arc;
 
@@ -90,6 +91,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             (Some(Err(error)), true) => Contact::Failed(Trouble::of(error)),
             _ => Contact::NotAsked,
         };
+        self.preprovisioning(&host, now).await?;
         let job = Job::of(&host);
         let firmware = match (&bmc, &contact) {
             (Some(Ok(bmc)), Contact::Answers(_)) => self.firmware(&host, bmc, now).await?,

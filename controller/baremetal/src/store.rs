@@ -5,7 +5,7 @@ use std::future::Future;
 
 use catamaran_api::metal3::{
     BareMetalHost, BareMetalHostStatus, DataImage, FirmwareSchema, HardwareDetails,
-    HostFirmwareSettings,
+    HostFirmwareSettings, PreprovisioningImage,
 };
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
@@ -127,6 +127,9 @@ pub trait Store: Send + Sync {
 
     /// The CD that the host is to be given, with our own writes in it.
     fn data_image(&self, name: &HostName) -> Option<DataImage>;
+
+    /// What the host's deploy agent is asked to be, with our own writes in it.
+    fn preprovisioning_image(&self, name: &HostName) -> Option<PreprovisioningImage>;
 
     /// A description of settings.
     fn schema(

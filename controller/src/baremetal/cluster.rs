@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use catamaran_api::metal3::{
     BareMetalHost, BareMetalHostStatus, DataImage, FirmwareSchema, HardwareData, HardwareDetails,
-    HostFirmwareSettings,
+    HostFirmwareSettings, PreprovisioningImage,
 };
 use catamaran_baremetal::{Companion, HostName, Note, Store, StoreError};
 use k8s_openapi::api::core::v1::Secret;
@@ -30,6 +30,7 @@ pub(super) struct Cluster {
     pub(super) hosts: Arc<Objects<BareMetalHost>>,
     pub(super) firmware: Arc<Objects<HostFirmwareSettings>>,
     pub(super) data: Arc<Objects<DataImage>>,
+    pub(super) images: Arc<Objects<PreprovisioningImage>>,
     pub(super) events: Events,
     pub(super) firmware_events: Events,
 }
@@ -91,6 +92,8 @@ impl Cluster {
             self.firmware.put(new.clone());
         } else if let Some(new) = new.downcast_ref::<DataImage>() {
             self.data.put(new.clone());
+        } else if let Some(new) = new.downcast_ref::<PreprovisioningImage>() {
+            self.images.put(new.clone());
         }
     }
 
@@ -178,6 +181,10 @@ impl Store for Cluster {
 
     fn data_image(&self, name: &HostName) -> Option<DataImage> {
         self.data.get(&key(name))
+    }
+
+    fn preprovisioning_image(&self, name: &HostName) -> Option<PreprovisioningImage> {
+        self.images.get(&key(name))
     }
 
     async fn schema(

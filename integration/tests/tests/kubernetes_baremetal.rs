@@ -197,6 +197,28 @@ fn a_cd_is_shown_to_a_server_at_its_next_reboot() -> Result<()> {
     })
 }
 
+#[test]
+fn a_deploy_agents_image_that_is_asked_for_is_answered() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let (bmc, image) = (cluster.bmc()?, "ppimg/server");
+        cluster.enrol("server", &bmc, json!({"online": false}))?;
+        cluster.apply(&[&json!({
+            "apiVersion": "metal3.io/v1alpha1", "kind": "PreprovisioningImage", "metadata": {"name": "server"},
+            "spec": {"acceptFormats": ["initrd"], "architecture": "x86_64"},
+        })])?;
+        let object = cluster.wait_condition(image, "Error", "True", BOOT)?;
+        ensure!(
+            object["status"]
+                .to_string()
+                .contains("spec.acceptFormats: 'initrd'"),
+            "{object}"
+        );
+        cluster
+            .wait_condition(image, "Ready", "False", SHORT)
+            .map(drop)
+    })
+}
+
 /// A change of a host, as another controller makes it.
 fn patch(cluster: &Cluster, host: &str, patch: &Value) -> Result<()> {
     let patch = patch.to_string();

@@ -8,7 +8,9 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use catamaran_baremetal::{Agents, Patience};
 use catamaran_deploy_server::{DeployServer, MemoryLedger, Settings, Template};
-use catamaran_deploy_wire::{Action, Command, Inventory, Parameters, SLOT_SIZE, render_slot};
+use catamaran_deploy_wire::{
+    Action, Command, Inventory, NetworkData, Parameters, SLOT_SIZE, render_slot,
+};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -82,6 +84,8 @@ pub(crate) struct Agent {
     /// Which start of the machine it came from, and its session's key.
     booted: Option<(usize, String)>,
     host: String,
+    /// The network that its parameters have.
+    pub(crate) network: Option<NetworkData>,
     after: u64,
     /// All that it has done.
     pub(crate) did: Vec<Action>,
@@ -134,6 +138,7 @@ impl Agent {
         let parameters = Parameters::parse(&text).unwrap();
         let key = format!("{start:0>64}");
         self.host = parameters.host;
+        self.network = parameters.network;
         let hello = json!({"version": 1, "token": parameters.token, "session": key, "agent": "0", "boot": "b"});
         let path = format!("/deploy/v1/hosts/{}/session", self.host);
         let (status, _) = send(lab, "POST", &path, None, hello).await;

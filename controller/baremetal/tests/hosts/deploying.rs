@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use catamaran_api::metal3::{PreprovisioningImage, PreprovisioningImageStatus};
 use catamaran_baremetal::State;
 use catamaran_deploy_wire::{Action, WipeScope};
 use serde_json::{Value, json};
@@ -240,5 +241,86 @@ async fn secrets_and_fields_that_do_not_fit_are_named() {
     lab.bench
         .cluster
         .change(&json!({"spec": {"userData": null}}));
+    until(&lab, &mut agent, State::Provisioned).await;
+}
+
+fn asked_image(lab: &Lab) -> PreprovisioningImageStatus {
+    let found: PreprovisioningImage = lab.bench.cluster.other("a").unwrap();
+    found.status.unwrap_or_default()
+}
+
+fn answers(lab: &Lab) -> Vec<(String, String, String)> {
+    let all = asked_image(lab).conditions.into_iter();
+    all.map(|one| (one.type_, one.status, one.reason)).collect()
+}
+
+fn ask_image(lab: &Lab, spec: &Value) {
+    let spec = json!({ "spec": spec });
+    lab.bench
+        .cluster
+        .change_other::<PreprovisioningImage>("a", &spec);
+}
+
+#[tokio::test]
+async fn an_agent_gets_the_network_that_its_image_is_asked_for() {
+    let (lab, mut agent) = (Lab::new().await, Agent::default());
+    until(&lab, &mut agent, State::Available).await;
+    let asked = json!({"acceptFormats": ["iso"], "networkDataName": "net"});
+    ask_image(&lab, &asked);
+    lab.bench.cluster.change(&image("a"));
+    until(&lab, &mut agent, State::Provisioning).await;
+    lab.bench.step().await;
+    let said = lab.bench.status().error_message;
+    assert!(
+        said.contains("spec.networkDataName") && said.contains("'net'"),
+        "{said}"
+    );
+    let told = |status: &str, reason: &str, type_: &str| {
+        (type_.to_owned(), status.to_owned(), reason.to_owned())
+    };
+    let missing = "MissingNetworkData";
+    assert_eq!(
+        answers(&lab),
+        [
+            told("False", missing, "Ready"),
+            told("True", missing, "Error")
+        ]
+    );
+
+    let network = json!({"links": [], "networks": [], "services": []}).to_string();
+    lab.bench.cluster.0.lock().unwrap().secrets =
+        vec![("net".to_owned(), "networkData".to_owned(), network)];
+    until(&lab, &mut agent, State::Provisioned).await;
+    assert!(agent.network.is_some());
+    let good = "ImageSuccess";
+    assert_eq!(
+        answers(&lab),
+        [told("True", good, "Ready"), told("False", good, "Error")]
+    );
+    let status = asked_image(&lab);
+    assert_eq!(
+        (status.format.as_deref(), status.image_url),
+        (Some("iso"), None)
+    );
+    assert_eq!(status.network_data.unwrap().name.as_deref(), Some("net"));
+}
+
+#[tokio::test]
+async fn an_image_that_can_not_be_is_refused_and_no_agent_booted() {
+    let (lab, mut agent) = (Lab::new().await, Agent::default());
+    ask_image(&lab, &json!({"acceptFormats": ["initrd"]}));
+    until(&lab, &mut agent, State::Available).await;
+    lab.bench.cluster.change(&image("a"));
+    lab.bench.step().await;
+    assert_eq!(lab.bench.state(), State::Available);
+    let status = lab.bench.status();
+    assert_eq!(status.error_type.as_deref(), Some("provisioning error"));
+    assert!(
+        status.error_message.contains("'initrd'"),
+        "{}",
+        status.error_message
+    );
+    assert_eq!(answers(&lab)[1].2, "ConfigurationError");
+    ask_image(&lab, &json!({"acceptFormats": ["initrd", "iso"]}));
     until(&lab, &mut agent, State::Provisioned).await;
 }

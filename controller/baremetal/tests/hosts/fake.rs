@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use catamaran_api::metal3::{
     BareMetalHost, BareMetalHostStatus, DataImage, FirmwareSchema, HardwareDetails,
-    HostFirmwareSettings,
+    HostFirmwareSettings, PreprovisioningImage,
 };
 use catamaran_baremetal::{
     Again, Agents, Bmcs, Companion, DataCache, FirmwareCache, HostMetrics, HostName, Note, Shell,
@@ -180,6 +180,10 @@ impl Store for Fake {
     }
 
     fn data_image(&self, name: &HostName) -> Option<DataImage> {
+        self.other(&name.name)
+    }
+
+    fn preprovisioning_image(&self, name: &HostName) -> Option<PreprovisioningImage> {
         self.other(&name.name)
     }
 
