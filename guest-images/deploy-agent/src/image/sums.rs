@@ -1,13 +1,18 @@
 //! Files with checksums: a digest alone, or lines as `sha256sum` and its kin write them, plain or with `--tag`. Pure.
 
 use catamaran_deploy_wire::ChecksumKind;
+use percent_encoding::percent_decode_str;
 
-/// The digest of the image of that name: of that kind, or the longest. In a file of one line it is that line's, whatever name is on it.
+/// The digest of the image of that name, as it is in its URL: of that kind, or the longest. In a file of one line it is that line's, whatever name is on it.
 #[must_use]
 pub fn find<'a>(text: &'a str, name: &str, kind: Option<ChecksumKind>) -> Option<&'a str> {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let fits = |digest: &&str| kind.is_none_or(|kind| digest.len() == kind.digits());
-    let named = lines().filter_map(entry).filter(|(_, of)| base(of) == name);
+    let decoded = |name: &str| percent_decode_str(name).decode_utf8_lossy().into_owned();
+    let wanted = decoded(name);
+    // Most files have the name as it is on a disk, some as it is in a URL.
+    let is = |of: &str| of == name || of == wanted || decoded(of) == wanted;
+    let named = lines().filter_map(entry).filter(|(_, of)| is(base(of)));
     let digests = named.map(|(digest, _)| digest);
     if let Some(digest) = digests.filter(fits).max_by_key(|digest| digest.len()) {
         return Some(digest);
@@ -37,7 +42,7 @@ fn base(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
-/// The name of the file at a URL.
+/// The name of the file at a URL, as it is there.
 #[must_use]
 pub fn name(url: &str) -> &str {
     base(url.split(['?', '#']).next().unwrap_or(url))
@@ -56,6 +61,18 @@ mod tests {
         assert_eq!(find(gnu, "disk", None), None);
         assert_eq!(find("aaa\nbbb\n", "disk", None), None);
         assert_eq!(find("", "disk", None), None);
+    }
+
+    #[test]
+    fn names_are_the_same_whether_they_are_percent_encoded_or_not() {
+        let text = "aaa  other.img\nbbb *my disk+1.img\nccc  100%25.img\n";
+        assert_eq!(find(text, "my%20disk+1.img", None), Some("bbb"));
+        assert_eq!(find(text, "my%20disk%2B1.img", None), Some("bbb"));
+        assert_eq!(find(text, "100%25.img", None), Some("ccc"));
+        assert_eq!(find(text, "my%2Fdisk+1.img", None), None);
+        let encoded = "aaa  other.img\nbbb  my%20disk.img\n";
+        assert_eq!(find(encoded, "my%20disk.img", None), Some("bbb"));
+        assert_eq!(find(encoded, "my disk.img", None), Some("bbb"));
     }
 
     #[test]
