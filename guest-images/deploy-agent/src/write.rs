@@ -114,8 +114,8 @@ impl Write<'_> {
             url: value.clone(),
             ..image.clone()
         };
-        let text = async { Source::open(&file, self.ca).await?.text(SUMS_MAX).await };
-        let text = text.await.map_err(|error| fetching("checksum", &error))?;
+        let text = Source::text(&file, self.ca, SUMS_MAX).await;
+        let text = text.map_err(|error| fetching("checksum", &error))?;
         let name = sums::name(&image.url);
         let found = sums::find(&text, name, *kind)
             .ok_or_else(|| invalid(format!("{value}: no line of it is about {name:?}")))?;

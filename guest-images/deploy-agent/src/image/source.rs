@@ -41,11 +41,13 @@ pub enum SourceError {
     #[error("{0}: the server does not tell its size")]
     NoSize(String),
     /// A file with checksums, and surely none.
-    #[error("{url}: it has {size} bytes; a file with checksums of at most {most} is allowed")]
+    #[error(
+        "{url}: it has {size} bytes or more; a file with checksums of at most {most} is allowed"
+    )]
     Large {
         /// Where.
         url: String,
-        /// Bytes of it.
+        /// Bytes of it that are known of.
         size: u64,
         /// Bytes that are allowed.
         most: u64,
@@ -77,15 +79,12 @@ pub struct Source {
 }
 
 impl Source {
-    /// Asks for an image's size; trusts the controller's CA and the image's own.
-    ///
-    /// # Errors
-    /// See [`SourceError`].
-    pub async fn open(image: &Image, controller_ca: &str) -> Result<Self, SourceError> {
+    /// One that was not asked yet.
+    fn new(image: &Image, controller_ca: &str) -> Result<Self, SourceError> {
         let cas: Vec<&str> = std::iter::once(controller_ca)
             .chain(image.ca.as_deref())
             .collect();
-        let mut source = Self {
+        Ok(Self {
             client: tls::client(&cas, true)?,
             url: image.url.clone(),
             size: 0,
@@ -94,7 +93,15 @@ impl Source {
             answer: None,
             breaks: 0,
             trouble: None,
-        };
+        })
+    }
+
+    /// Asks for an image's size; trusts the controller's CA and the image's own.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    pub async fn open(image: &Image, controller_ca: &str) -> Result<Self, SourceError> {
+        let mut source = Self::new(image, controller_ca)?;
         loop {
             match source.connect(0).await {
                 Ok(answer) => {
@@ -109,23 +116,39 @@ impl Source {
         }
     }
 
-    /// All of a small file, as text.
+    /// All of a small file, as text. Its server need not tell its size.
     ///
     /// # Errors
     /// It has more bytes than `most`; see [`SourceError`] for the rest.
-    pub async fn text(mut self, most: u64) -> Result<String, SourceError> {
-        if self.size > most {
-            return Err(SourceError::Large {
-                url: self.url,
-                size: self.size,
-                most,
-            });
+    pub async fn text(file: &Image, controller_ca: &str, most: u64) -> Result<String, SourceError> {
+        let mut source = Self::new(file, controller_ca)?;
+        loop {
+            match source.all(most).await {
+                Ok(bytes) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+                Err(error) => source.broken(error).await?,
+            }
         }
+    }
+
+    async fn all(&self, most: u64) -> Result<Vec<u8>, SourceError> {
+        let allow = |size: u64| {
+            let url = self.url.clone();
+            (size <= most)
+                .then_some(())
+                .ok_or(SourceError::Large { url, size, most })
+        };
+        let mut answer = self.connect(0).await?;
+        allow(whole_size(&answer).unwrap_or(0))?;
         let mut bytes = Vec::new();
-        while let Some(more) = self.next().await? {
+        while let Some(more) = answer
+            .chunk()
+            .await
+            .map_err(|error| self.transport(&error))?
+        {
             bytes.extend_from_slice(&more);
+            allow(bytes.len() as u64)?;
         }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(bytes)
     }
 
     /// Bytes of the file.
@@ -322,4 +345,77 @@ fn whole_size(answer: &Response) -> Option<u64> {
 fn validator(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(ETAG).or_else(|| headers.get(LAST_MODIFIED))?;
     value.to_str().ok().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use catamaran_deploy_wire::{Checksum, Format};
+
+    use super::*;
+
+    /// A file on a server that answers each request with the next of these, and ends the connection.
+    fn served(answers: Vec<String>) -> Image {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/SUMS", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            for answer in answers {
+                let (mut connection, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                let _ = connection.read(&mut request).unwrap();
+                connection.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        Image {
+            url,
+            format: Format::Raw,
+            checksum: Checksum {
+                kind: None,
+                value: String::new(),
+            },
+            ca: None,
+        }
+    }
+
+    fn answer(headers: &str, body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\n{headers}connection: close\r\n\r\n{body}")
+    }
+
+    #[tokio::test]
+    async fn a_small_file_needs_no_size() {
+        for (headers, body) in [
+            ("", "aaa  disk.img\n"),
+            ("content-length: 14\r\n", "aaa  disk.img\n"),
+            (
+                "transfer-encoding: chunked\r\n",
+                "5\r\naaa  \r\n9\r\ndisk.img\n\r\n0\r\n\r\n",
+            ),
+        ] {
+            let file = served(vec![answer(headers, body)]);
+            let text = Source::text(&file, "", 14).await.unwrap();
+            assert_eq!(text, "aaa  disk.img\n", "{headers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_file_is_refused_whether_its_size_is_told_or_not() {
+        for headers in ["", "content-length: 20\r\n"] {
+            let file = served(vec![answer(headers, &"a".repeat(20))]);
+            let error = Source::text(&file, "", 14).await.unwrap_err();
+            assert!(
+                matches!(error, SourceError::Large { most: 14, .. }),
+                "{headers:?}: {error}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_small_file_is_fetched_again_after_a_break() {
+        let broken = answer("content-length: 14\r\n", "aaa");
+        let file = served(vec![broken, answer("", "bbb")]);
+        assert_eq!(Source::text(&file, "", 14).await.unwrap(), "bbb");
+    }
 }
