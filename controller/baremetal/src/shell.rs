@@ -1,6 +1,7 @@
 //! The shell: reads, lets decide, carries out, writes.
 
 mod carry_out;
+mod credentials;
 mod data;
 mod firmware;
 mod preprovisioning;
@@ -243,7 +244,11 @@ impl<S: Store, D: Deploy> Shell<S, D> {
     ) -> Result<(Login, Option<Result<Bmc, BmcError>>), StoreError> {
         let secret = match secret_name(host) {
             Some(secret) if !secret.is_empty() => {
-                self.store.secret(&name.namespace, secret).await?
+                let found = self.store.secret(&name.namespace, secret).await?;
+                match found {
+                    Some(found) => Some(self.claim(name, host, found).await?),
+                    None => None,
+                }
             }
             _ => None,
         };

@@ -93,6 +93,16 @@ fn a_server_is_enrolled_turned_off_and_on_and_deleted() -> Result<()> {
         power(true)?;
         power(false)?;
         power(true)?;
+        let secret = cluster.get("secret/bmc")?;
+        let meta = &secret["metadata"];
+        ensure!(
+            meta["labels"]["environment.metal3.io"] == "baremetal",
+            "{meta}"
+        );
+        ensure!(
+            meta["ownerReferences"][0]["kind"] == "BareMetalHost",
+            "{meta}"
+        );
         let data = cluster.get("hardwaredata/server")?;
         let nics = data["spec"]["hardware"]["nics"].as_array();
         ensure!(nics.context("no nics")?.len() == 2, "{data}");

@@ -129,6 +129,10 @@ impl Store for Fake {
                 secret
             }));
         }
+        let written = memory.others.get(&("Secret".to_owned(), name.to_owned()));
+        if let Some(written) = written {
+            secret.metadata = serde_json::from_value(written["metadata"].clone()).unwrap();
+        }
         secret.data = Some(
             [
                 entry("username", "admin"),

@@ -2,6 +2,7 @@
 
 use catamaran_baremetal::{Again, FORCE_DELETE, HARDWARE, PAUSED, REBOOT, State};
 use catamaran_redfish_mock::Availability;
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
 use crate::fake::Bench;
@@ -33,6 +34,12 @@ async fn a_host_is_registered_inspected_and_turned_on() {
         assert!(bench.told(reason), "{reason}");
     }
     assert_eq!(bench.bmc.made_sessions(), 1);
+    let secret: Secret = bench.cluster.other("bmc").unwrap();
+    assert_eq!(
+        secret.metadata.labels.unwrap()["environment.metal3.io"],
+        "baremetal"
+    );
+    assert_eq!(secret.metadata.owner_references.unwrap()[0].uid, "u");
     let before = bench.status();
     bench.step().await;
     assert_eq!(
