@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::command;
 
 /// The programs of the product that a daemon needs beside itself.
 pub const PROGRAMS: [&str; 3] = ["catamaran", "catamaran-init", "catamaran-launcher"];
@@ -66,6 +69,20 @@ fn age(folder: &Path, programs: &[&str]) -> Option<SystemTime> {
         })
         .collect();
     times?.into_iter().max()
+}
+
+/// Folder of the Python environment with the packages of `integration/setup/NAME.lock`; made the first time.
+///
+/// # Errors
+/// When it can't be made.
+pub fn python_environment(name: &str) -> Result<PathBuf> {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let (setup, folder) = (root().join("integration/setup"), target.join(name));
+    let mut command = Command::new(setup.join("venv"));
+    command.arg(setup.join(format!("{name}.lock"))).arg(&folder);
+    command::stdout(&mut command)?;
+    Ok(folder)
 }
 
 /// Puts the programs into a folder of the test's own, so that a build does not change them under it.

@@ -20,7 +20,7 @@ use catamaran_redfish::{
 };
 use catamaran_redfish_mock::{Certificate, Handle, Mock, Options, Personality};
 use catamaran_tests::command::{output, program, stdout};
-use catamaran_tests::programs::{root, which};
+use catamaran_tests::programs::{python_environment, root, which};
 use catamaran_tests::{SHORT, wait::Seen, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -31,11 +31,7 @@ const PASSWORD: &str = "s3cret pass";
 
 /// Folder of the Python environment with sushy and its emulator.
 fn peers() -> Result<PathBuf> {
-    let folder = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| root().join("target"), PathBuf::from)
-        .join("redfish-peers");
-    stdout(Command::new(root().join("integration/setup/redfish-peers")).arg(&folder))?;
-    Ok(folder)
+    python_environment("redfish-peers")
 }
 
 /// Serves an image under any path, since the emulator fetches what is inserted. Ends with the tests.
