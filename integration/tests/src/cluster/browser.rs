@@ -1,14 +1,19 @@
 //! What a browser does with the web console: HTTPS with a cookie, the origin of the page, and web sockets; nothing of the product's own code.
 //!
-//! `kubectl port-forward` leads to one pod of the controller. TLS is spoken by a thread of its own, so that everything else is plain here.
+//! `kubectl port-forward` leads to one pod of the controller. TLS is spoken by a thread of its own, so that everything else is plain here. The
+//! console of `play` is in the test's network namespace, where another thread leads to.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -20,14 +25,13 @@ use super::{Cluster, SYSTEM};
 
 /// The sub-protocol of the console's streams.
 const PROTOCOL: &str = "catamaran.console.v1";
-/// Under which name the page is open.
-const HOST: &str = "localhost:8443";
-
 /// A browser at the console of one replica. Ends with the value.
 #[derive(Debug)]
 pub struct Browser {
-    forward: Child,
+    forward: Option<Child>,
     address: String,
+    host: String,
+    origin: String,
     cookie: String,
 }
 
@@ -95,12 +99,40 @@ impl Cluster {
             .with_context(|| format!("kubectl port-forward said {line:?}"))?;
         // It says something about each connection.
         thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        let host = format!("localhost:{port}");
         Ok(Browser {
-            forward,
+            forward: Some(forward),
             address: speak_tls(port, authority)?,
+            origin: format!("https://{host}"),
+            host,
             cookie: String::new(),
         })
     }
+}
+
+/// A local address; whoever connects there is connected with a port of the loopback of a network namespace.
+fn lead_into(namespace: &Path, port: u16) -> Result<String> {
+    let namespace = File::open(namespace).with_context(|| namespace.display().to_string())?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    thread::spawn(move || -> Result<()> {
+        // This thread only; sockets stay where they were made.
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        loop {
+            let (near, _) = listener.accept()?;
+            let far = TcpStream::connect(("127.0.0.1", port))?;
+            for (mut from, mut to) in [
+                (near.try_clone()?, far.try_clone()?),
+                (far.try_clone()?, near.try_clone()?),
+            ] {
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    Ok(address)
 }
 
 /// A local address; whoever connects there speaks TLS to the port.
@@ -116,7 +148,7 @@ fn speak_tls(port: u16, authority: &str) -> Result<String> {
         .with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from(format!("catamaran-api.{SYSTEM}.svc"))?;
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -162,6 +194,27 @@ impl Answer {
 }
 
 impl Browser {
+    /// A browser at the console of `play`, which listens on the loopback of a network namespace.
+    ///
+    /// # Errors
+    /// When there is no such namespace.
+    pub fn inside(namespace: &Path, port: u16) -> Result<Self> {
+        let host = format!("127.0.0.1:{port}");
+        Ok(Self {
+            forward: None,
+            address: lead_into(namespace, port)?,
+            origin: format!("http://{host}"),
+            host,
+            cookie: String::new(),
+        })
+    }
+
+    /// The same browser, led here by a name of somebody else's.
+    pub fn rename(&mut self, host: &str) {
+        host.clone_into(&mut self.host);
+        self.origin = format!("http://{host}");
+    }
+
     /// Asks below `/console/api/`.
     ///
     /// # Errors
@@ -173,10 +226,10 @@ impl Browser {
         } else {
             body.to_string()
         };
-        let (length, cookie) = (body.len(), &self.cookie);
+        let (length, cookie, host, origin) = (body.len(), &self.cookie, &self.host, &self.origin);
         write!(
             stream,
-            "{method} /console/api/{path} HTTP/1.0\r\nHost: {HOST}\r\nOrigin: https://{HOST}\r\nCookie: {cookie}\r\nContent-Length: {length}\r\n\r\n{body}"
+            "{method} /console/api/{path} HTTP/1.0\r\nHost: {host}\r\nOrigin: {origin}\r\nCookie: {cookie}\r\nContent-Length: {length}\r\n\r\n{body}"
         )?;
         let mut reader = BufReader::new(stream);
         let (code, fields) = head(&mut reader).with_context(|| format!("{method} {path}"))?;
@@ -245,15 +298,24 @@ impl Browser {
     /// When the console does not switch to a web socket.
     pub fn stream(&self, ticket: &str) -> Result<(FrameReader, FrameWriter)> {
         let offered = format!("{PROTOCOL}, ticket.{ticket}");
-        let further = format!("Origin: https://{HOST}\r\nCookie: {}\r\n", self.cookie);
+        let further = format!("Origin: {}\r\nCookie: {}\r\n", self.origin, self.cookie);
         let path = "/console/api/stream";
-        open(&self.address, HOST, path, &offered, PROTOCOL, &further)
+        open(
+            &self.address,
+            &self.host,
+            path,
+            &offered,
+            PROTOCOL,
+            &further,
+        )
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.forward.kill();
-        let _ = self.forward.wait();
+        if let Some(forward) = &mut self.forward {
+            let _ = forward.kill();
+            let _ = forward.wait();
+        }
     }
 }
