@@ -18,6 +18,7 @@ mod guard;
 mod kind;
 mod kubernetes;
 mod limit;
+mod logins;
 mod requests;
 mod rights;
 mod seal;

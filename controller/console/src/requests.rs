@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, SET_COOKIE};
+use axum::http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use futures::StreamExt as _;
 use http_body_util::{BodyExt as _, Limited};
@@ -16,23 +15,19 @@ use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 use crate::asked::Asked;
-use crate::backend::{Access, Backend, Failure, Name};
+use crate::backend::{Backend, Failure, Name};
 use crate::deeds::{self, HostWish};
 use crate::files::Files;
 use crate::guard::{self, Site};
 use crate::limit::Limit;
-use crate::rights;
-use crate::sessions::{Session, Sessions, TOKEN_BYTES, Use};
+use crate::logins::KnownRights;
+use crate::sessions::{Session, Sessions, Use};
 use crate::tickets::Used;
 use crate::vault::Vault;
-use crate::viewing::{Viewers, Wish, time};
+use crate::viewing::{Viewers, Wish};
 
 /// Longest body of a request, bytes: an object.
 const BODY_BYTES: usize = 1024 * 1024;
-/// Longest body of a login, bytes: a token.
-const LOGIN_BYTES: usize = 16 * 1024;
-/// How long an answer about rights may be used again.
-const RIGHTS: Duration = Duration::from_secs(10);
 
 /// What a console is told of where it is.
 #[derive(Debug, Clone)]
@@ -61,21 +56,8 @@ pub struct Console<B: Backend, V> {
     pub(crate) used: Used,
     pub(crate) viewers: Viewers,
     files: Files,
-    limit: Limit,
-    rights: std::sync::Mutex<Vec<KnownRights>>,
-}
-
-/// Rights of a session, in one namespace or all, as they were said at a moment.
-struct KnownRights {
-    session: String,
-    namespace: Option<Name>,
-    said: Instant,
-    answer: Value,
-}
-
-#[derive(Deserialize)]
-struct Login {
-    token: String,
+    pub(crate) limit: Limit,
+    pub(crate) known_rights: KnownRights,
 }
 
 #[derive(Default, Deserialize)]
@@ -96,7 +78,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
             viewers: Viewers::default(),
             files: Files::embedded(),
             limit: Limit::default(),
-            rights: std::sync::Mutex::default(),
+            known_rights: KnownRights::default(),
         }
     }
 
@@ -173,56 +155,6 @@ impl<B: Backend, V: Vault> Console<B, V> {
             "mode": self.settings.mode, "login": self.settings.login,
             "version": env!("CARGO_PKG_VERSION"),
         })
-    }
-
-    async fn login(&self, request: Request) -> Result<Response<Body>, Failure> {
-        let from = request.extensions().get::<Peer>().map(|peer| peer.0);
-        if let Some(seconds) = self.limit.wait(from, Instant::now()) {
-            let words = format!("too many failed logins: try again in {seconds} s");
-            let mut response = self.refused(&Failure::new(429, words));
-            response.headers_mut().insert(RETRY_AFTER, seconds.into());
-            return Ok(response);
-        }
-        let site = self.settings.site;
-        let former = site.session(request.headers()).map(ToOwned::to_owned);
-        let body = body(request, LOGIN_BYTES).await?;
-        // What serde says could repeat a part of the token.
-        let login: Login = serde_json::from_slice(&body)
-            .map_err(|_| Failure::new(400, "body: must be JSON with a field token"))?;
-        let token = login.token.trim();
-        if token.is_empty() {
-            return Err(Failure::new(400, "token: must not be empty"));
-        }
-        if token.len() > TOKEN_BYTES {
-            let words = format!(
-                "token: has {} bytes; {TOKEN_BYTES} fit a cookie",
-                token.len()
-            );
-            return Err(Failure::new(413, words));
-        }
-        let (caller, user) = match self.backend.login(token).await {
-            Ok(found) => found,
-            Err(failure) => {
-                if failure.status == 401 {
-                    self.limit.failed(from, Instant::now());
-                }
-                return Err(failure);
-            }
-        };
-        if let Some(former) = former {
-            let found = self
-                .sessions
-                .find(&self.backend, &former, Use::DoesNotCount);
-            if let Ok(session) = found.await {
-                self.sessions.close(&session.id).await?;
-            }
-        }
-        let mut response = json_of(StatusCode::OK, &json!(user));
-        let name = user.name.clone();
-        let sealed = self.sessions.open(caller, user, token).await?;
-        tracing::info!(user = name, "logged in to the console");
-        set_cookie(response.headers_mut(), &site.give(&sealed));
-        Ok(response)
     }
 
     async fn act(
@@ -349,88 +281,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
         tracing::info!(user, namespace, name, verb, "console");
     }
 
-    async fn rights_of(
-        &self,
-        session: &Session<B::Caller>,
-        namespace: Option<Name>,
-    ) -> Result<Value, Failure> {
-        let known = || {
-            let table = self.rights.lock();
-            let mut table = table.unwrap_or_else(std::sync::PoisonError::into_inner);
-            table.retain(|known| known.said.elapsed() < RIGHTS);
-            let found = table
-                .iter()
-                .find(|known| known.session == session.id && known.namespace == namespace);
-            found.map(|known| known.answer.clone())
-        };
-        if let Some(answer) = known() {
-            return Ok(answer);
-        }
-        let said = Instant::now();
-        let answer = rights::of(&self.backend, &session.caller, namespace.as_ref()).await?;
-        let known = KnownRights {
-            session: session.id.clone(),
-            namespace,
-            said,
-            answer: answer.clone(),
-        };
-        let table = self.rights.lock();
-        let mut table = table.unwrap_or_else(std::sync::PoisonError::into_inner);
-        table.push(known);
-        Ok(answer)
-    }
-
-    /// Whether the caller may end the sessions of others.
-    async fn is_admin(&self, caller: &B::Caller) -> Result<bool, Failure> {
-        let namespace = Name::parse(&self.settings.namespace);
-        let access = Access {
-            verb: "delete",
-            group: "kubevirt.io",
-            resource: "kubevirts",
-            subresource: "",
-            namespace: namespace.as_ref(),
-            name: None,
-        };
-        self.backend.may(caller, access).await
-    }
-
-    /// The caller's sessions, and those of everybody if he may end them.
-    async fn list_sessions(&self, session: &Session<B::Caller>) -> Result<Value, Failure> {
-        let all = self.is_admin(&session.caller).await?;
-        let found = self.sessions.all().await?.into_iter();
-        let found = found.filter(|(_, entry)| all || entry.user.name == session.user.name);
-        let found = found.map(|(id, entry)| {
-            json!({
-                "user": entry.user.name, "since": time(entry.since), "seen": time(entry.seen),
-                "mine": id == session.id, "id": id,
-            })
-        });
-        Ok(Value::Array(found.collect()))
-    }
-
-    async fn end_session(&self, session: &Session<B::Caller>, id: &str) -> Result<(), Failure> {
-        let all = self.sessions.all().await?;
-        let own = all
-            .get(id)
-            .is_some_and(|entry| entry.user.name == session.user.name);
-        if !own && !self.is_admin(&session.caller).await? {
-            return Err(Failure::new(
-                403,
-                "only who may delete kubevirts of the installation may end the sessions of others",
-            ));
-        }
-        let Some(entry) = all.get(id) else {
-            return Err(Failure::new(404, format!("session {id:?} is not there")));
-        };
-        tracing::info!(
-            user = session.user.name,
-            of = entry.user.name,
-            "ended a session of the console"
-        );
-        self.sessions.close(id).await
-    }
-
-    fn refused(&self, failure: &Failure) -> Response<Body> {
+    pub(crate) fn refused(&self, failure: &Failure) -> Response<Body> {
         let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::BAD_GATEWAY);
         let mut said = json!({"message": failure.message});
         if !failure.causes.is_empty() {
@@ -450,7 +301,7 @@ pub fn owns(path: &str) -> bool {
     path == "/console" || path.starts_with("/console/")
 }
 
-async fn body(request: Request, limit: usize) -> Result<Bytes, Failure> {
+pub(crate) async fn body(request: Request, limit: usize) -> Result<Bytes, Failure> {
     let body = Limited::new(request.into_body(), limit).collect().await;
     let body =
         body.map_err(|_| Failure::new(413, format!("body: at most {limit} bytes are taken")))?;
@@ -477,7 +328,7 @@ fn stream(body: Body) -> Response<Body> {
     response
 }
 
-fn json_of(status: StatusCode, value: &Value) -> Response<Body> {
+pub(crate) fn json_of(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = stream(Body::from(Bytes::from(value.to_string())));
     *response.status_mut() = status;
     response
@@ -491,7 +342,7 @@ fn moved() -> Response<Body> {
     response
 }
 
-fn set_cookie(headers: &mut HeaderMap, cookie: &str) {
+pub(crate) fn set_cookie(headers: &mut HeaderMap, cookie: &str) {
     if let Ok(value) = HeaderValue::from_str(cookie) {
         headers.insert(SET_COOKIE, value);
     }
