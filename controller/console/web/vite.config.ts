@@ -1,5 +1,6 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
+import { keymaps } from "./keymaps.ts";
 
 // The policy that the controller sends, so that the browser tests meet it too. `data:` is for pictures in the updates of a screen and for its pointer.
 const POLICY =
@@ -7,7 +8,7 @@ const POLICY =
 
 export default defineConfig({
   base: "/console/",
-  plugins: [svelte()],
+  plugins: [svelte(), keymaps()],
   build: {
     outDir: "../dist/site",
     emptyOutDir: true,

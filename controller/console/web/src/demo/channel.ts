@@ -31,7 +31,9 @@ export class Pipe implements Channel {
 
   /** To the viewer. */
   say(data: Uint8Array<ArrayBuffer>): void {
-    if (this.readyState === WebSocket.OPEN) this.onmessage?.(new MessageEvent("message", { data: data.slice().buffer }));
+    const copy = data.slice().buffer;
+    // Later, as on a wire: an answer must not come while its question is still being read.
+    queueMicrotask(() => this.readyState === WebSocket.OPEN && this.onmessage?.(new MessageEvent("message", { data: copy })));
   }
 
   close(): void {
