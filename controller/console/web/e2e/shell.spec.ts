@@ -15,6 +15,7 @@ test("a refused token is said at its field, and a good one leads in", async ({ p
 
 test("the keyboard alone leads through the palette to a machine and acts on it", async ({ page }) => {
   await open(page, "/vms");
+  await expect(page.getByRole("heading", { name: "Virtual machines" })).toBeVisible();
   await page.keyboard.press("Control+k");
   await expect(page.getByRole("dialog", { name: "Command palette" })).toBeVisible();
   await accessible(page);

@@ -1,6 +1,6 @@
 /** A server in the browser on invented objects: for the demo, the browser tests and the pictures in the documentation. */
 
-import type { Instance, Machine, Meta, Node, Pod } from "../kinds";
+import type { Host, Instance, Machine, Meta, Node, Pod } from "../kinds";
 import { key } from "../pure/rows";
 import { DEEDS, hindered } from "../pure/verbs";
 import { type Change, type Kind, type Rights, type Server, type Session, type Verb, Refusal } from "../server";
@@ -128,6 +128,7 @@ export function demo(wish: Wish): Server {
       if (kind === "secrets") return object;
       const made = { ...object, metadata: { ...object.metadata, namespace, uid: uid(), creationTimestamp: now() } };
       if (kind === "virtualmachines") checked(made, world);
+      if (kind === "baremetalhosts") checkedHost(made);
       if (world.all(kind).has(key(made))) throw new Refusal(409, `${kind} "${made.metadata.name}" already exists`, [{ field: "metadata.name", message: "already exists" }]);
       if (dryRun) return made;
       const stored = world.put(kind, kind === "virtualmachines" ? { ...made, status: { printableStatus: "Stopped" } } : { ...made, status: { provisioning: { state: "registering", stateSince: now() }, operationalStatus: "OK" } });
@@ -216,4 +217,10 @@ function checked(object: Meta, world: World): void {
   const type = made.spec?.instancetype?.name;
   if (type && !world.all("virtualmachineclusterinstancetypes").has(`/${type}`)) causes.push({ field: "spec.instancetype.name", message: `Not found: "${type}"` });
   if (causes.length) throw new Refusal(422, causes.map((one) => `${one.field}: ${one.message}`).join(", "), causes);
+}
+
+function checkedHost(made: Host): void {
+  const address = made.spec?.bmc?.address ?? "";
+  const message = `Invalid value: "${address}": must be a URL such as redfish-virtualmedia://192.0.2.7/redfish/v1/Systems/1`;
+  if (!/^redfish[a-z+-]*:\/\/[^/]+\/./.test(address)) throw new Refusal(422, `spec.bmc.address: ${message}`, [{ field: "spec.bmc.address", message }]);
 }

@@ -1,0 +1,70 @@
+import { accessible, expect, open, test } from "./page";
+
+test("nodes tell what they have, what machines take, and whether KVM is there", async ({ page }) => {
+  await open(page, "/nodes");
+  await expect(page.getByRole("row", { name: /node-1 Ready full speed/ })).toBeVisible();
+  await expect(page.getByRole("row", { name: /node-3 Cordoned.*emulated/ })).toBeVisible();
+  await expect(page.getByRole("row", { name: /node-4 Fenced/ })).toBeVisible();
+  await accessible(page);
+  await page.getByRole("link", { name: "node-1" }).click();
+  await expect(page.getByRole("region", { name: "Machines on it" })).toContainText("shop/web-1");
+  await accessible(page);
+});
+
+test("a node is drained with its progress until it is empty", async ({ page }) => {
+  await open(page, "/nodes/node-2");
+  await page.getByRole("button", { name: "Drain node-2" }).click();
+  const question = page.getByRole("dialog", { name: "Drain node-2?" });
+  await expect(question).toContainText("shop/web-2");
+  await question.getByRole("button", { name: "Drain" }).click();
+  await expect(page.getByText(/draining… \d machines? left/)).toBeVisible();
+  await expect(page.getByText("another machine of its budget is going down")).toBeVisible();
+  await expect(page.getByText("drained", { exact: true })).toBeVisible({ timeout: 30_000 });
+  await page.getByRole("button", { name: "Uncordon node-2" }).click();
+  await expect(page.getByText("node-2 takes machines again.")).toBeVisible();
+});
+
+test("servers have their state, its reason and their fencing record", async ({ page }) => {
+  await open(page, "/hosts");
+  await expect(page.getByRole("row", { name: /rack-6 registering.*401 Unauthorized/ })).toBeVisible();
+  await expect(page.getByRole("row", { name: /rack-5 provisioning.*41 % of the image/ })).toBeVisible();
+  await accessible(page);
+  await page.getByRole("link", { name: "rack-4" }).click();
+  await expect(page.getByRole("region", { name: "Fencing" })).toContainText("read Off 3 times");
+  await expect(page.getByRole("region", { name: "Inventory" })).toContainText("384 GiB");
+  await accessible(page);
+});
+
+test("a server is turned on, and cut off only after a question", async ({ page }) => {
+  await open(page, "/hosts/metal/rack-3");
+  await page.getByRole("button", { name: "Turn on" }).click();
+  await expect(page.getByText("rack-3 is to be on.")).toBeVisible();
+  await page.getByRole("button", { name: "Turn off" }).click();
+  await page.getByRole("dialog", { name: "Turn off rack-3?" }).getByRole("button", { name: "Cancel" }).click();
+  await expect(page.getByRole("button", { name: "Turn off" })).toBeVisible();
+});
+
+test("a server is enrolled, and a wrong address is said at its field", async ({ page }) => {
+  await open(page, "/hosts?ns=metal");
+  await page.getByRole("button", { name: "Enrol a server" }).click();
+  const form = page.getByRole("dialog", { name: "Enrol a server" });
+  await form.getByLabel("Name", { exact: true }).fill("rack-7");
+  await form.getByLabel("BMC address").fill("192.0.2.107");
+  await form.getByLabel("BMC user").fill("root");
+  await form.getByLabel("BMC password").fill("secret");
+  await form.getByRole("button", { name: "Enrol" }).click();
+  await expect(form.getByLabel("BMC address")).toHaveAccessibleDescription(/must be a URL/);
+  await accessible(page);
+  await form.getByLabel("BMC address").fill("redfish-virtualmedia://192.0.2.107/redfish/v1/Systems/1");
+  await form.getByRole("button", { name: "Enrol" }).click();
+  await expect(page.getByRole("heading", { name: "rack-7" })).toBeVisible();
+});
+
+test("an admin ends another's session", async ({ page }) => {
+  await open(page, "/sessions");
+  await expect(page.getByRole("row", { name: /demo-operator this one/ })).toBeVisible();
+  await page.getByRole("button", { name: "End the session of ann@example.org" }).click();
+  await page.getByRole("button", { name: "End it" }).click();
+  await expect(page.getByRole("row", { name: /ann@example.org/ })).toBeHidden();
+  await accessible(page);
+});
