@@ -37,7 +37,7 @@ status! {
             settings: BTreeMap<String, String>,
         }
         optional {
-            /// Conditions, one of each type: `ChangeDetected`, `Valid`.
+            /// Conditions, one of each type: `ChangeDetected`, `Valid`; `Applying`, which is ours alone.
             #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
             conditions: Vec<Condition>,
             /// When they were read last.
