@@ -17,6 +17,9 @@ pub struct Fault {
     /// The number of the request to this BMC, from 1; any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u64>,
+    /// The number of the first request that it meets; any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
     /// How many requests it meets; all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
@@ -72,6 +75,7 @@ impl Fault {
             method: None,
             path: None,
             number: None,
+            from: None,
             times: None,
             effect,
         }
@@ -117,6 +121,13 @@ impl Fault {
         self
     }
 
+    /// For the request with this number, from 1, and all that come after it.
+    #[must_use]
+    pub fn from(mut self, number: u64) -> Self {
+        self.from = Some(number);
+        self
+    }
+
     fn fits(&self, method: &str, path: &str, number: u64) -> bool {
         self.method
             .as_ref()
@@ -126,6 +137,7 @@ impl Fault {
                 .as_ref()
                 .is_none_or(|part| path.contains(part.as_str()))
             && self.number.is_none_or(|wanted| wanted == number)
+            && self.from.is_none_or(|first| first <= number)
     }
 }
 
@@ -158,6 +170,7 @@ mod tests {
         let mut faults = vec![
             Fault::new(Effect::Hang).at("POST", "Reset").times(2),
             Fault::new(Effect::Garbage).number(7),
+            Fault::new(Effect::CloseBefore).from(8),
         ];
         let mut meet =
             |method: &str, path: &str, number| super::meet(&mut faults, method, path, number);
@@ -166,6 +179,8 @@ mod tests {
         assert_eq!(meet("POST", "/Reset", 3), Some(Effect::Hang));
         assert_eq!(meet("POST", "/Reset", 4), None);
         assert_eq!(meet("GET", "/", 7), Some(Effect::Garbage));
+        assert_eq!(meet("GET", "/", 8), Some(Effect::CloseBefore));
+        assert_eq!(meet("GET", "/", 9), Some(Effect::CloseBefore));
     }
 
     #[test]

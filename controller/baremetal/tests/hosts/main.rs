@@ -11,3 +11,4 @@ mod fencing;
 mod firmware;
 mod life;
 mod machine;
+mod matrix;
