@@ -4,6 +4,7 @@ pub(crate) mod crowd;
 pub(crate) mod daemon;
 pub(crate) mod hosts;
 pub(crate) mod kubernetes;
+pub(crate) mod managed;
 pub(crate) mod single;
 
 use std::process::{Child, Command, Stdio};

@@ -10,6 +10,8 @@
 //! run on the same machine, with the ratio of the medians, the number of samples and their spread. Fewer than ten samples are printed
 //! as *not a figure*.
 //!
+//! `managed-hosts` needs the programs of `integration/cluster`, and no root; it is no part of `all`.
+//!
 //! `kubernetes` and `idle` run on the cluster of `integration/cluster`, as its tests do, and are no part of `all`.
 //!
 //! Needs root, QEMU, libvirt and the guest images (`guest-images/build`). All but these two run in network and mount namespaces of their
@@ -43,7 +45,7 @@ struct Arguments {
     /// What to measure
     #[arg(value_enum)]
     name: Name,
-    /// Samples of each figure (of `crowd`: machines at once; of `hosts`: hosts; of `idle`: machines)
+    /// Samples of each figure (of `crowd`: machines at once; of `hosts` and `managed-hosts`: hosts; of `idle`: machines)
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
     /// Folder with the programs to measure (default: beside this one)
@@ -69,6 +71,8 @@ enum Name {
     Daemon,
     /// A thousand mocked BMCs, registered and inspected
     Hosts,
+    /// A thousand mocked BMCs as hosts of the controller, with a real API server alone
+    ManagedHosts,
     /// On Kubernetes: starts, restarts, deletions and what they cost, beside pods
     Kubernetes,
     /// On Kubernetes: fifty machines that halt, for ten minutes
@@ -93,6 +97,10 @@ fn main() -> Result<()> {
     }
     match arguments.name {
         Name::Hosts => return Ok(()),
+        Name::ManagedHosts => {
+            let hosts = arguments.samples.unwrap_or(1000);
+            return print(&benches::managed::run(&programs, hosts)?);
+        }
         Name::Kubernetes => {
             return benches::kubernetes::starts(&programs, arguments.samples.unwrap_or(10), print);
         }
@@ -149,6 +157,7 @@ fn build(cargo: &OsStr, name: Name) -> Result<()> {
     let mock = ["catamaran-redfish-mock"];
     let packages = match name {
         Name::Hosts => mock.to_vec(),
+        Name::ManagedHosts => vec!["catamaran-controller", "catamaran-redfish-mock"],
         Name::Kubernetes | Name::Idle => vec![
             "catamaran-node",
             "catamaran-launcher",

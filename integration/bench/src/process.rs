@@ -54,6 +54,24 @@ fn kib_of(text: &str, key: &str) -> u64 {
         .unwrap_or_default()
 }
 
+/// Seconds of processor that a process has used.
+pub(crate) fn cpu_seconds(pid: Pid) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    // Behind the name, which may have anything in it: utime and stime are the fields 14 and 15.
+    let fields = text
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    let ticks: u64 = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Ok(ticks as f64 / TICKS_PER_S as f64)
+}
+
 /// When a process started: exact to a clock tick, rounded down.
 pub(crate) fn started(pid: Pid) -> Result<SystemTime> {
     let stat = Stat::of(pid).with_context(|| format!("process {pid} is gone"))?;

@@ -2,7 +2,8 @@
 //!
 //! The floor is the same number of bare requests to the same BMCs, as many at once, without sessions, retries, or anybody who reads the answers.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -26,10 +27,13 @@ use crate::table::Row;
 const AT_ONCE: usize = 64;
 
 /// The mocks, in a process of their own. Killed on drop.
-struct Mocks {
+pub(super) struct Mocks {
     child: Child,
-    urls: Vec<String>,
+    /// Of each.
+    pub(super) urls: Vec<String>,
     systems: Vec<String>,
+    /// Address of the interface for scripts.
+    admin: String,
 }
 
 impl Drop for Mocks {
@@ -41,10 +45,20 @@ impl Drop for Mocks {
 }
 
 impl Mocks {
-    fn start(programs: &Path, count: usize) -> Result<Self> {
+    /// Starts so many, of all vendors.
+    pub(super) fn start(programs: &Path, count: usize) -> Result<Self> {
         let program = programs.join("catamaran-redfish-mock");
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let admin = format!("127.0.0.1:{port}");
         let mut child = Command::new(&program)
-            .args(["--count", &count.to_string(), "--remember", "0"])
+            .args([
+                "--count",
+                &count.to_string(),
+                "--remember",
+                "0",
+                "--admin",
+                &admin,
+            ])
             .args([
                 "--personality",
                 "standard,dell,hpe,supermicro,lenovo,openbmc",
@@ -64,8 +78,49 @@ impl Mocks {
             child,
             urls,
             systems,
+            admin,
         })
     }
+
+    /// How many requests each has had.
+    pub(super) fn requests(&self) -> Result<Vec<u64>> {
+        let all: Vec<Value> = serde_json::from_str(&get(&self.admin, "/bmcs")?)?;
+        let requests = all.iter().map(|bmc| bmc["requests"].as_u64());
+        requests
+            .collect::<Option<_>>()
+            .context("no number of requests")
+    }
+}
+
+/// The body of an answer from this machine.
+pub(super) fn get(address: &str, path: &str) -> Result<String> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    ensure!(head.contains(" 200 "), "{head}");
+    Ok(body.to_owned())
+}
+
+/// When each of so many hosts was registered and inspected by the client alone, in ms from its start.
+pub(super) fn alone(programs: &Path, hosts: usize) -> Result<Samples> {
+    let mocks = Mocks::start(programs, hosts)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    say(&format!("{hosts} hosts by the client alone"));
+    let inspected = runtime.block_on(inspect_all(&mocks.urls))?;
+    runtime.block_on(close_all(&inspected.bmcs));
+    Ok(inspected.ends)
+}
+
+/// BMCs that were asked.
+struct Inspected {
+    bmcs: Vec<Bmc>,
+    /// How long each took.
+    times: Samples,
+    /// When each was done, from the beginning of all.
+    ends: Samples,
 }
 
 /// Measures hosts with one BMC each.
@@ -77,7 +132,7 @@ pub(crate) fn run(programs: &Path, hosts: usize) -> Result<Vec<Row>> {
 
     say(&format!("{hosts} hosts"));
     let begin = Instant::now();
-    let (bmcs, times) = runtime.block_on(inspect_all(&mocks.urls))?;
+    let Inspected { bmcs, times, .. } = runtime.block_on(inspect_all(&mocks.urls))?;
     let whole = begin.elapsed();
     let requests: Vec<f64> = bmcs.iter().map(|bmc| bmc.requests() as f64).collect();
     let held = mib(process::pss(me)?.saturating_sub(before));
@@ -108,7 +163,8 @@ pub(crate) fn run(programs: &Path, hosts: usize) -> Result<Vec<Row>> {
     )])
 }
 
-async fn inspect_all(urls: &[String]) -> Result<(Vec<Bmc>, Samples)> {
+async fn inspect_all(urls: &[String]) -> Result<Inspected> {
+    let all = Instant::now();
     let connector = Connector::new();
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
@@ -128,16 +184,25 @@ async fn inspect_all(urls: &[String]) -> Result<(Vec<Bmc>, Samples)> {
                 inventory.nics.len() == 2 && inventory.gaps.is_empty(),
                 "{inventory:?}"
             );
-            Ok((bmc, milliseconds(begin.elapsed())))
+            Ok((
+                bmc,
+                milliseconds(begin.elapsed()),
+                milliseconds(all.elapsed()),
+            ))
         });
     }
-    let (mut bmcs, mut times) = (Vec::new(), Vec::new());
+    let (mut bmcs, mut times, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for done in tasks.join_all().await {
-        let (bmc, time) = done?;
+        let (bmc, time, end) = done?;
         bmcs.push(bmc);
         times.push(time);
+        ends.push(end);
     }
-    Ok((bmcs, Samples::new(times)))
+    Ok(Inspected {
+        bmcs,
+        times: Samples::new(times),
+        ends: Samples::new(ends),
+    })
 }
 
 async fn close_all(bmcs: &[Bmc]) {
