@@ -33,3 +33,34 @@ test("an ended session leads to the log-in, with the reason", async ({ page }) =
   ended = true;
   await expect(page.getByText("Your session has ended.")).toBeVisible();
 });
+
+test("a token in the fragment logs in and leaves the URL, and one computer has no pages of a cluster", async ({ page }) => {
+  const tokens: string[] = [];
+  await page.route("**/console/api/**", (route) => {
+    const path = new URL(route.request().url()).pathname.replace("/console/api/", "");
+    if (path === "login") {
+      tokens.push((route.request().postDataJSON() as { token: string }).token);
+      return route.fulfill({ json: { name: "root", groups: [] } });
+    }
+    if (path === "mode") return route.fulfill({ json: { mode: "play", login: ["one-time"], version: "1" } });
+    return route.fulfill({ json: { metadata: { resourceVersion: "5" }, items: [] } });
+  });
+  await page.goto("./#token=a%2Fb");
+  await expect(page.getByRole("heading", { name: "Virtual machines" })).toBeVisible();
+  expect(tokens).toEqual(["a/b"]);
+  expect(page.url()).not.toContain("token");
+  await expect(page.getByRole("link", { name: "Sessions" })).toBeVisible();
+  await expect(page.getByRole("link", { name: "Nodes" })).toHaveCount(0);
+});
+
+test("a failed log-in elsewhere is told, as text, and can be tried again", async ({ page }) => {
+  await page.route("**/console/api/**", (route) => {
+    const path = new URL(route.request().url()).pathname;
+    if (path.endsWith("/mode")) return route.fulfill({ json: { mode: "kubernetes", login: ["oidc"], version: "1" } });
+    return route.fulfill({ status: 401, json: { message: "log in first" } });
+  });
+  await page.goto("./#login-error=%3Cb%3Enot%20known%3C%2Fb%3E");
+  await expect(page.getByText("The log-in failed: <b>not known</b>")).toBeVisible();
+  await expect(page.getByRole("link", { name: "Log in with your organisation" })).toHaveAttribute("href", "/console/api/login/oidc");
+  await expect(page.getByLabel("Bearer token")).toHaveCount(0);
+});

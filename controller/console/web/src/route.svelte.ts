@@ -1,6 +1,17 @@
 /** Where the browser is. Pages read `place` and never keep what is in the URL themselves. */
 
-import { type Route, format, parse } from "./pure/route";
+import { type Route, decoded, format, parse } from "./pure/route";
+
+/** What a URL brought that is good once: a token, or why a log-in elsewhere failed. It is taken out of the URL at once. */
+export const brought = taken();
+
+function taken(): { token: string; error: string } {
+  const [, what, words = ""] = /^#(token|login-error)=(.*)$/.exec(location.hash) ?? [];
+  if (what === undefined) return { token: "", error: "" };
+  history.replaceState(null, "", location.pathname + location.search);
+  const text = decoded(words);
+  return what === "token" ? { token: text, error: "" } : { token: "", error: text };
+}
 
 const at = $state<{ route: Route }>({ route: parse(location.hash) });
 addEventListener("hashchange", () => (at.route = parse(location.hash)));

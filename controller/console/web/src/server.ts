@@ -28,7 +28,9 @@ export type Mode = { mode: "kubernetes" | "play"; login: ("token" | "oidc" | "on
 /** What the caller may do, by the thing that it is done to. */
 export type Rights = { allowed: Record<string, string[]> };
 export type Session = { id: string; user: string; since: string; seen: string; mine: boolean };
-export type Drained = { evicted: number; refused: { pod: string; message: string }[] };
+/** `left`: launcher pods that are still there. */
+export type Drained = { evicted: number; refused: { pod: string; message: string }[]; left: number };
+export type Viewer = { user: string; stream: StreamKind; readOnly: boolean; since: string; mine: boolean };
 export type HostChange = { online: boolean } | { reboot: "soft" | "hard" } | { inspect: true };
 export type Told = "guestosinfo" | "userlist" | "filesystemlist" | "dmesg" | "viewers";
 export type StreamKind = "console" | "vnc";

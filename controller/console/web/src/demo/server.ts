@@ -20,7 +20,7 @@ const EVERYTHING: Rights = {
     virtualmachines: ["list", "watch", "create", "update", "delete"],
     machines: ["start", "stop", "restart", "pause", "unpause", "softreboot", "reset", "console", "vnc", "screenshot"],
     nodes: ["list", "cordon", "uncordon", "drain"],
-    baremetalhosts: ["list", "create", "update", "delete"],
+    baremetalhosts: ["list", "create", "update", "patch", "delete"],
   },
 };
 const VIEWER: Rights = { allowed: { virtualmachines: ["list", "watch"], machines: ["screenshot"], nodes: ["list"], baremetalhosts: ["list"] } };
@@ -160,11 +160,11 @@ export function demo(wish: Wish): Server {
       const found = world.all<Node>("nodes").get(`/${name}`);
       if (!found) throw new Refusal(404, `nodes "${name}" not found`);
       world.put("nodes", { ...found, spec: { ...found.spec, unschedulable: verb !== "uncordon" } });
-      if (verb !== "drain") return { evicted: 0, refused: [] };
-      const pods = [...world.all<Pod>("pods").values()].filter((one) => one.spec?.nodeName === name);
+            const pods = [...world.all<Pod>("pods").values()].filter((one) => one.spec?.nodeName === name);
+      if (verb !== "drain") return { evicted: 0, refused: [], left: pods.length };
       const next = pods.slice(0, 2);
       for (const one of next) stop(`${one.metadata?.namespace}/${one.metadata?.labels?.["vm.kubevirt.io/name"]}`, false, () => {});
-      return { evicted: next.length, refused: pods.slice(2, 3).map((one) => ({ pod: one.metadata?.name ?? "", message: "another machine of its budget is going down" })) };
+      return { evicted: next.length, refused: pods.slice(2, 3).map((one) => ({ pod: key(one), message: "another machine of its budget is going down" })), left: pods.length };
     },
     async host(namespace, name, change) {
       const found = world.all<Meta & { spec?: object; status?: object }>("baremetalhosts").get(`${namespace}/${name}`);
@@ -179,7 +179,7 @@ export function demo(wish: Wish): Server {
         userlist: { items: [{ userName: "debian", loginTime: Date.now() / 1000 - 4000 }] },
         filesystemlist: { items: [{ diskName: "vda1", mountPoint: "/", fileSystemType: "ext4", usedBytes: 3_221_225_472, totalBytes: 21_474_836_480 }] },
         dmesg: "[    0.000000] Linux version 6.12.48\n[    0.412001] virtio_blk virtio1: [vda] 41943040 512-byte logical blocks\n",
-        viewers: { items: [{ user: "demo-operator", stream: "console", readOnly: false }, { user: "ann@example.org", stream: "console", readOnly: true }] },
+        viewers: [{ user: "demo-operator", stream: "console", readOnly: false, since: now(), mine: true }, { user: "ann@example.org", stream: "console", readOnly: true, since: sessions[1]?.since ?? now(), mine: false }],
       };
       return answers[what];
     },

@@ -11,7 +11,8 @@ export function parse(hash: string): Route {
   };
 }
 
-function decoded(word: string): string {
+/** As it was before it was percent-encoded; as it is, where it was not. */
+export function decoded(word: string): string {
   try {
     return decodeURIComponent(word);
   } catch {
