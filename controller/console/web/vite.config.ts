@@ -1,6 +1,7 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
 import { keymaps } from "./keymaps.ts";
+import { FILE, licences } from "./licences.ts";
 
 // The policy that the controller sends, so that the browser tests meet it too. `data:` is for pictures in the updates of a screen and for its pointer.
 const POLICY =
@@ -8,7 +9,7 @@ const POLICY =
 
 export default defineConfig({
   base: "/console/",
-  plugins: [svelte(), keymaps()],
+  plugins: [svelte(), keymaps(), licences()],
   build: {
     outDir: "../dist/site",
     emptyOutDir: true,
@@ -16,6 +17,8 @@ export default defineConfig({
     // The content security policy allows no data: URLs.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // Of all packages of which something is in the files; noVNC's needs it (MPL-2.0).
+    license: { fileName: FILE },
     // Those of the consoles, which are loaded when they are opened.
     chunkSizeWarningLimit: 600,
   },

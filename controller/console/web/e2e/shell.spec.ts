@@ -49,6 +49,13 @@ test("colours follow the system until one is chosen, which stays", async ({ page
   await expect(page.getByRole("button", { name: "Colours: dark" })).toBeVisible();
 });
 
+test("the licences of all that is bundled are there, and where noVNC's source is", async ({ page }) => {
+  await open(page, "/vms");
+  const address = await page.getByRole("link", { name: "Licences" }).getAttribute("href");
+  const text = await (await page.request.get(address ?? "")).text();
+  for (const one of ["@novnc/novnc", "github.com/novnc/noVNC/tree/v", "pako", "@xterm/xterm", "@xterm/addon-search", "svelte", "yaml", "vnc-keymaps"]) expect(text).toContain(one);
+});
+
 for (const [hash, heading] of [["/nodes", "Nodes"], ["/hosts", "Bare metal"], ["/sessions", "Sessions"], ["/create", "New machine"], ["/nowhere", "No such page"]] as const) {
   test(`${hash} fits a narrow window, and axe finds nothing`, async ({ page }) => {
     await page.setViewportSize(NARROW);
