@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::generate;
 use crate::links;
 use crate::step::{cargo, root, run};
+use crate::web;
 
 /// Version of cargo-deny that is installed below `target` where there is none.
 const DENY: &str = "0.20.2";
@@ -15,7 +16,7 @@ const DENY: &str = "0.20.2";
 /// All checks.
 pub(crate) fn lint() -> Result<()> {
     run("formatting", &mut cargo(&["fmt", "--all", "--check"]))?;
-    web()?;
+    web::lint()?;
     run(
         "clippy",
         &mut cargo(&[
@@ -42,38 +43,6 @@ pub(crate) fn lint() -> Result<()> {
     generate::run(true)?;
     links::check()?;
     deny()
-}
-
-/// The oldest Node.js that builds the web console.
-const NODE: (u32, u32) = (20, 19);
-
-/// The web console's types, build and tests, where there is a Node.js for it: building the rest needs none.
-fn web() -> Result<()> {
-    let said = Command::new("node").arg("--version").output();
-    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    let said = said.unwrap_or_else(|_| "absent".to_owned());
-    if node_version(&said).is_none_or(|version| version < NODE) {
-        let (major, minor) = NODE;
-        eprintln!(
-            "    web console: NOT CHECKED, Node.js is {said}; {major}.{minor} or later builds it"
-        );
-        return Ok(());
-    }
-    for words in [&["ci"][..], &["run", "check"], &["run", "build"], &["test"]] {
-        run(
-            &format!("web console: npm {}", words.join(" ")),
-            Command::new("npm")
-                .args(words)
-                .current_dir(root().join("controller/console/web")),
-        )?;
-    }
-    Ok(())
-}
-
-/// `v20.19.0`, as `node --version` says it.
-fn node_version(said: &str) -> Option<(u32, u32)> {
-    let mut parts = said.strip_prefix('v')?.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// Licences, bans and sources always; advisories where their database can be had.

@@ -9,6 +9,7 @@ mod links;
 mod pods;
 mod step;
 mod tests;
+mod web;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ enum Command {
         #[arg(long, value_name = "REVISION", default_value = "HEAD~1")]
         earlier: String,
     },
+    /// The web console: its types, build and unit tests, then its tests in Chromium
+    Web,
     /// The Kubernetes of the tests: up, down, status, kubectl, helm, node on|off|cut|heal|freeze|thaw N, exec, on N …
     #[command(disable_help_flag = true)]
     Cluster {
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
             };
             tests::run(filter.as_deref(), extent)
         }
+        Command::Web => web::browser(),
         Command::Cluster { words } => cluster::run(&words),
         Command::Images { release, no_push } => cluster::images(release, !no_push),
         Command::Generate { check } => generate::run(check),

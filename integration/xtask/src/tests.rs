@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::cluster;
 use crate::earlier;
 use crate::step::{self, cargo, root};
+use crate::web;
 
 /// How many tests.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +74,9 @@ pub(crate) fn run(filter: Option<&str>, extent: Extent<'_>) -> Result<()> {
             let ignored = ["--", "--ignored", "--test-threads", "1"];
             command.args(ignored).args(&filter);
             note(step::run("servers in QEMU", &mut command));
+            if filter.is_empty() {
+                note(web::browser());
+            }
         }
     }
     let (kubernetes, play): (Vec<_>, Vec<_>) = names()?

@@ -1,0 +1,25 @@
+import { expect, open, test } from "./page";
+
+/** The pictures of the documentation, made anew by `npm run pictures`. */
+const FOLDER = "../../../docs/src/how-to/console";
+const PICTURES: [name: string, hash: string, seen: RegExp, scheme: "light" | "dark"][] = [
+  ["machines", "/vms", /11 machines/, "light"],
+  ["machine", "/vms/shop/queue", /waits for a restart/, "light"],
+  ["serial", "/vms/shop/web-1?tab=console", /Reached target/, "dark"],
+  ["create", "/create?ns=shop", /New machine/, "light"],
+  ["nodes", "/nodes", /4 nodes/, "light"],
+  ["server", "/hosts/metal/rack-4", /read Off 3 times/, "dark"],
+];
+
+test.skip(process.env.PICTURES === undefined, "they are made when they are asked for");
+
+for (const [name, hash, seen, colorScheme] of PICTURES) {
+  test(`a picture of ${name}`, async ({ page }) => {
+    await page.emulateMedia({ colorScheme });
+    await page.setViewportSize({ width: 1200, height: 720 });
+    await open(page, hash);
+    await expect(page.getByRole("main")).toContainText(seen);
+    await expect(page.getByText("Looking…")).toBeHidden();
+    await page.screenshot({ path: `${FOLDER}/${name}.png`, animations: "disabled" });
+  });
+}
