@@ -106,8 +106,7 @@ fn a_server_is_enrolled_turned_off_and_on_and_deleted() -> Result<()> {
         let data = cluster.get("hardwaredata/server")?;
         let nics = data["spec"]["hardware"]["nics"].as_array();
         ensure!(nics.context("no nics")?.len() == 2, "{data}");
-        cluster.kubectl(["delete", host, "--wait=false"])?;
-        cluster.wait_gone(host, BOOT)?;
+        delete(cluster, host)?;
         ensure!(!bmc.is_on(), "a deleted server is left on");
         wait_for("its session ends", SHORT, || {
             Ok(Seen::when(bmc.open_sessions() == 0, "a session is open"))
@@ -159,7 +158,7 @@ fn firmware_settings_are_shown_changed_and_refused() -> Result<()> {
             Ok(Seen::when(refused, object["status"].to_string()))
         })?;
         ensure!(bmc.boots().len() == starts, "it was started for nothing");
-        cluster.kubectl(["delete", host, "--wait=false"])?;
+        delete(cluster, host)?;
         cluster.wait_gone(settings, BOOT)?;
         cluster.wait_gone(&schema, BOOT)
     })
@@ -203,7 +202,8 @@ fn a_cd_is_shown_to_a_server_at_its_next_reboot() -> Result<()> {
             "metadata": {"name": "nobody", "finalizers": ["dataimage.metal3.io"]}, "spec": {"url": url},
         })])?;
         cluster.kubectl(["delete", "dataimage/nobody", "--wait=false"])?;
-        cluster.wait_gone("dataimage/nobody", SHORT)
+        cluster.wait_gone("dataimage/nobody", SHORT)?;
+        delete(cluster, host)
     })
 }
 
@@ -227,6 +227,12 @@ fn a_deploy_agents_image_that_is_asked_for_is_answered() -> Result<()> {
             .wait_condition(image, "Ready", "False", SHORT)
             .map(drop)
     })
+}
+
+/// While its BMC is there: one that is not holds a host up.
+fn delete(cluster: &Cluster, host: &str) -> Result<()> {
+    cluster.kubectl(["delete", host, "--wait=false"])?;
+    cluster.wait_gone(host, BOOT)
 }
 
 /// A change of a host, as another controller makes it.
@@ -307,7 +313,6 @@ fn a_peers_controller_takes_a_server_and_gives_it_back() -> Result<()> {
         state("available")?;
         powered(false)?;
         ensure!(bmc.media().is_empty(), "{:?}", bmc.media());
-        cluster.kubectl(["delete", host, "--wait=false"])?;
-        cluster.wait_gone(host, BOOT)
+        delete(cluster, host)
     })
 }
