@@ -87,10 +87,25 @@ fn table(hosts: &[BareMetalHost], namespaces: bool, wide: bool, now: Timestamp) 
             ]);
         }
         let reason = view::reason(host).unwrap_or_default();
-        row.push(if wide { reason } else { short(&reason) });
+        row.push(if wide { reason } else { short(gist(&reason)) });
         table.row(row);
     }
     table
+}
+
+/// A reason without where it happened, which a narrow table has no room for: what the client of a BMC says begins with that
+/// (`http://192.0.2.7: GET /redfish/v1/Systems/1: no answer …`).
+fn gist(reason: &str) -> &str {
+    let Some((begin, rest)) = reason.split_once(": ") else {
+        return reason;
+    };
+    if !begin.starts_with("http://") && !begin.starts_with("https://") {
+        return reason;
+    }
+    match rest.split_once(": ") {
+        Some((path, rest)) if path.contains('/') => rest,
+        _ => rest,
+    }
 }
 
 /// Maker and product, as far as they are known.
@@ -143,6 +158,26 @@ mod tests {
     fn a_table_says_how_far_servers_are_and_why() {
         let table = table(&rack(), false, false, now());
         golden("hosts.txt", &table.to_string());
+    }
+
+    #[test]
+    fn a_narrow_reason_leaves_out_where_it_happened() {
+        for (reason, said) in [
+            (
+                "http://bmc: GET /redfish/v1/Systems/1: no answer within 60 s: the BMC may hang",
+                "no answer within 60 s: the BMC may hang",
+            ),
+            (
+                "https://bmc: TLS: the certificate is another",
+                "TLS: the certificate is another",
+            ),
+            (
+                "spec.bmc.credentialsName: there is no Secret 'a'",
+                "spec.bmc.credentialsName: there is no Secret 'a'",
+            ),
+        ] {
+            assert_eq!(gist(reason), said);
+        }
     }
 
     #[test]
