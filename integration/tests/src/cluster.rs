@@ -423,7 +423,7 @@ fn feed(mut command: Command, input: &str) -> Result<String> {
 }
 
 /// The program that drives the cluster.
-fn script() -> PathBuf {
+pub(crate) fn script() -> PathBuf {
     programs::root().join("integration/cluster/cluster")
 }
 

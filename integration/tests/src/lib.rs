@@ -2,8 +2,9 @@
 //!
 //! Every test runs in a [`Bench`]: an own network namespace, an own state folder, a daemon of its own. [`run`] makes it, hands it to the test,
 //! takes everything down and compares what is on the machine with what was there before. Nothing here knows the daemon's code: it is started as a
-//! program and asked through its command line. Tests on Kubernetes get a [`cluster::Cluster`] instead, from [`cluster::run`].
+//! program and asked through its command line. Tests on Kubernetes get a [`cluster::Cluster`] instead, from [`cluster::run`]; what needs no nodes gets an [`api_server::ApiServer`].
 
+pub mod api_server;
 pub mod bench;
 pub mod cluster;
 pub mod command;
