@@ -185,12 +185,15 @@ fn product_images(source: &Path, programs: &Path) -> Result<PathBuf> {
     let target = programs.parent().context("programs have no folder above")?;
     let mut build = Command::new(source.join("integration/images/build"));
     build.arg(programs).env("CARGO_TARGET_DIR", target);
-    // The deploy ISO is none of the programs, and is the same for all.
-    if std::env::var_os("CATAMARAN_GUEST_OUT").is_none() {
-        build.env(
-            "CATAMARAN_GUEST_OUT",
-            programs::root().join("guest-images/out"),
-        );
+    // The deploy ISO is none of the programs, and packages are named by their digests: both are the same for all.
+    let guests = programs::root().join("guest-images");
+    for (variable, folder) in [
+        ("CATAMARAN_GUEST_OUT", "out"),
+        ("CATAMARAN_GUEST_CACHE", "cache"),
+    ] {
+        if std::env::var_os(variable).is_none() {
+            build.env(variable, guests.join(folder));
+        }
     }
     step(build)?;
     Ok(target.join("images/oci"))
