@@ -108,6 +108,40 @@ pub struct Args {
         value_name = "BOOL"
     )]
     pub fence_lost_nodes: bool,
+    /// OpenID Connect provider at which users of the web console may log in, as the API server's --oidc-issuer-url; without it they paste tokens
+    #[arg(
+        long,
+        env = "CATAMARAN_OIDC_ISSUER",
+        default_value = "",
+        value_name = "URL"
+    )]
+    pub oidc_issuer: String,
+    /// Name of the web console at the provider
+    #[arg(
+        long,
+        env = "CATAMARAN_OIDC_CLIENT_ID",
+        default_value = "catamaran",
+        value_name = "NAME"
+    )]
+    pub oidc_client_id: String,
+    /// Password of the web console at the provider; a public client has none
+    #[arg(
+        long,
+        env = "CATAMARAN_OIDC_CLIENT_SECRET",
+        default_value = "",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    pub oidc_client_secret: String,
+    /// Authorities of the provider's certificate, PEM (default: the system's)
+    #[arg(
+        long,
+        env = "CATAMARAN_OIDC_AUTHORITIES",
+        default_value = "",
+        hide_env_values = true,
+        value_name = "PEM"
+    )]
+    pub oidc_authorities: String,
     /// Objects of one kind that are worked on at the same time
     #[arg(long, default_value_t = 16, value_name = "COUNT")]
     pub concurrency: u16,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use catamaran_baremetal::Bmcs;
-use catamaran_console::Kubernetes;
+use catamaran_console::{Kubernetes, Oidc, OidcConfig};
 use catamaran_controller_api::ApiConfig;
 use catamaran_redfish::Limits;
 use clap::Parser as _;
@@ -82,6 +82,21 @@ async fn work(args: &Args) -> anyhow::Result<()> {
     }
 }
 
+/// The provider of the web console, if one is configured.
+fn oidc(args: &Args) -> anyhow::Result<Option<Arc<Oidc>>> {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let Some(issuer) = some(&args.oidc_issuer) else {
+        return Ok(None);
+    };
+    let provider = Oidc::new(OidcConfig {
+        issuer,
+        client_id: args.oidc_client_id.clone(),
+        client_secret: some(&args.oidc_client_secret),
+        authorities: some(&args.oidc_authorities),
+    })?;
+    Ok(Some(Arc::new(provider)))
+}
+
 async fn serve(args: &Args, client: Client, console: Kubernetes) -> anyhow::Result<()> {
     let image = args.node_image.as_deref();
     let image = image.context("--node-image is missing: the image of the launcher pods")?;
@@ -102,6 +117,7 @@ async fn serve(args: &Args, client: Client, console: Kubernetes) -> anyhow::Resu
     let api = ApiConfig {
         client: client.clone(),
         console,
+        oidc: oidc(args)?,
         namespace: args.namespace.clone(),
         listen: args.listen,
         node_port: args.node_port,

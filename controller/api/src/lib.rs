@@ -34,8 +34,9 @@ mod volumes;
 mod websocket;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use catamaran_console::Kubernetes;
+use catamaran_console::{Kubernetes, Oidc};
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,8 @@ pub struct ApiConfig {
     pub client: Client,
     /// Where the API server is, for the web console: its users come with tokens of their own.
     pub console: Kubernetes,
+    /// Where its users may log in besides.
+    pub oidc: Option<Arc<Oidc>>,
     /// Where we are installed.
     pub namespace: String,
     /// Where HTTPS is served.

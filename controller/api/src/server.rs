@@ -63,6 +63,7 @@ impl State {
                 Settings {
                     mode: "kubernetes",
                     login: &["token"],
+                    oidc: config.oidc.clone(),
                     site: Site::Https,
                     namespace: config.namespace.clone(),
                     tasks: tasks.clone(),

@@ -1,5 +1,6 @@
 //! What takes more than one request: drains; and what a host is asked for.
 
+use catamaran_api::metal3::annotations;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -42,10 +43,10 @@ impl HostWish {
                     Reboot::Hard => "hard",
                 };
                 let detail = json!({"mode": mode}).to_string();
-                annotation("reboot.metal3.io", detail.into())
+                annotation(annotations::REBOOT, detail.into())
             }
-            Self::Inspect(true) => annotation("inspect.metal3.io", "".into()),
-            Self::Inspect(false) => annotation("inspect.metal3.io", Value::Null),
+            Self::Inspect(true) => annotation(annotations::INSPECT, "".into()),
+            Self::Inspect(false) => annotation(annotations::INSPECT, Value::Null),
         }
     }
 }

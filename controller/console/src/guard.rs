@@ -84,14 +84,7 @@ impl Site {
 
     /// What the session's cookie holds.
     pub(crate) fn session(self, headers: &HeaderMap) -> Option<&str> {
-        headers
-            .get_all(COOKIE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find(|(name, _)| *name == self.cookie())
-            .map(|(_, sealed)| sealed)
+        cookie(headers, self.cookie())
     }
 
     /// Gives the browser the session, for as long as the browser runs.
@@ -108,6 +101,38 @@ impl Site {
     pub(crate) fn take(self) -> String {
         format!("{}; Max-Age=0", self.give(""))
     }
+}
+
+/// Cookie of a login at a provider that is under way. It comes back with the provider's answer, from another site.
+const LOGIN: &str = "__Secure-catamaran-console-login";
+
+/// What the cookie of a login that is under way holds.
+pub(crate) fn login(headers: &HeaderMap) -> Option<&str> {
+    cookie(headers, LOGIN)
+}
+
+/// Gives the browser a login that is under way; nothing takes it away.
+pub(crate) fn give_login(sealed: &str, seconds: u64) -> String {
+    let seconds = if sealed.is_empty() { 0 } else { seconds };
+    format!(
+        "{LOGIN}={sealed}; Path=/console/api/login; HttpOnly; SameSite=Lax; Secure; Max-Age={seconds}"
+    )
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, _)| *name == wanted)
+        .map(|(_, sealed)| sealed)
+}
+
+/// Host of a request.
+pub(crate) fn host(headers: &HeaderMap) -> Option<&str> {
+    one(headers, &HOST)
 }
 
 /// The value of a header that is there once.

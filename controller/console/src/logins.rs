@@ -1,24 +1,31 @@
 //! Who comes in, what he may do, and which sessions there are.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::RETRY_AFTER;
-use axum::http::{Response, StatusCode};
+use axum::http::header::{LOCATION, RETRY_AFTER};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::backend::{Access, Backend, Failure, Name};
-use crate::requests::{Console, Peer, body, json_of, set_cookie};
+use crate::backend::{Access, Backend, Failure, Name, User};
+use crate::guard;
+use crate::oidc::{self, Begun, Oidc};
+use crate::requests::{Console, Peer, add_cookie, body, json_of};
 use crate::rights;
-use crate::sessions::{Session, TOKEN_BYTES, Use};
+use crate::seal::Purpose;
+use crate::sessions::{Session, TOKEN_BYTES, Use, now};
 use crate::vault::Vault;
 use crate::viewing::time;
 
 /// Longest body of a login, bytes: a token.
 const LOGIN_BYTES: usize = 16 * 1024;
+/// Where a provider sends the browser back to.
+const CALLBACK: &str = "/console/api/login/callback";
 /// How long an answer about rights may be used again.
 const RIGHTS: Duration = Duration::from_secs(10);
 
@@ -54,22 +61,109 @@ impl KnownRights {
     }
 }
 
+fn from(head: &Parts) -> Option<IpAddr> {
+    head.extensions.get::<Peer>().map(|peer| peer.0)
+}
+
+/// Sends the browser elsewhere.
+fn see(target: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    if let Ok(target) = HeaderValue::try_from(target) {
+        response.headers_mut().insert(LOCATION, target);
+    }
+    response
+}
+
 impl<B: Backend, V: Vault> Console<B, V> {
+    /// With a token in the body.
     pub(crate) async fn login(&self, request: Request) -> Result<Response<Body>, Failure> {
-        let from = request.extensions().get::<Peer>().map(|peer| peer.0);
-        if let Some(seconds) = self.limit.wait(from, Instant::now()) {
-            let words = format!("too many failed logins: try again in {seconds} s");
-            let mut response = self.refused(&Failure::new(429, words));
-            response.headers_mut().insert(RETRY_AFTER, seconds.into());
-            return Ok(response);
+        let (parts, content) = request.into_parts();
+        if let Some(refused) = self.too_many(&parts) {
+            return Ok(refused);
         }
-        let site = self.settings.site;
-        let former = site.session(request.headers()).map(ToOwned::to_owned);
-        let body = body(request, LOGIN_BYTES).await?;
+        let content = body(Request::new(content), LOGIN_BYTES).await?;
         // What serde says could repeat a part of the token.
-        let login: Login = serde_json::from_slice(&body)
+        let login: Login = serde_json::from_slice(&content)
             .map_err(|_| Failure::new(400, "body: must be JSON with a field token"))?;
-        let token = login.token.trim();
+        let (cookie, user) = self.enter(&parts, login.token.trim()).await?;
+        let mut response = json_of(StatusCode::OK, &json!(user));
+        add_cookie(response.headers_mut(), &cookie);
+        Ok(response)
+    }
+
+    /// Sends the browser to the provider.
+    pub(crate) async fn begin_login(&self, head: &Parts) -> Result<Response<Body>, Failure> {
+        let oidc = self.provider(&head.method)?;
+        let host = guard::host(&head.headers);
+        let host = host.ok_or_else(|| Failure::new(400, "Host: is missing"))?;
+        let redirect = format!("https://{host}{CALLBACK}");
+        let (begun, url) = oidc.begin(redirect, now()).await?;
+        let key = self.sessions.key().await?;
+        let sealed = key
+            .seal(Purpose::Login, &begun)
+            .map_err(|_| Failure::new(500, "the console has no random numbers"))?;
+        let mut response = see(url.as_str());
+        let cookie = guard::give_login(&sealed, oidc::SECONDS);
+        add_cookie(response.headers_mut(), &cookie);
+        Ok(response)
+    }
+
+    /// The browser comes back from the provider. Whatever comes of it, it goes on to the page, which says why if it is nothing.
+    pub(crate) async fn end_login(&self, head: &Parts) -> Response<Body> {
+        if let Some(refused) = self.too_many(head) {
+            return refused;
+        }
+        let mut response = match self.return_from(head).await {
+            Ok(cookie) => {
+                let mut response = see("/console/");
+                add_cookie(response.headers_mut(), &cookie);
+                response
+            }
+            Err(failure) => {
+                if failure.status == 401 {
+                    self.limit.failed(from(head), Instant::now());
+                }
+                let words = oidc::fragment(&failure.message);
+                see(&format!("/console/#login-error={words}"))
+            }
+        };
+        add_cookie(response.headers_mut(), &guard::give_login("", 0));
+        response
+    }
+
+    async fn return_from(&self, head: &Parts) -> Result<String, Failure> {
+        let oidc = self.provider(&head.method)?;
+        let query = head.uri.query().unwrap_or_default();
+        let key = self.sessions.key().await?;
+        let sealed = guard::login(&head.headers).unwrap_or_default();
+        let begun: Begun = key.open(Purpose::Login, sealed).ok_or_else(|| {
+            let words = "this login was not begun in this browser: try again";
+            Failure::new(401, words)
+        })?;
+        let token = oidc.finish(&begun, query, now()).await?;
+        let (cookie, _) = self.enter(head, &token).await?;
+        Ok(cookie)
+    }
+
+    fn provider(&self, method: &Method) -> Result<&Oidc, Failure> {
+        if *method != Method::GET {
+            return Err(Failure::new(405, "only GET is answered here"));
+        }
+        let oidc = self.settings.oidc.as_deref();
+        oidc.ok_or_else(|| Failure::new(404, "there is no login provider here"))
+    }
+
+    fn too_many(&self, head: &Parts) -> Option<Response<Body>> {
+        let seconds = self.limit.wait(from(head), Instant::now())?;
+        let words = format!("too many failed logins: try again in {seconds} s");
+        let mut response = self.refused(&Failure::new(429, words));
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        Some(response)
+    }
+
+    /// Opens a session for a token, in place of the one that the browser had; gives its cookie.
+    async fn enter(&self, head: &Parts, token: &str) -> Result<(String, User), Failure> {
         if token.is_empty() {
             return Err(Failure::new(400, "token: must not be empty"));
         }
@@ -84,25 +178,21 @@ impl<B: Backend, V: Vault> Console<B, V> {
             Ok(found) => found,
             Err(failure) => {
                 if failure.status == 401 {
-                    self.limit.failed(from, Instant::now());
+                    self.limit.failed(from(head), Instant::now());
                 }
                 return Err(failure);
             }
         };
-        if let Some(former) = former {
-            let found = self
-                .sessions
-                .find(&self.backend, &former, Use::DoesNotCount);
+        let site = self.settings.site;
+        if let Some(former) = site.session(&head.headers) {
+            let found = self.sessions.find(&self.backend, former, Use::DoesNotCount);
             if let Ok(session) = found.await {
                 self.sessions.close(&session.id).await?;
             }
         }
-        let mut response = json_of(StatusCode::OK, &json!(user));
-        let name = user.name.clone();
-        let sealed = self.sessions.open(caller, user, token).await?;
-        tracing::info!(user = name, "logged in to the console");
-        set_cookie(response.headers_mut(), &site.give(&sealed));
-        Ok(response)
+        let sealed = self.sessions.open(caller, user.clone(), token).await?;
+        tracing::info!(user = user.name, "logged in to the console");
+        Ok((site.give(&sealed), user))
     }
 
     pub(crate) async fn rights_of(

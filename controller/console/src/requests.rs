@@ -21,6 +21,7 @@ use crate::files::Files;
 use crate::guard::{self, Site};
 use crate::limit::Limit;
 use crate::logins::KnownRights;
+use crate::oidc::Oidc;
 use crate::sessions::{Session, Sessions, Use};
 use crate::tickets::Used;
 use crate::vault::Vault;
@@ -34,8 +35,10 @@ const BODY_BYTES: usize = 1024 * 1024;
 pub struct Settings {
     /// `kubernetes` or `play`.
     pub mode: &'static str,
-    /// How one logs in: `token`, `one-time`.
+    /// How one logs in: `token`, `one-time`; and `oidc` where there is a provider.
     pub login: &'static [&'static str],
+    /// The provider at which one may log in.
+    pub oidc: Option<Arc<Oidc>>,
     /// Where it is served.
     pub site: Site,
     /// Namespace of the installation: who may delete its `KubeVirt` may end the sessions of others.
@@ -118,6 +121,11 @@ impl<B: Backend, V: Vault> Console<B, V> {
         path: &str,
         request: Request,
     ) -> Result<Response<Body>, Failure> {
+        match path {
+            "login/oidc" => return self.begin_login(&request.into_parts().0).await,
+            "login/callback" => return Ok(self.end_login(&request.into_parts().0).await),
+            _ => {}
+        }
         let asked = Asked::parse(request.method(), path, request.uri().query())?;
         let reads = request.method() == Method::GET;
         let site = self.settings.site;
@@ -151,8 +159,10 @@ impl<B: Backend, V: Vault> Console<B, V> {
     }
 
     fn mode(&self) -> Value {
+        let mut login = self.settings.login.to_vec();
+        login.extend(self.settings.oidc.iter().map(|_| "oidc"));
         json!({
-            "mode": self.settings.mode, "login": self.settings.login,
+            "mode": self.settings.mode, "login": login,
             "version": env!("CARGO_PKG_VERSION"),
         })
     }
@@ -174,7 +184,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
                 self.sessions.close(&session.id).await?;
                 tracing::info!(user = session.user.name, "logged out of the console");
                 let mut response = json_of(StatusCode::OK, &json!({}));
-                set_cookie(response.headers_mut(), &self.settings.site.take());
+                add_cookie(response.headers_mut(), &self.settings.site.take());
                 Ok(response)
             }
             Asked::Sessions => ok(&self.list_sessions(session).await?),
@@ -289,7 +299,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
         }
         let mut response = json_of(status, &said);
         if status == StatusCode::UNAUTHORIZED {
-            set_cookie(response.headers_mut(), &self.settings.site.take());
+            add_cookie(response.headers_mut(), &self.settings.site.take());
         }
         response
     }
@@ -342,8 +352,8 @@ fn moved() -> Response<Body> {
     response
 }
 
-pub(crate) fn set_cookie(headers: &mut HeaderMap, cookie: &str) {
+pub(crate) fn add_cookie(headers: &mut HeaderMap, cookie: &str) {
     if let Ok(value) = HeaderValue::from_str(cookie) {
-        headers.insert(SET_COOKIE, value);
+        headers.append(SET_COOKIE, value);
     }
 }

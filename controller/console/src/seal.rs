@@ -26,6 +26,8 @@ pub(crate) enum Purpose {
     Session,
     /// A stream's ticket.
     Ticket,
+    /// A login at a provider that is under way.
+    Login,
 }
 
 impl Purpose {
@@ -33,6 +35,7 @@ impl Purpose {
         match self {
             Self::Session => b"catamaran console session 1",
             Self::Ticket => b"catamaran console ticket 1",
+            Self::Login => b"catamaran console login 1",
         }
     }
 }

@@ -113,6 +113,7 @@ impl World {
             let settings = Settings {
                 mode: "kubernetes",
                 login: &["token"],
+                oidc: None,
                 site: Site::Https,
                 namespace: "catamaran-system".to_owned(),
                 tasks: TaskTracker::new(),

@@ -58,6 +58,7 @@ pub async fn serve(daemon: Arc<Daemon>, listener: TcpListener) {
         let settings = Settings {
             mode: "play",
             login: &["one-time"],
+            oidc: None,
             site: Site::Loopback,
             namespace: "default".to_owned(),
             tasks: TaskTracker::new(),

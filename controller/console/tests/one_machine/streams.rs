@@ -1,12 +1,4 @@
-//! Tickets and streams, over real websockets, with a machine that is made up.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail the test"
-)]
-
-#[path = "streams/made_up.rs"]
-mod made_up;
+//! Tickets and streams, over real websockets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +11,6 @@ use axum::http::{Response, StatusCode};
 use catamaran_console::{Console, Memory, Settings, Site};
 use futures::{SinkExt as _, StreamExt as _};
 use http_body_util::BodyExt as _;
-use made_up::{Machine, MadeUp};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,6 +18,8 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::task::TaskTracker;
+
+use crate::made_up::{Machine, MadeUp};
 
 const US: &str = "http://localhost";
 /// Within this a session whose right is gone must have ended.
@@ -46,6 +39,7 @@ fn replica(machine: &MadeUp, vault: &Arc<Memory>) -> Replica {
     let settings = Settings {
         mode: "kubernetes",
         login: &["token"],
+        oidc: None,
         site: Site::Loopback,
         namespace: "catamaran-system".to_owned(),
         tasks: TaskTracker::new(),
