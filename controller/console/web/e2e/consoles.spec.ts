@@ -102,6 +102,22 @@ test("a guest cannot put markup into the page", async ({ page }) => {
   await expect(page.getByRole("img", { name: "broken" })).toHaveCount(0);
 });
 
+test("a guest neither reads the clipboard nor writes it without the user", async ({ page, context }) => {
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await open(page, "/vms/shop/web-1?tab=console");
+  const serial = page.getByRole("region", { name: "Serial console of web-1" });
+  await expect(serial).toContainText("Connected");
+  await page.evaluate(() => navigator.clipboard.writeText("mine"));
+  await page.getByRole("textbox", { name: "Terminal of web-1" }).focus();
+  await page.keyboard.type("clip theirs\n");
+  await expect(page.getByRole("button", { name: "Copy the guest’s text" })).toBeVisible();
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("mine");
+  await expect(serial.getByRole("list")).not.toContainText(btoa("mine"));
+  await page.getByRole("button", { name: "Copy the guest’s text" }).click();
+  await expect(page.getByText("6 characters of the guest were copied.")).toBeVisible();
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("theirs");
+});
+
 test("a screen is seen, typed into, sent a key of the menu and a text of another layout", async ({ page }) => {
   await open(page, "/vms/shop/web-1?tab=vnc");
   const screen = page.getByRole("region", { name: "Screen of web-1" });

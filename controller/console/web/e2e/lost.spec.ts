@@ -9,7 +9,7 @@ test("a lost connection is said, what was seen stays, and all is well again by i
     if (lost) return route.fulfill({ status: 502, json: { message: "the API server could not be reached" } });
     if (path === "session") return route.fulfill({ json: { name: "ann", groups: [] } });
     if (path.startsWith("list/")) return route.fulfill({ json: { metadata: { resourceVersion: "5" }, items: path === "list/virtualmachines" ? [machine] : [] } });
-    return route.fulfill({ json: {} });
+    return route.fulfill({ json: { allowed: {} } });
   });
   await page.goto("./#/vms");
   await expect(page.getByRole("link", { name: "kept" })).toBeVisible();
@@ -26,7 +26,7 @@ test("an ended session leads to the log-in, with the reason", async ({ page }) =
     if (ended) return route.fulfill({ status: 401, json: { message: "log in first" } });
     const path = new URL(route.request().url()).pathname;
     if (path.endsWith("/session")) return route.fulfill({ json: { name: "ann", groups: [] } });
-    return route.fulfill({ json: { metadata: { resourceVersion: "5" }, items: [] } });
+    return route.fulfill({ json: { metadata: { resourceVersion: "5" }, items: [], allowed: {} } });
   });
   await page.goto("./#/vms");
   await expect(page.getByRole("heading", { name: "Virtual machines" })).toBeVisible();
@@ -43,7 +43,7 @@ test("a token in the fragment logs in and leaves the URL, and one computer has n
       return route.fulfill({ json: { name: "root", groups: [] } });
     }
     if (path === "mode") return route.fulfill({ json: { mode: "play", login: ["one-time"], version: "1" } });
-    return route.fulfill({ json: { metadata: { resourceVersion: "5" }, items: [] } });
+    return route.fulfill({ json: { metadata: { resourceVersion: "5" }, items: [], allowed: {} } });
   });
   await page.goto("./#token=a%2Fb");
   await expect(page.getByRole("heading", { name: "Virtual machines" })).toBeVisible();
@@ -63,4 +63,47 @@ test("a failed log-in elsewhere is told, as text, and can be tried again", async
   await expect(page.getByText("The log-in failed: <b>not known</b>")).toBeVisible();
   await expect(page.getByRole("link", { name: "Log in with your organisation" })).toHaveAttribute("href", "/console/api/login/oidc");
   await expect(page.getByLabel("Bearer token")).toHaveCount(0);
+});
+
+test("who may see one namespace only is told so, and sees it", async ({ page }) => {
+  await page.route("**/console/api/**", (route) => {
+    const url = new URL(route.request().url());
+    const path = url.pathname.replace("/console/api/", "");
+    if (path === "session") return route.fulfill({ json: { name: "ann", groups: [] } });
+    if (path.startsWith("list/") && url.searchParams.get("namespace") !== "a") return route.fulfill({ status: 403, json: { message: "virtualmachines is forbidden: not in all namespaces" } });
+    if (path.startsWith("list/")) return route.fulfill({ json: { metadata: { resourceVersion: "5" }, items: path === "list/virtualmachines" ? [machine] : [] } });
+    return route.fulfill({ json: { allowed: {} } });
+  });
+  await page.goto("./#/vms");
+  await expect(page.getByText("enter it at the top")).toBeVisible();
+  await page.getByRole("combobox", { name: "Namespace" }).fill("a");
+  await page.getByRole("combobox", { name: "Namespace" }).press("Enter");
+  await expect(page.getByRole("link", { name: "kept" })).toBeVisible();
+  await expect(page.getByText("Connection lost.")).toBeHidden();
+});
+
+test("a list that a page shared with another goes on when it is looked at again later", async ({ page }) => {
+  const asked: string[] = [];
+  await page.route("**/console/api/**", (route) => {
+    const url = new URL(route.request().url());
+    const path = url.pathname.replace("/console/api/", "");
+    if (path === "session") return route.fulfill({ json: { name: "ann", groups: [] } });
+    if (!path.startsWith("list/")) return route.fulfill({ json: { allowed: {} } });
+    asked.push(path + url.search);
+    return route.fulfill({ json: { metadata: { resourceVersion: "5" }, items: path === "list/virtualmachines" ? [machine] : [] } });
+  });
+  const times = () => asked.filter((one) => one === "list/virtualmachines").length;
+  await page.goto("./#/vms");
+  await page.getByRole("link", { name: "kept" }).click();
+  await expect(page.getByRole("heading", { name: "kept" })).toBeVisible();
+  expect(asked).not.toContain("list/virtualmachines?namespace=a");
+  await page.getByRole("link", { name: "Sessions" }).click();
+  // Longer than a list is kept after its last reader: it is asked for anew.
+  await expect(async () => {
+    await page.getByRole("link", { name: "VMs", exact: true }).click();
+    await expect(page.getByRole("link", { name: "kept" })).toBeVisible();
+    const known = times();
+    await page.getByRole("link", { name: "Sessions" }).click();
+    expect(known).toBeGreaterThan(1);
+  }).toPass({ intervals: [6000], timeout: 30_000 });
 });

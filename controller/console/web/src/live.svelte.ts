@@ -18,7 +18,7 @@ export class Live<T extends Meta> {
   known = $state(false);
 }
 
-type Followed = { live: Live<Meta>; readers: number; end: AbortController; forget?: ReturnType<typeof setTimeout> };
+type Followed = { id: string; live: Live<Meta>; readers: number; end: AbortController; forget?: ReturnType<typeof setTimeout> };
 
 const all = new Map<string, Followed>();
 let loggedOut = () => {};
@@ -51,7 +51,7 @@ function begin(kind: Kind, namespace: string, id: string): Followed {
     (state) => (live.state = state),
     () => loggedOut(),
   );
-  const made = { live, readers: 0, end };
+  const made = { id, live, readers: 0, end };
   all.set(id, made);
   followed.lists = [...all.values()].map((one) => one.live);
   return made;
@@ -83,8 +83,9 @@ export function following<T extends Meta>(kind: Kind, namespace: () => string | 
 /** Reads a live list; call the second value when it is no longer looked at. */
 function read<T extends Meta>(kind: Kind, namespace: string): [Live<T>, () => void] {
   const id = `${kind}/${namespace}`;
-  // A list of all namespaces has those of one: browsers open few connections to a server.
-  const one = all.get(id) ?? all.get(`${kind}/`) ?? begin(kind, namespace, id);
+  // A list of all namespaces has those of one, where it may be read: browsers open few connections to a server.
+  const whole = all.get(`${kind}/`);
+  const one = all.get(id) ?? (whole?.live.known ? whole : undefined) ?? begin(kind, namespace, id);
   one.readers += 1;
   clearTimeout(one.forget);
   const leave = () => {
@@ -92,7 +93,7 @@ function read<T extends Meta>(kind: Kind, namespace: string): [Live<T>, () => vo
     if (one.readers > 0) return;
     one.forget = setTimeout(() => {
       one.end.abort();
-      all.delete(id);
+      all.delete(one.id);
       followed.lists = [...all.values()].map((other) => other.live);
     }, KEPT);
   };

@@ -71,7 +71,9 @@ export class Serial {
       echo: () => rest.join(" "),
       hostname: () => this.#name,
       uname: () => "Linux demo 6.12.48 x86_64 GNU/Linux",
-      help: () => "echo, hostname, uname, reboot",
+      // Puts a word on the terminal's clipboard, and asks for what is on it.
+      clip: () => `\x1b]52;c;${btoa(rest.join(" "))}\x07\x1b]52;c;?\x07asked`,
+      help: () => "clip, echo, hostname, uname, reboot",
     };
     if (word === "reboot") return this.boot();
     const answer = answers[word]?.() ?? `${word}: command not found`;
