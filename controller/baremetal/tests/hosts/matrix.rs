@@ -12,6 +12,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use catamaran_api::metal3::BareMetalHost;
 use catamaran_baremetal::State;
 use catamaran_redfish_mock::{Effect, Fault};
 use futures::{FutureExt as _, StreamExt as _, stream};
@@ -93,9 +94,13 @@ impl Trouble {
     }
 }
 
-/// The kind of error that is documented for a trouble that stays, in a state.
-fn documented(trouble: Trouble, state: State, logged_in: bool) -> &'static str {
-    let access = trouble == Trouble::Password || !logged_in;
+/// The kind of error that is documented for a trouble that stays.
+fn documented(trouble: Trouble, host: &BareMetalHost) -> &'static str {
+    let state = State::of(host);
+    let status = host.status.as_ref();
+    let logged_in = status.is_some_and(|status| status.good_credentials.is_some());
+    let deleted = host.metadata.deletion_timestamp.is_some();
+    let access = !deleted && (trouble == Trouble::Password || !logged_in);
     match state {
         _ if access && (state.in_use() || state == State::Deprovisioning) => {
             "provisioned registration error"
@@ -250,7 +255,7 @@ async fn case(number: u64, trouble: Trouble, request: &(String, String)) {
             continue;
         };
         told = true;
-        let wanted = documented(trouble, state, status.good_credentials.is_some());
+        let wanted = documented(trouble, &host);
         assert_eq!(
             status.error_type.as_deref(),
             Some(wanted),
