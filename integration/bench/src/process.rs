@@ -22,6 +22,22 @@ pub(crate) fn pss(pid: Pid) -> Result<u64> {
     Ok(kib_of(&text, "Pss:") << 10)
 }
 
+/// What of a process is in memory now, in bytes.
+pub(crate) fn rss(pid: Pid) -> Result<u64> {
+    status(pid, "VmRSS:")
+}
+
+/// The most of a process that ever was in memory, in bytes.
+pub(crate) fn most_rss(pid: Pid) -> Result<u64> {
+    status(pid, "VmHWM:")
+}
+
+fn status(pid: Pid, key: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))
+        .with_context(|| format!("memory of process {pid}"))?;
+    Ok(kib_of(&text, key) << 10)
+}
+
 /// Proportional set size of a QEMU in bytes, without its guest's RAM (the shared memfd mappings of at least `ram` bytes).
 pub(crate) fn pss_without_ram(pid: Pid, ram: u64) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps"))

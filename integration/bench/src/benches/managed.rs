@@ -3,14 +3,13 @@
 //! The API server is the integration cluster's, alone with its etcd; all share this machine. The floor is the same work by the client alone,
 //! without a cluster: found, logged in to, identified and inspected.
 
-mod api_server;
-
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use catamaran_tests::api_server::{ApiServer, Controller};
+use catamaran_tests::cluster::SYSTEM;
 use serde_json::{Value, json};
 
 use super::hosts::{self, Mocks};
@@ -18,7 +17,6 @@ use super::mib;
 use crate::stats::Samples;
 use crate::table::Row;
 use crate::{process, say, wait};
-use api_server::ApiServer;
 
 /// Longest that anything here may take.
 const LONGEST: Duration = Duration::from_secs(1800);
@@ -26,69 +24,19 @@ const LONGEST: Duration = Duration::from_secs(1800);
 const LOOK: Duration = Duration::from_millis(500);
 /// How long hosts are watched that only are.
 const IDLE: Duration = Duration::from_secs(120);
-/// Namespace of controller and hosts.
-const NAMESPACE: &str = "catamaran-system";
 
-/// The controller. Killed on drop.
-struct Controller {
-    child: Child,
-    health: String,
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Controller {
-    fn start(programs: &Path, server: &ApiServer) -> Result<Self> {
-        let health = format!("127.0.0.1:{}", api_server::free_port()?);
-        let log = server.folder().join("controller.log");
-        let child = Command::new(programs.join("catamaran-controller"))
-            .args([
-                "--node-image",
-                "registry.example/none:1",
-                "--health",
-                &health,
-            ])
-            .args(["--listen", "127.0.0.1:0", "--namespace", NAMESPACE])
-            .env("KUBECONFIG", server.kubeconfig())
-            .stderr(File::create(&log)?)
-            .stdin(Stdio::null())
-            .spawn()
-            .context("catamaran-controller")?;
-        Ok(Self { child, health })
-    }
-
-    /// The value of a metric of the controller's, over all its labels that have this text.
-    fn metric(&mut self, name: &str, labels: &str) -> Result<f64> {
-        if let Some(status) = self.child.try_wait()? {
-            anyhow::bail!("the controller ended: {status}");
-        }
-        let Ok(text) = hosts::get(&self.health, "/metrics") else {
-            return Ok(0.0);
-        };
-        let lines = text
-            .lines()
-            .filter(|line| line.starts_with(name) && line.contains(labels));
-        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        Ok(values.sum())
-    }
-
-    fn rss(&self) -> Result<(f64, f64)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let kib = |key: &str| {
-            let line = status.lines().find(|line| line.starts_with(key));
-            let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-            number
-                .map(|kib| mib(kib << 10))
-                .context("no memory in /proc")
-        };
-        Ok((kib("VmRSS:")?, kib("VmHWM:")?))
-    }
+/// The value of a metric of the controller's, over all its labels that have this text.
+fn metric(controller: &mut Controller, name: &str, labels: &str) -> Result<f64> {
+    controller.pid()?;
+    let Ok(text) = hosts::get(controller.health(), "/metrics") else {
+        // It does not listen yet.
+        return Ok(0.0);
+    };
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with(name) && line.contains(labels));
+    let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    Ok(values.sum())
 }
 
 /// Measures hosts with one BMC each.
@@ -103,12 +51,12 @@ pub(crate) fn run(programs: &Path, count: usize) -> Result<Vec<Row>> {
 
     say("the controller starts");
     let begin = Instant::now();
-    let mut controller = Controller::start(programs, &server)?;
+    let mut controller = server.controller(programs)?;
     let mut times: Vec<f64> = Vec::new();
     let mut told = 0;
     wait::every(LOOK, "available hosts", LONGEST, || {
         let changes = "metal3_provisioning_state_change_total";
-        let available = controller.metric(changes, "new_state=\"available\"")? as usize;
+        let available = metric(&mut controller, changes, "new_state=\"available\"")? as usize;
         times.resize(available.min(count), begin.elapsed().as_secs_f64() * 1000.0);
         if available >= told + count.div_ceil(10) {
             told = available;
@@ -120,8 +68,9 @@ pub(crate) fn run(programs: &Path, count: usize) -> Result<Vec<Row>> {
         Ok((available >= count).then_some(()))
     })?;
     let whole = begin.elapsed();
-    let (rss, most) = controller.rss()?;
-    let cpu = process::cpu_seconds(i32::try_from(controller.child.id())?)?;
+    let pid = controller.pid()?;
+    let (rss, most) = (mib(process::rss(pid)?), mib(process::most_rss(pid)?));
+    let cpu = process::cpu_seconds(pid)?;
     let requests = mocks.requests()?;
     let made = Samples::new(requests.iter().map(|count| *count as f64).collect());
     say(&format!(
@@ -138,22 +87,19 @@ pub(crate) fn run(programs: &Path, count: usize) -> Result<Vec<Row>> {
         "{} s in which nothing is to be done",
         IDLE.as_secs()
     ));
-    let before = (
-        mocks.requests()?,
-        process::cpu_seconds(i32::try_from(controller.child.id())?)?,
-    );
+    let before = (mocks.requests()?, process::cpu_seconds(pid)?);
     let begin = Instant::now();
     wait::every(LOOK, "end of the pause", IDLE * 2, || {
         Ok((begin.elapsed() >= IDLE).then_some(()))
     })?;
     let minutes = begin.elapsed().as_secs_f64() / 60.0;
     let more: u64 = mocks.requests()?.iter().sum::<u64>() - before.0.iter().sum::<u64>();
-    let cpu = process::cpu_seconds(i32::try_from(controller.child.id())?)? - before.1;
+    let cpu = process::cpu_seconds(pid)? - before.1;
     say(&format!(
         "idle: {:.1} requests a host and minute, {:.1} s of processor a minute; controller: {:.1} MiB resident",
         more as f64 / count as f64 / minutes,
         cpu / minutes,
-        controller.rss()?.0,
+        mib(process::rss(pid)?),
     ));
     Ok(vec![Row::median(
         &format!(
@@ -168,7 +114,7 @@ pub(crate) fn run(programs: &Path, count: usize) -> Result<Vec<Row>> {
 
 /// All hosts are what they should be, each with an inventory.
 fn check(server: &ApiServer, count: usize) -> Result<()> {
-    let words = ["get", "--namespace", NAMESPACE, "--output", "json"];
+    let words = ["get", "--namespace", SYSTEM, "--output", "json"];
     let found: Value =
         serde_json::from_str(&server.kubectl(&[&words[..], &["baremetalhosts"]].concat())?)?;
     let hosts = found["items"].as_array().context("no hosts")?;
@@ -186,7 +132,7 @@ fn check(server: &ApiServer, count: usize) -> Result<()> {
     let data = server.kubectl(&[
         "get",
         "--namespace",
-        NAMESPACE,
+        SYSTEM,
         "--output",
         "name",
         "hardwaredata",
@@ -207,11 +153,11 @@ fn list(mocks: &Mocks) -> Value {
         let address = url.replacen("http", "redfish-virtualmedia+http", 1);
         [
             json!({
-                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret, "namespace": NAMESPACE},
+                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret, "namespace": SYSTEM},
                 "stringData": {"username": "admin", "password": "password"},
             }),
             json!({
-                "apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost", "metadata": {"name": name, "namespace": NAMESPACE},
+                "apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost", "metadata": {"name": name, "namespace": SYSTEM},
                 "spec": {"online": false, "bmc": {"address": address, "credentialsName": secret}},
             }),
         ]
