@@ -82,6 +82,11 @@ test("a timeline has the newest first, and trouble marked", () => {
   expect(entries.map((one) => [one.title, one.warning, one.count])).toEqual([["Failed", true, 4], ["Ready is False", true, 1], ["Started", false, 1]]);
 });
 
+test("a machine that is down is not ready, and that is no trouble", () => {
+  const down = { type: "Ready", status: "False", reason: "VMINotExists", lastTransitionTime: "2026-01-01T00:00:02Z" };
+  expect(timeline([], [{ about: "machine", conditions: [down] }])[0]?.warning).toBe(false);
+});
+
 test("YAML is read back, says where it is wrong, and has no managed fields", () => {
   const object = { metadata: { name: "a", managedFields: [{}] }, spec: { on: true }, status: {} };
   expect(parsed(text(object, ["status"]))).toEqual({ metadata: { name: "a" }, spec: { on: true } });

@@ -11,6 +11,10 @@ export function moment(event: Event): string {
 
 /** Conditions that say trouble when they are true. */
 const TROUBLE = ["Failure", "Paused", "RestartRequired"];
+/** And those that say it when they are false. */
+const WANTED = ["Ready", "Synchronized", "PodScheduled"];
+/** A machine that is down is not ready, and nothing is wrong with that. */
+const NO_RUN = "VMINotExists";
 
 export function timeline(events: Event[], conditions: { about: string; conditions: Condition[] | undefined }[]): Entry[] {
   const seen = events.map((event): Entry => ({
@@ -29,7 +33,7 @@ export function timeline(events: Event[], conditions: { about: string; condition
       about,
       title: `${one.type} is ${one.status}`,
       text: [one.reason, one.message].filter(Boolean).join(": "),
-      warning: one.status === "True" ? TROUBLE.includes(one.type) : one.status === "False" && ["Ready", "Synchronized", "PodScheduled"].includes(one.type),
+      warning: one.status === "True" ? TROUBLE.includes(one.type) : one.status === "False" && WANTED.includes(one.type) && one.reason !== NO_RUN,
       count: 1,
     })),
   );
