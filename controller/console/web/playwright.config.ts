@@ -4,8 +4,9 @@ import { defineConfig } from "@playwright/test";
 export default defineConfig({
   testDir: "e2e",
   outputDir: "e2e/results",
-  timeout: 60_000,
-  expect: { timeout: 15_000 },
+  // A browser beside builds is slow: a failure is told late, and no success takes longer.
+  timeout: 240_000,
+  expect: { timeout: 45_000 },
   workers: 1,
   reporter: "list",
   use: {
