@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use catamaran_redfish_mock::{Mock, Options, Personality};
+use catamaran_tests::api_server::ApiServer;
+use catamaran_tests::cluster::SYSTEM;
 use catamaran_tests::command::{output, program, stdout};
 use catamaran_tests::programs::{find_all, python_environment};
 use catamaran_tests::{BOOT, SHORT, wait::Seen, wait_for};
@@ -139,29 +141,71 @@ impl Ironic {
     }
 }
 
-fn import(folder: &Path, ironic: &Ironic, more: &[&str]) -> Result<(bool, String, String)> {
-    let password = folder.join("password");
-    fs::write(&password, PASSWORD)?;
-    let mut command = Command::new(find_all(&[PLUGIN])?.join(PLUGIN));
-    command.args([
-        "host",
-        "import",
-        "--from-ironic",
-        &ironic.url,
-        "--ironic-user",
-        USER,
-    ]);
-    command
-        .arg("--ironic-password-file")
-        .arg(password)
-        .args(more);
-    let output = output(&mut command)?;
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok((
-        output.status.success(),
-        text(output.stdout),
-        text(output.stderr),
-    ))
+/// Who imports.
+struct User<'a> {
+    folder: &'a Path,
+    ironic: &'a Ironic,
+    server: &'a ApiServer,
+}
+
+impl User<'_> {
+    /// Gives both outputs and whether it went well.
+    fn imports(&self, more: &[&str]) -> Result<(bool, String, String)> {
+        let password = self.folder.join("password");
+        fs::write(&password, PASSWORD)?;
+        let mut command = Command::new(find_all(&[PLUGIN])?.join(PLUGIN));
+        command.env("KUBECONFIG", self.server.kubeconfig());
+        command.args(["host", "import", "--from-ironic", &self.ironic.url]);
+        command.args(["--namespace", SYSTEM, "--ironic-user", USER]);
+        command
+            .arg("--ironic-password-file")
+            .arg(password)
+            .args(more);
+        let output = output(&mut command)?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok((
+            output.status.success(),
+            text(output.stdout),
+            text(output.stderr),
+        ))
+    }
+
+    /// Names of what is there.
+    fn there(&self, what: &str) -> Result<String> {
+        let words = ["get", what, "--namespace", SYSTEM, "--output", "name"];
+        self.server.kubectl(&words)
+    }
+}
+
+/// All hosts are imported or none, and each once.
+fn are_imported(user: &User<'_>, credentials: &str) -> Result<()> {
+    let words = ["--credentials", credentials];
+    // What is in the way of one is in the way of all.
+    let secret = "rack-1-bmc";
+    let make = ["create", "secret", "generic", secret, "--namespace", SYSTEM];
+    user.server.kubectl(&make)?;
+    let (done, _, said) = user.imports(&words)?;
+    ensure!(!done && said.contains("AlreadyExists"), "{said}");
+    ensure!(user.there("bmh")?.is_empty(), "hosts were made");
+    ensure!(
+        user.there("secrets")?.lines().count() == 1,
+        "Secrets were made"
+    );
+    let take_away = ["delete", "secret", secret, "--namespace", SYSTEM];
+    user.server.kubectl(&take_away)?;
+
+    let (done, _, said) = user.imports(&words)?;
+    ensure!(done, "{said}");
+    for what in ["bmh", "secrets"] {
+        let there = user.there(what)?;
+        ensure!(there.lines().count() == 2, "{there}");
+    }
+    let (done, _, said) = user.imports(&words)?;
+    ensure!(
+        done && said.contains("There is nothing to import"),
+        "{said}"
+    );
+    Ok(())
 }
 
 #[test]
@@ -204,13 +248,19 @@ fn nodes_of_a_real_ironic_become_hosts() -> Result<()> {
     })?;
 
     let folder = tempfile::tempdir()?;
+    let server = ApiServer::start()?;
+    let user = User {
+        folder: folder.path(),
+        ironic: &ironic,
+        server: &server,
+    };
     let dry = ["--dry-run=client", "-o", "json"];
-    let (done, _, said) = import(folder.path(), &ironic, &dry)?;
+    let (done, _, said) = user.imports(&dry)?;
     ensure!(!done && said.contains("nothing was imported"), "{said}");
     ensure!(said.contains("its BMC's password is missing"), "{said}");
 
     // The form is filled in as a person does.
-    let (done, form, said) = import(folder.path(), &ironic, &["--print-credentials"])?;
+    let (done, form, said) = user.imports(&["--print-credentials"])?;
     ensure!(
         done && said.contains("other") && said.contains("'fake-hardware'"),
         "{said}"
@@ -220,7 +270,7 @@ fn nodes_of_a_real_ironic_become_hosts() -> Result<()> {
     fs::write(&credentials, filled)?;
     let credentials = credentials.display().to_string();
     let words = [&dry[..], &["--credentials", &credentials]].concat();
-    let (done, list, said) = import(folder.path(), &ironic, &words)?;
+    let (done, list, said) = user.imports(&words)?;
     ensure!(done, "{said}");
     let list: Value = serde_json::from_str(&list)?;
     let items = list["items"].as_array().context("no items")?;
@@ -233,28 +283,31 @@ fn nodes_of_a_real_ironic_become_hosts() -> Result<()> {
             .find(of)
             .with_context(|| format!("no host of {node}: {list}"))
     };
-    let free = host(&free)?;
-    ensure!(free["metadata"]["name"] != "rack-1", "{free}");
+    let available = host(&free)?;
+    ensure!(available["metadata"]["name"] != "rack-1", "{available}");
     ensure!(
-        free["spec"]["bootMode"] == "UEFI" && free["spec"]["online"] == false,
-        "{free}"
+        available["spec"]["bootMode"] == "UEFI" && available["spec"]["online"] == false,
+        "{available}"
     );
-    ensure!(free["spec"]["externallyProvisioned"].is_null(), "{free}");
     ensure!(
-        free["spec"]["rootDeviceHints"]["serialNumber"] == "S1",
-        "{free}"
+        available["spec"]["externallyProvisioned"].is_null(),
+        "{available}"
     );
-    let inventory = &free["metadata"]["annotations"]["inspect.metal3.io/hardwaredetails"];
+    ensure!(
+        available["spec"]["rootDeviceHints"]["serialNumber"] == "S1",
+        "{available}"
+    );
+    let inventory = &available["metadata"]["annotations"]["inspect.metal3.io/hardwaredetails"];
     let inventory: Value = serde_json::from_str(inventory.as_str().context("no inventory")?)?;
     ensure!(
         inventory["nics"][0]["mac"] == "02:bc:00:00:00:00",
         "{inventory}"
     );
-    let used = host(&used)?;
-    ensure!(used["metadata"]["name"] == "rack-1", "{used}");
+    let active = host(&used)?;
+    ensure!(active["metadata"]["name"] == "rack-1", "{active}");
     ensure!(
-        used["spec"]["externallyProvisioned"] == true && used["spec"]["online"] == true,
-        "{used}"
+        active["spec"]["externallyProvisioned"] == true && active["spec"]["online"] == true,
+        "{active}"
     );
-    Ok(())
+    are_imported(&user, &credentials)
 }
