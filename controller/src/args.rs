@@ -1,10 +1,27 @@
 //! The command line.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+
+/// A password, which no log shows.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
 
 /// Maps virtual machines to pods, and serves their API.
 #[derive(Debug, Clone, Parser)]
@@ -132,7 +149,7 @@ pub struct Args {
         hide_env_values = true,
         value_name = "SECRET"
     )]
-    pub oidc_client_secret: String,
+    pub oidc_client_secret: Secret,
     /// Authorities of the provider's certificate, PEM (default: the system's)
     #[arg(
         long,
@@ -191,5 +208,13 @@ mod tests {
             Some(false)
         );
         assert_eq!(parsed(&uninstall[..1]), None);
+    }
+
+    #[test]
+    fn no_log_shows_the_password_at_the_provider() {
+        let words = ["catamaran-controller", "--oidc-client-secret", "hunter2"];
+        let args = Args::try_parse_from(words).unwrap();
+        assert_eq!(args.oidc_client_secret.0, "hunter2");
+        assert!(!format!("{args:?}").contains("hunter2"));
     }
 }

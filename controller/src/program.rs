@@ -91,7 +91,7 @@ fn oidc(args: &Args) -> anyhow::Result<Option<Arc<Oidc>>> {
     let provider = Oidc::new(OidcConfig {
         issuer,
         client_id: args.oidc_client_id.clone(),
-        client_secret: some(&args.oidc_client_secret),
+        client_secret: some(&args.oidc_client_secret.0),
         authorities: some(&args.oidc_authorities),
     })?;
     Ok(Some(Arc::new(provider)))
