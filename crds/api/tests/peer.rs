@@ -11,7 +11,8 @@ use catamaran_api::crd;
 use serde_json::Value;
 
 /// Fields that are ours alone.
-const OURS: [&str; 3] = [
+const OURS: [&str; 4] = [
+    ".status.resolvedHardware",
     ".status.startFailure.specDigest",
     ".spec.bmc.certificateFingerprint",
     ".status.provisioning.stateSince",
