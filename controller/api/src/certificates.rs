@@ -186,7 +186,10 @@ impl Keeper {
     ) -> Result<(), CertificateError> {
         if leads {
             publish::keep(&self.client, &self.namespace).await?;
-            crate::console::keep(&self.client, &self.namespace).await?;
+            // API and webhooks do not wait for the console.
+            if let Err(error) = crate::console::keep(&self.client, &self.namespace).await {
+                tracing::warn!(error = chain(&error), "the web console has no key");
+            }
         }
         let material = Material {
             authority: store::authority(&self.client, &self.namespace)

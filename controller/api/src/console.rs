@@ -44,9 +44,16 @@ impl SecretVault {
 impl Vault for SecretVault {
     async fn read(&self) -> Result<Kept, Failure> {
         let secret = self.0.get_opt(NAME).await.map_err(|e| Self::failed(&e))?;
-        let data = secret.and_then(|secret| secret.data);
-        kept(&data.unwrap_or_default())
-            .ok_or_else(|| Failure::new(503, "the console's key is not made yet: try again"))
+        let Some(secret) = secret else {
+            // Whoever has deleted it wants nobody to be logged in. Nobody can be before the leader has made it again.
+            let key = Key::random()
+                .map_err(|_| Failure::new(500, "the console has no random numbers"))?;
+            return Ok(Kept {
+                key,
+                sessions: BTreeMap::new(),
+            });
+        };
+        kept(&secret.data.unwrap_or_default()).ok_or_else(not_made)
     }
 
     async fn write(&self, id: &str, entry: Option<&Entry>) -> Result<(), Failure> {
@@ -54,8 +61,40 @@ impl Vault for SecretVault {
         let patch = Patch::Merge(patch(id, entry));
         match self.0.patch(NAME, &params, &patch).await {
             Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some(404) => Err(not_made()),
             Err(error) => Err(Self::failed(&error)),
         }
+    }
+
+    async fn touch(&self, id: &str, entry: &Entry) -> Result<(), Failure> {
+        let ended = || Failure::new(401, "log in first");
+        let secret = self.0.get_opt(NAME).await.map_err(|e| Self::failed(&e))?;
+        let secret = secret.ok_or_else(ended)?;
+        let name = format!("{SESSION}{id}");
+        if !secret.data.is_some_and(|data| data.contains_key(&name)) {
+            return Err(ended());
+        }
+        // Only if nothing has changed since: the session may have ended meanwhile.
+        let mut change = patch(id, Some(entry));
+        change["metadata"] = json!({"resourceVersion": secret.metadata.resource_version});
+        let params = PatchParams::default();
+        match self.0.patch(NAME, &params, &Patch::Merge(change)).await {
+            Ok(_) => Ok(()),
+            // The next use tries again.
+            Err(error) if matches!(code(&error), Some(404 | 409)) => Ok(()),
+            Err(error) => Err(Self::failed(&error)),
+        }
+    }
+}
+
+fn not_made() -> Failure {
+    Failure::new(503, "the console's key is not made yet: try again")
+}
+
+fn code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
     }
 }
 
@@ -81,9 +120,7 @@ pub(crate) async fn keep(client: &Client, namespace: &str) -> Result<(), Certifi
         ..Secret::default()
     };
     match api.create(&PostParams::default(), &secret).await {
-        Err(error) if !matches!(&error, kube::Error::Api(status) if status.code == 409) => {
-            Err(failed()(error))
-        }
+        Err(error) if code(&error) != Some(409) => Err(failed()(error)),
         _ => Ok(()),
     }
 }

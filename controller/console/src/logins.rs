@@ -121,9 +121,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
                 response
             }
             Err(failure) => {
-                if failure.status == 401 {
-                    self.limit.failed(from(head), Instant::now());
-                }
+                // A token that was refused has counted as a failed login already. What any page can make a browser do does not.
                 let words = oidc::fragment(&failure.message);
                 see(&format!("/console/#login-error={words}"))
             }

@@ -145,7 +145,9 @@ impl<B: Backend, V: Vault> Console<B, V> {
             Asked::List(..) | Asked::Watch(..) | Asked::Rights(..) | Asked::Session => {
                 Use::DoesNotCount
             }
-            Asked::Question(..) | Asked::Viewers(..) => Use::DoesNotCount,
+            Asked::Question(..) | Asked::Viewers(..) | Asked::Sessions | Asked::Ticket(..) => {
+                Use::DoesNotCount
+            }
             _ => Use::Counts,
         };
         let found = self.sessions.find(&self.backend, cookie, using);

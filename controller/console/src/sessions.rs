@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, Failure, User};
 use crate::seal::{Key, Purpose, random_word};
-use crate::vault::{Entry, Kept, Vault};
+use crate::vault::{Entry, Kept, Vault, nobody};
 
 /// Longest time between two requests of a session, seconds.
 const IDLE: u64 = 30 * 60;
@@ -28,6 +28,8 @@ const SEEN: u64 = 60;
 const FRESH: Duration = Duration::from_secs(3);
 /// How long sessions outlive a vault that does not answer.
 const STALE: Duration = Duration::from_secs(60);
+/// For one answer of the vault: everybody waits for it.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Longest token: its cookie must not be longer than browsers take (4096 bytes).
 pub(crate) const TOKEN_BYTES: usize = 2800;
 
@@ -116,7 +118,6 @@ impl<C: Clone, V: Vault> Sessions<C, V> {
         cookie: &str,
         using: Use,
     ) -> Result<Session<C>, Failure> {
-        let nobody = || Failure::new(401, "log in first");
         if cookie.is_empty() {
             return Err(nobody());
         }
@@ -163,11 +164,11 @@ impl<C: Clone, V: Vault> Sessions<C, V> {
         Ok(self.kept(FRESH).await?.key.clone())
     }
 
-    /// Whether a session lives still. Without an answer of the vault it does.
+    /// Whether a session lives still. Without an answer of the vault it does for a minute.
     pub(crate) async fn lives(&self, id: &str) -> bool {
         match self.kept(FRESH).await {
             Ok(kept) => self.alive(&kept, id, now()).is_some(),
-            Err(_) => true,
+            Err(_) => false,
         }
     }
 
@@ -208,7 +209,12 @@ impl<C: Clone, V: Vault> Sessions<C, V> {
         {
             return Ok(kept.clone());
         }
-        match self.vault.read().await {
+        let read = tokio::time::timeout(ANSWER, self.vault.read());
+        let read = read.await.unwrap_or_else(|_| {
+            let words = "what the console shares with its replicas does not answer";
+            Err(Failure::new(503, words))
+        });
+        match read {
             Ok(kept) => {
                 let kept = Arc::new(kept);
                 *known = Some((Instant::now(), kept.clone()));
@@ -265,9 +271,9 @@ impl<C: Clone, V: Vault> Sessions<C, V> {
             seen: now,
             ..entry.clone()
         };
-        self.vault.write(id, Some(&entry)).await?;
+        let said = self.vault.touch(id, &entry).await;
         self.forget().await;
-        Ok(())
+        said
     }
 
     /// The user of a session has done something on one of its streams.

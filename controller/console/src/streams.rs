@@ -42,6 +42,8 @@ const SILENCE: Duration = Duration::from_secs(75);
 pub(crate) enum End {
     /// The guest's side.
     Guest,
+    /// What is between us and the guest.
+    Lost,
     /// The browser's side.
     Browser,
     /// The web session.
@@ -59,6 +61,7 @@ impl End {
     pub(crate) fn code(&self) -> u16 {
         match self {
             Self::Guest | Self::Browser => 1000,
+            Self::Lost => 1012,
             Self::Session => 4001,
             Self::Right(_) => 4003,
             Self::Ticket(_) => 4008,
@@ -70,6 +73,7 @@ impl End {
     pub(crate) fn reason(&self) -> &str {
         match self {
             Self::Guest => "the machine has ended the stream",
+            Self::Lost => "the connection to the machine was lost",
             Self::Browser => "the browser has ended the stream",
             Self::Session => "the session has ended: log in again",
             Self::Right(words) | Self::Ticket(words) | Self::NotRunning(words) => words,
@@ -156,13 +160,13 @@ where
     .await;
 }
 
-/// Joins both sides until something ends. `watched` completes when something else than the two sides is the reason; `typed` is called for
+/// Joins both sides until something ends. `watched` completes when something else than the two sides is the reason; `heard` is called for
 /// whatever comes from the browser.
 pub(crate) async fn join<W>(
     socket: &mut WebSocketStream<W>,
     guest: Box<dyn Duplex>,
     watched: impl Future<Output = End>,
-    typed: impl Fn(),
+    heard: impl Fn(&[u8]),
 ) -> End
 where
     W: AsyncRead + AsyncWrite + Unpin + Send,
@@ -179,7 +183,8 @@ where
                 _ = pings.tick() => Message::Ping("still there?".into()),
                 read = source.read(&mut buffer) => match read {
                     Ok(count @ 1..) => Message::binary(buffer[..count].to_vec()),
-                    Ok(_) | Err(_) => return End::Guest,
+                    Ok(_) => return End::Guest,
+                    Err(_) => return End::Lost,
                 },
             };
             if sink.send(message).await.is_err() {
@@ -196,9 +201,9 @@ where
                 // Pings are answered by the next read.
                 Ok(Some(Ok(_))) => continue,
             };
-            typed();
+            heard(&bytes);
             if drain.write_all(&bytes).await.is_err() || drain.flush().await.is_err() {
-                return End::Guest;
+                return End::Lost;
             }
         }
     };
@@ -253,7 +258,7 @@ mod tests {
         let typed = Cell::new(0);
         let serve = async {
             let watched = std::future::pending();
-            let count = || typed.set(typed.get() + 1);
+            let count = |_: &[u8]| typed.set(typed.get() + 1);
             let end = join(&mut server, Box::new(guest), watched, count).await;
             farewell(&mut server, &end).await;
             end
@@ -286,7 +291,7 @@ mod tests {
         let mut server = WebSocketStream::from_raw_socket(near, Role::Server, None).await;
         let (guest, _machine) = tokio::io::duplex(1024);
         let watched = async { End::Session };
-        let end = join(&mut server, Box::new(guest), watched, || ()).await;
+        let end = join(&mut server, Box::new(guest), watched, |_: &[u8]| ()).await;
         assert_eq!(end, End::Session);
         assert_eq!(end.code(), 4001);
     }

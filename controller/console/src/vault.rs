@@ -40,6 +40,14 @@ pub trait Vault: Send + Sync + 'static {
         id: &str,
         entry: Option<&Entry>,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Says when a session was used last. One that has ended stays so, and fails with 401.
+    fn touch(&self, id: &str, entry: &Entry) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// What is said to whoever has no session.
+pub(crate) fn nobody() -> Failure {
+    Failure::new(401, "log in first")
 }
 
 /// The vault of a console without replicas: it ends with the process.
@@ -76,6 +84,13 @@ impl Vault for Memory {
         };
         Ok(())
     }
+
+    async fn touch(&self, id: &str, entry: &Entry) -> Result<(), Failure> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.sessions.get_mut(id).ok_or_else(nobody)?;
+        found.clone_from(entry);
+        Ok(())
+    }
 }
 
 impl<V: Vault> Vault for std::sync::Arc<V> {
@@ -85,5 +100,37 @@ impl<V: Vault> Vault for std::sync::Arc<V> {
 
     async fn write(&self, id: &str, entry: Option<&Entry>) -> Result<(), Failure> {
         self.as_ref().write(id, entry).await
+    }
+
+    async fn touch(&self, id: &str, entry: &Entry) -> Result<(), Failure> {
+        self.as_ref().touch(id, entry).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, Memory, Vault as _};
+    use crate::backend::User;
+
+    #[tokio::test]
+    async fn the_use_of_a_session_does_not_bring_it_back_after_its_end() {
+        let vault = Memory::new().unwrap();
+        let entry = |seen| Entry {
+            user: User {
+                name: "alice".to_owned(),
+                groups: Vec::new(),
+            },
+            since: 100,
+            seen,
+        };
+        vault.write("s1", Some(&entry(100))).await.unwrap();
+        vault.touch("s1", &entry(160)).await.unwrap();
+        assert_eq!(vault.read().await.unwrap().sessions["s1"].seen, 160);
+        vault.write("s1", None).await.unwrap();
+        assert_eq!(
+            vault.touch("s1", &entry(220)).await.unwrap_err().status,
+            401
+        );
+        assert!(vault.read().await.unwrap().sessions.is_empty());
     }
 }

@@ -202,7 +202,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
         let origin =
             origin.ok_or_else(|| Failure::new(403, "Origin: is not that of the console"))?;
         let cookie = site.session(request.headers()).unwrap_or_default();
-        let found = self.sessions.find(&self.backend, cookie, Use::Counts);
+        let found = self.sessions.find(&self.backend, cookie, Use::DoesNotCount);
         let session = found.await?;
         let sealed = streams::ticket(request.headers()).map(ToOwned::to_owned);
         let (response, upgrade) = streams::switch(&mut request)?;
@@ -309,8 +309,12 @@ impl<B: Backend, V: Vault> Console<B, V> {
         );
         let typed = AtomicBool::new(false);
         let watched = self.watch(session, &namespace, &name, ticket.stream, &typed);
-        let mark = || typed.store(true, Ordering::Relaxed);
-        let end = streams::join(socket, guest, watched, mark).await;
+        let heard = |bytes: &[u8]| {
+            if ticket.stream.is_input(bytes) {
+                typed.store(true, Ordering::Relaxed);
+            }
+        };
+        let end = streams::join(socket, guest, watched, heard).await;
         tracing::info!(
             user, vm.namespace = %namespace, vm.name = %name, vm.uid = uid, stream,
             read_only = ticket.read_only, session = session.id,

@@ -189,6 +189,16 @@ impl StreamKind {
             Self::Vnc => "vnc",
         }
     }
+
+    /// Whether a message of the browser is something that its user did. noVNC asks for the screen's changes by itself; a message has one
+    /// request of RFB (RFC 6143, 7.5), and keys, pointer, clipboard and QEMU's keys are 4, 5, 6 and 255.
+    #[must_use]
+    pub(crate) fn is_input(self, message: &[u8]) -> bool {
+        match self {
+            Self::Console => !message.is_empty(),
+            Self::Vnc => matches!(message.first(), Some(4..=6 | 255)),
+        }
+    }
 }
 
 /// How a stream is looked at.
@@ -202,4 +212,18 @@ pub struct Look {
     pub replay: bool,
     /// Names this one use: whoever serves the machine refuses to serve it twice.
     pub once: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StreamKind;
+
+    #[test]
+    fn what_a_viewer_asks_for_by_itself_is_nothing_that_its_user_did() {
+        let (update, key) = ([3, 1, 0, 0, 0, 0, 4, 0, 3, 0], [4, 1, 0, 0, 0, 0, 0, 65]);
+        assert!(!StreamKind::Vnc.is_input(&update));
+        assert!(!StreamKind::Vnc.is_input(b"RFB 003.008\n"));
+        assert!(StreamKind::Vnc.is_input(&key));
+        assert!(StreamKind::Console.is_input(b"l"));
+    }
 }

@@ -11,7 +11,8 @@ export function ending(code: number, reason: string, attempts: number): Ending {
   const pause = Math.min(500 * 2 ** attempts, PAUSE);
   switch (code) {
     case 1000:
-      return { words: said || "The guest has closed it.", again: null };
+      // Once more: a restarted server can look like it. A machine that has stopped says so then.
+      return { words: said || "The guest has closed it.", again: attempts < 1 ? 2000 : null };
     case 4001:
       return { words: said || "Your session has ended; log in again.", again: null };
     case 4003:
