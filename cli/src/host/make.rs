@@ -1,5 +1,6 @@
 //! Makes objects that belong together: all of them, or none.
 
+use catamaran_api::metal3::annotations::PAUSED;
 use catamaran_client::{Format, say, text};
 use hyper::Method;
 use serde_json::{Value, json};
@@ -31,8 +32,16 @@ pub(super) async fn all(
     let mut made = Vec::new();
     if let Some(connection) = connection {
         let dry = making.dry_run.is_some();
-        for value in wanted {
-            match create(connection, value, dry).await {
+        let mut held = Vec::new();
+        for (number, value) in wanted.iter().enumerate() {
+            let last = number + 1 == wanted.len();
+            let created = if last || dry || !is_free_host(value) {
+                create(connection, value, dry).await
+            } else {
+                held.push(number);
+                create(connection, &hold(value), dry).await
+            };
+            match created {
                 Ok(value) => made.push(value),
                 Err(error) => {
                     if !dry {
@@ -41,6 +50,9 @@ pub(super) async fn all(
                     return Err(error);
                 }
             }
+        }
+        for number in held {
+            made[number] = let_go(connection, &made[number]).await?;
         }
     } else {
         made = wanted.to_vec();
@@ -54,6 +66,26 @@ pub(super) async fn rehearse(connection: &Connection, wanted: &[Value]) -> Resul
         create(connection, value, true).await?;
     }
     Ok(())
+}
+
+/// Whether it is a host that a controller takes up as soon as it is there.
+fn is_free_host(value: &Value) -> bool {
+    place(value).1 == HOSTS && value["metadata"]["annotations"][PAUSED].is_null()
+}
+
+/// A host that is left alone until all objects are there: one that was taken up can't be taken back without turning its server off.
+fn hold(value: &Value) -> Value {
+    let mut held = value.clone();
+    held["metadata"]["annotations"][PAUSED] = "until all hosts are made".into();
+    held
+}
+
+async fn let_go(connection: &Connection, value: &Value) -> Result<Value, Error> {
+    let (group, plural) = place(value);
+    let name = text(&value["metadata"]["name"]);
+    let path = object(group, connection.namespace(), plural, &name);
+    let free = json!({"metadata": {"annotations": {PAUSED: null}}});
+    connection.json(Method::PATCH, &path, Some(&free)).await
 }
 
 async fn create(connection: &Connection, value: &Value, dry: bool) -> Result<Value, Error> {

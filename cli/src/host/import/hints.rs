@@ -33,13 +33,21 @@ fn take(hints: &mut RootDeviceHints, key: &str, value: &Value) -> bool {
         let text = value
             .as_str()
             .map_or_else(|| value.to_string(), str::to_owned);
-        // An exact size is no less than itself.
-        let number = ["s==", "==", ">=", "="]
-            .into_iter()
-            .find_map(|operator| text.trim().strip_prefix(operator))
-            .unwrap_or(&text);
+        let text = text.trim();
+        // `=` means no less in Ironic.
+        let least = text.strip_prefix(">=").or_else(|| {
+            let equal = text.strip_prefix('=')?;
+            (!equal.starts_with('=')).then_some(equal)
+        });
+        let exact = || {
+            ["s==", "=="]
+                .into_iter()
+                .find_map(|operator| text.strip_prefix(operator))
+        };
+        let number = least.or_else(exact).unwrap_or(text);
         hints.min_size_gigabytes = number.trim().parse().ok();
-        return hints.min_size_gigabytes.is_some();
+        // An exact size becomes the least one, which a larger disk has too: that is told.
+        return least.is_some() && hints.min_size_gigabytes.is_some();
     }
     let Some(text) = value.as_str() else {
         return false;
@@ -103,10 +111,9 @@ mod tests {
             ]
         );
         assert_eq!(hints(&json!(null)), (None, Vec::new()));
-        assert_eq!(
-            hints(&json!({"size": 40})).0.unwrap().min_size_gigabytes,
-            Some(40)
-        );
+        let (found, lost) = hints(&json!({"size": 40}));
+        assert_eq!(found.unwrap().min_size_gigabytes, Some(40));
+        assert_eq!(lost, ["root_device.size: 40"], "it was an exact size");
         assert_eq!(hints(&json!({"size": "<= 40"})).0, None);
     }
 }

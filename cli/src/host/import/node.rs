@@ -81,14 +81,16 @@ impl Node {
             "active" | "rescue" | "service failed" | "rescue failed" | "unrescue failed" => {
                 Use::Taken
             }
+            // Adopted are servers that something runs on, with or without an instance.
+            "adopt failed" => Use::Taken,
             "enroll" | "manageable" | "available" | "inspect failed" | "clean failed"
-            | "adopt failed" | "deploy failed" | "error"
+            | "deploy failed" | "error"
                 if self.instance_uuid.is_none() =>
             {
                 Use::Free
             }
             // What of its disks is whose nobody knows: they are left as they are.
-            "deploy failed" | "error" | "adopt failed" | "clean failed" => Use::Taken,
+            "deploy failed" | "error" | "clean failed" => Use::Taken,
             "enroll" | "manageable" | "available" | "inspect failed" => Use::Taken,
             _ => Use::Moving,
         }
