@@ -33,6 +33,8 @@ use crate::work;
 
 /// Pause between looks for the definition of hosts, where it is not installed.
 const ABSENT: Duration = Duration::from_secs(60);
+/// Until a `DataImage` is looked at again whose host was there.
+const ORPHAN: Duration = Duration::from_secs(60);
 
 /// Reconciles hosts until it is dropped; begins when their definition is installed.
 pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>) {
@@ -160,8 +162,10 @@ async fn orphan(shell: &Shell<Cluster, Agents<Cluster>>, key: Key) -> Result<Nex
     let listed = shell.store.hosts.store().wait_until_ready().await.is_ok();
     if listed && shell.store.host(&name).is_none() {
         shell.let_data_go(&name).await.map_err(of_store)?;
+        return Ok(Next::await_change());
     }
-    Ok(Next::await_change())
+    // The end of its host does not wake us.
+    Ok(Next::requeue(ORPHAN))
 }
 
 async fn reconcile(shell: &Shell<Cluster, Agents<Cluster>>, key: Key) -> Result<Next, Error> {

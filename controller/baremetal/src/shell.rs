@@ -14,7 +14,7 @@ use serde_json::json;
 
 pub use self::data::DataCache;
 pub use self::firmware::FirmwareCache;
-use crate::annotations::{self, FINALIZER, STATUS};
+use crate::annotations::{self, DETACHED, FINALIZER, PAUSED, STATUS};
 use crate::back_off;
 use crate::bmcs::Bmcs;
 use crate::decide::{Gate, decide, gate};
@@ -35,6 +35,12 @@ pub enum Again {
     Changed,
     /// After so many seconds, or when something changes.
     After(Seconds),
+}
+
+/// Whether somebody wants nothing to be done about a host.
+fn left_alone(host: &BareMetalHost) -> bool {
+    let asked = |name| annotations::get(host, name).is_some();
+    asked(PAUSED) || asked(DETACHED)
 }
 
 /// Everything that hosts are worked on with.
@@ -131,8 +137,20 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         let state = State::of(&host);
         let mut done = carry_out::Done::new(&facts.contact);
         let release = actions.contains(&Action::Release);
+        let mut left = actions.len();
         for action in actions {
+            left -= 1;
             match self.carry_out(&mut host, bmc, &action, &mut done).await? {
+                // Off in the middle of a reboot is told, so that nobody takes the reboot for done.
+                Ok(()) if matches!(action, Action::PowerOff(_)) && left > 0 => {
+                    if let Some(old) = host.status.clone().filter(|old| old.powered_on) {
+                        let off = BareMetalHostStatus {
+                            powered_on: false,
+                            ..old
+                        };
+                        host = self.store.write_status(&host, &off).await?;
+                    }
+                }
                 Ok(()) => {}
                 Err(message) => {
                     outcome = match action {
@@ -246,6 +264,8 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             Some(secret) if !secret.is_empty() => {
                 let found = self.store.secret(&name.namespace, secret).await?;
                 match found {
+                    // Of a host that is left alone nothing is written.
+                    Some(found) if left_alone(host) => Some(found),
                     Some(found) => Some(self.claim(name, host, found).await?),
                     None => None,
                 }

@@ -64,11 +64,13 @@ pub(super) fn step(host: &BareMetalHost, facts: &Facts, seen: &Seen) -> Step {
         );
     }
     if change.ordered.is_some() {
-        return Step::wait(
-            REASON,
-            format!("the host starts with new settings: {}", change.names()),
-            POLL,
-        );
+        let message = format!("the host starts with new settings: {}", change.names());
+        let mut step = Step::wait(REASON, message, POLL);
+        // It takes them at a start.
+        if seen.power == PowerState::Off {
+            step.actions.push(Action::PowerOn);
+        }
+        return step;
     }
     if host.spec.disable_power_off == Some(true) {
         return Step::failed(
@@ -79,8 +81,9 @@ pub(super) fn step(host: &BareMetalHost, facts: &Facts, seen: &Seen) -> Step {
     actions.extend([
         Action::OrderFirmware(change.clone()),
         Action::PowerOff(Off::Hard),
-        Action::PowerOn,
+        // Before it is on: power is not cut again while the firmware takes them.
         Action::NoteFirmware(change.clone()),
+        Action::PowerOn,
     ]);
     Step {
         actions,
