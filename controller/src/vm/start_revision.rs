@@ -129,8 +129,12 @@ pub(super) async fn outdated(
     if !catamaran_lifecycle::outdated(machine, vmi) {
         return Ok(false);
     }
-    let name = vmi.status.as_ref();
-    let Some(name) = name.and_then(|s| s.virtual_machine_revision_name.as_deref()) else {
+    let status = vmi.status.as_ref();
+    // A pod that waits for a node is not made anew: for it a changed placement comes with a restart.
+    if status.is_none_or(|status| status.node_name.is_none()) {
+        return Ok(true);
+    }
+    let Some(name) = status.and_then(|s| s.virtual_machine_revision_name.as_deref()) else {
         // Started by an earlier version, which kept the digest only.
         return Ok(true);
     };
