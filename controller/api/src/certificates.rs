@@ -18,7 +18,7 @@ mod trusting;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use kube::Client;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -174,7 +174,11 @@ impl Keeper {
                 () = self.shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
                 Ok(()) = self.leader.changed() => {}
-                Some(()) = trusting.next(), if leads => {}
+                Some(()) = trusting.next(), if leads => {
+                // Several come together; and whoever writes against us does not make us write without a pause.
+                tokio::time::sleep(IMPATIENT).await;
+                while trusting.next().now_or_never().flatten().is_some() {}
+            }
             }
         }
     }
