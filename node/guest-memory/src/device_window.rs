@@ -242,14 +242,15 @@ mod tests {
 
     impl Group {
         /// `None`, and why, where this machine or user can have none.
-        fn make() -> Option<Self> {
+        fn make(name: &str) -> Option<Self> {
             let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
             let unified = mounts.lines().find(|line| line.contains(" - cgroup2 "));
             let Some(unified) = unified.and_then(|line| line.split(' ').nth(4)) else {
                 eprintln!("skipped: no unified hierarchy of control groups");
                 return None;
             };
-            let path = Path::new(unified).join(format!("device-window-{}", std::process::id()));
+            let name = format!("device-window-{name}-{}", std::process::id());
+            let path = Path::new(unified).join(name);
             match fs::create_dir(&path) {
                 Ok(()) => Some(Self(path)),
                 Err(error) => {
@@ -282,7 +283,9 @@ mod tests {
 
     #[test]
     fn a_device_can_be_opened_as_long_as_the_window_is_open() {
-        let Some(group) = Group::make() else { return };
+        let Some(group) = Group::make("open") else {
+            return;
+        };
         if !group.opens("/dev/loop0") {
             eprintln!("skipped: there is no /dev/loop0");
             return;
@@ -302,7 +305,9 @@ mod tests {
 
     #[test]
     fn where_nothing_rules_nothing_is_changed() {
-        let Some(group) = Group::make() else { return };
+        let Some(group) = Group::make("second") else {
+            return;
+        };
         assert!(Window::open(group.folder(), (LOOP, 0)).unwrap().is_none());
         assert!(attached(&group.folder()).unwrap().is_empty());
     }

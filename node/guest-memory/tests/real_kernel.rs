@@ -74,7 +74,8 @@ impl Guest {
             .arg(kernel)
             .arg("-initrd")
             .arg(&initrd)
-            .args(["-append", "console=ttyS0 printk.devkmsg=on"])
+            // On a busy machine the kernel takes the timer of an emulated one for broken.
+            .args(["-append", "console=ttyS0 printk.devkmsg=on no_timer_check"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use catamaran_guest_memory::device_window::Window;
 use catamaran_plan::paths::{GID, UID};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chownat, major, minor, mknodat, unlinkat};
+use rustix::io::Errno;
 
 use crate::kubernetes::inside::Inside;
 
@@ -130,8 +131,12 @@ fn find(group: &Path, pid: i32, depth: u32) -> io::Result<Option<PathBuf>> {
         }
         match find(&entry.path(), pid, depth - 1) {
             Ok(None) => {}
-            // A group may go meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A group may go meanwhile, and one of threads (of other virtual machines, say) has no list of processes.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    || [Errno::NODEV, Errno::OPNOTSUPP]
+                        .iter()
+                        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) => {}
             found => return found,
         }
     }
