@@ -223,9 +223,8 @@ fn a_deploy_agents_image_that_is_asked_for_is_answered() -> Result<()> {
                 .contains("spec.acceptFormats: 'initrd'"),
             "{object}"
         );
-        cluster
-            .wait_condition(image, "Ready", "False", SHORT)
-            .map(drop)
+        cluster.wait_condition(image, "Ready", "False", SHORT)?;
+        delete(cluster, "bmh/server")
     })
 }
 

@@ -211,7 +211,7 @@ fn a_block_claim_is_plugged_into_a_running_machine_and_out_again() -> Result<()>
     cluster::run(1, |cluster| {
         let below = BlockDevice::make()?;
         let (mut objects, _) = cluster.shared_claim("data");
-        below.claimed(cluster, &mut objects);
+        below.claimed(&mut objects);
         let [volume, claim] = objects;
         let name = volume["metadata"]["name"].as_str().unwrap_or_default();
         let _gone = cluster.gone_afterwards([format!("pv/{name}")]);

@@ -37,7 +37,7 @@ fn claims_keep_their_data_across_runs_and_nodes() -> Result<()> {
         let device_below = BlockDevice::make()?;
         let ([volume, claim], folder) = cluster.shared_claim(CLAIMS[0]);
         let (mut block, _) = cluster.shared_claim(CLAIMS[1]);
-        device_below.claimed(cluster, &mut block);
+        device_below.claimed(&mut block);
         let names = [&volume, &block[0]].map(|volume| volume["metadata"]["name"].as_str());
         let names = names.into_iter().flatten();
         let _gone = cluster.gone_afterwards(names.map(|name| format!("pv/{name}")));

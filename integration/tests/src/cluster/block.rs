@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::Cluster;
 use crate::command;
+
+/// Nodes that `integration/cluster` can have.
+const MOST_NODES: u8 = 9;
 
 /// A block device of this machine, which all nodes see; it goes with the value.
 #[derive(Debug)]
@@ -45,13 +47,14 @@ impl BlockDevice {
         Ok(std::fs::read(self.file.path())?)
     }
 
-    /// Volume and claim as for a file system ([`Cluster::shared_claim`]), made those of this device.
-    pub fn claimed(&self, cluster: &Cluster, objects: &mut [Value; 2]) {
+    /// Volume and claim as for a file system ([`super::Cluster::shared_claim`]), made those of this device.
+    pub fn claimed(&self, objects: &mut [Value; 2]) {
         let [volume, claim] = objects;
         let spec = &mut volume["spec"];
         spec["hostPath"] = Value::Null;
         spec["local"] = json!({"path": self.path});
-        let names: Vec<_> = (1..=cluster.nodes()).map(|n| format!("node{n}")).collect();
+        // All nodes have it, and an earlier test may have left more of them than this one has asked for.
+        let names: Vec<_> = (1..=MOST_NODES).map(|n| format!("node{n}")).collect();
         spec["nodeAffinity"]["required"]["nodeSelectorTerms"] = json!([{"matchExpressions": [
             {"key": "kubernetes.io/hostname", "operator": "In", "values": names},
         ]}]);

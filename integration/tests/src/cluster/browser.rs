@@ -277,9 +277,11 @@ impl Browser {
         Ok(answer.json())
     }
 
-    /// Takes over the cookie of another browser, as one browser does when a load balancer sends it to another replica.
+    /// Takes over the cookie of another browser and the name that it calls, as one browser does when a load balancer sends it to another replica.
     pub fn as_same_browser(&mut self, other: &Self) {
         self.cookie.clone_from(&other.cookie);
+        self.host.clone_from(&other.host);
+        self.origin.clone_from(&other.origin);
     }
 
     /// A ticket for a stream of a machine; `wish` as in the console's API.

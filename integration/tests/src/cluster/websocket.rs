@@ -17,6 +17,8 @@ use super::Cluster;
 const PLAIN: &str = "plain.kubevirt.io";
 const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
+/// Code of an end that is nobody's fault.
+const NORMAL: u16 = 1000;
 const PING: u8 = 9;
 
 /// A running `kubectl proxy`. Ends with the value.
@@ -240,11 +242,7 @@ impl FrameReader {
             ensure!(!left.is_zero(), "no farewell within {deadline:?}");
             self.reader.get_ref().set_read_timeout(Some(left))?;
             match self.frame().context("no farewell")? {
-                (CLOSE, content) => {
-                    let (code, reason) = content.split_at_checked(2).unwrap_or_default();
-                    let code = code.try_into().map(u16::from_be_bytes).unwrap_or_default();
-                    return Ok((code, String::from_utf8_lossy(reason).into_owned()));
-                }
+                (CLOSE, content) => return Ok(told(&content)),
                 (PING, content) => self.answers.frame(PING + 1, &content)?,
                 _ => {}
             }
@@ -252,11 +250,25 @@ impl FrameReader {
     }
 }
 
+/// Code and reason of a farewell.
+fn told(content: &[u8]) -> (u16, String) {
+    let (code, reason) = content.split_at_checked(2).unwrap_or_default();
+    let code = code.try_into().map(u16::from_be_bytes).unwrap_or_default();
+    (code, String::from_utf8_lossy(reason).into_owned())
+}
+
 impl Read for FrameReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         while self.left.is_empty() {
             match self.frame()? {
-                (CLOSE, _) => return Ok(0),
+                (CLOSE, content) => match told(&content) {
+                    (0 | NORMAL, _) => return Ok(0),
+                    (code, reason) => {
+                        return Err(std::io::Error::other(format!(
+                            "closed with {code}: {reason}"
+                        )));
+                    }
+                },
                 (PING, content) => self.answers.frame(PING + 1, &content)?,
                 (_, content) => self.left = content,
             }
