@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use catamaran_api::metal3::{BareMetalHost, BareMetalHostStatus};
 use catamaran_redfish::{Bmc, Error as BmcError};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::json;
 
 pub use self::data::DataCache;
@@ -35,6 +36,17 @@ pub enum Again {
     Changed,
     /// After so many seconds, or when something changes.
     After(Seconds),
+}
+
+/// The owners of an object with one more; `None` where it is one already.
+fn owners_with(owner: Option<OwnerReference>, object: &ObjectMeta) -> Option<Vec<OwnerReference>> {
+    let owner = owner?;
+    let mut owners = object.owner_references.clone().unwrap_or_default();
+    if owners.iter().any(|one| one.uid == owner.uid) {
+        return None;
+    }
+    owners.push(owner);
+    Some(owners)
 }
 
 /// Whether somebody wants nothing to be done about a host.

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube_core::Resource as _;
 use serde_json::json;
 
-use super::Shell;
+use super::{Shell, owners_with};
 use crate::deploy::Deploy;
 use crate::store::{HostName, Store, StoreError};
 
@@ -26,13 +26,11 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         }
         let labels = secret.metadata.labels.as_ref();
         let labelled = labels.is_some_and(|all| all.get(LABEL).is_some_and(|one| one == VALUE));
-        let mut owners = secret.metadata.owner_references.clone().unwrap_or_default();
-        let owner = host.owner_ref(&());
-        let owner = owner.filter(|owner| !owners.iter().any(|one| one.uid == owner.uid));
-        if labelled && owner.is_none() {
+        let owners = owners_with(host.owner_ref(&()), &secret.metadata);
+        if labelled && owners.is_none() {
             return Ok(secret);
         }
-        owners.extend(owner);
+        let owners = owners.or_else(|| secret.metadata.owner_references.clone());
         let patch = json!({"metadata": {"labels": {LABEL: VALUE}, "ownerReferences": owners}});
         if let Err(StoreError(error)) = self.store.patch(&secret, patch).await {
             tracing::warn!(host = %name, %error, "the Secret of the host's BMC could not be labelled");

@@ -8,7 +8,7 @@ use catamaran_redfish::{Bmc, Error as BmcError};
 use kube_core::Resource as _;
 use serde_json::json;
 
-use super::Shell;
+use super::{Shell, owners_with};
 use crate::back_off;
 use crate::data::{self, DATA_FINALIZER, Data};
 use crate::deploy::Deploy;
@@ -83,15 +83,13 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         host: &BareMetalHost,
         object: DataImage,
     ) -> Result<DataImage, StoreError> {
-        let mut owners = object.metadata.owner_references.clone().unwrap_or_default();
         let mut finalizers = object.metadata.finalizers.clone().unwrap_or_default();
-        let owner = host.owner_ref(&());
-        let owner = owner.filter(|owner| !owners.iter().any(|one| one.uid == owner.uid));
+        let owners = owners_with(host.owner_ref(&()), &object.metadata);
         let held = finalizers.iter().any(|one| one == DATA_FINALIZER);
-        if owner.is_none() && held {
+        if owners.is_none() && held {
             return Ok(object);
         }
-        owners.extend(owner);
+        let owners = owners.or_else(|| object.metadata.owner_references.clone());
         if !held {
             finalizers.push(DATA_FINALIZER.to_owned());
         }

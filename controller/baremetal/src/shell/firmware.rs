@@ -8,7 +8,7 @@ use catamaran_redfish::{Bmc, Error as BmcError, Kind};
 use kube_core::Resource as _;
 use serde_json::json;
 
-use super::Shell;
+use super::{Shell, owners_with};
 use crate::deploy::Deploy;
 use crate::facts::Seconds;
 use crate::firmware::{self, CHANGE_DETECTED, Firmware, Found, SettingsChange};
@@ -120,13 +120,10 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             new.metadata.owner_references = owner.map(|owner| vec![owner]);
             return self.store.make(&new).await;
         };
-        let Some(owner) = owner else { return Ok(there) };
-        let mut owners = there.metadata.owner_references.clone().unwrap_or_default();
         // One that somebody made before the host was there goes with it, too.
-        if owners.iter().any(|one| one.uid == owner.uid) {
+        let Some(owners) = owners_with(owner, &there.metadata) else {
             return Ok(there);
-        }
-        owners.push(owner);
+        };
         let patch = json!({"metadata": {"ownerReferences": owners}});
         self.store.patch(&there, patch).await
     }
@@ -200,11 +197,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
                 self.store.make(&new).await?
             }
         };
-        let mut owners = there.metadata.owner_references.clone().unwrap_or_default();
-        if let Some(owner) = owner
-            && !owners.iter().any(|one| one.uid == owner.uid)
-        {
-            owners.push(owner);
+        if let Some(owners) = owners_with(owner, &there.metadata) {
             let patch = json!({"metadata": {"ownerReferences": owners}});
             self.store.patch(&there, patch).await?;
         }
