@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use catamaran_console::{Entry, Failure, Kept, Key, Vault};
+use catamaran_console::{Entry, Failure, Kept, Key, Vault, nobody};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -67,12 +67,11 @@ impl Vault for SecretVault {
     }
 
     async fn touch(&self, id: &str, entry: &Entry) -> Result<(), Failure> {
-        let ended = || Failure::new(401, "log in first");
         let secret = self.0.get_opt(NAME).await.map_err(|e| Self::failed(&e))?;
-        let secret = secret.ok_or_else(ended)?;
+        let secret = secret.ok_or_else(nobody)?;
         let name = format!("{SESSION}{id}");
         if !secret.data.is_some_and(|data| data.contains_key(&name)) {
-            return Err(ended());
+            return Err(nobody());
         }
         // Only if nothing has changed since: the session may have ended meanwhile.
         let mut change = patch(id, Some(entry));

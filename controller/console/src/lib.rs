@@ -37,5 +37,5 @@ pub use kubernetes::Kubernetes;
 pub use oidc::{Oidc, OidcConfig, OidcError};
 pub use requests::{Console, Peer, Settings, owns};
 pub use seal::{Key, NoRandom};
-pub use vault::{Entry, Kept, Memory, Vault};
+pub use vault::{Entry, Kept, Memory, Vault, nobody};
 pub use words::{Look, NodeVerb, Question, StreamKind, Verb};

@@ -46,7 +46,8 @@ pub trait Vault: Send + Sync + 'static {
 }
 
 /// What is said to whoever has no session.
-pub(crate) fn nobody() -> Failure {
+#[must_use]
+pub fn nobody() -> Failure {
     Failure::new(401, "log in first")
 }
 
