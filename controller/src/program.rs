@@ -64,6 +64,7 @@ async fn work(args: &Args) -> anyhow::Result<()> {
     let config = Config::infer().await.context("no API server is known")?;
     let console = Kubernetes::at(&config);
     let client = Client::try_from(config).context("the API server cannot be spoken to")?;
+    let console = console.sharing(client.clone());
     match &args.command {
         None => Box::pin(serve(args, client, console)).await,
         Some(Command::Preflight) => preflight::run(&client, &args.namespace).await,

@@ -97,19 +97,23 @@ fn code(error: &kube::Error) -> Option<u16> {
     }
 }
 
-/// Makes the Secret if it is not there: the leader's part.
+/// Makes the Secret if it is not there, or has no key that is one: the leader's part.
 pub(crate) async fn keep(client: &Client, namespace: &str) -> Result<(), CertificateError> {
     let failed = || CertificateError::kube(format!("Secret {NAME}"));
     let api = Api::<Secret>::namespaced(client.clone(), namespace);
-    if api.get_opt(NAME).await.map_err(failed())?.is_some() {
-        return Ok(());
-    }
+    let found = api.get_opt(NAME).await.map_err(failed())?;
+    let version = match found {
+        None => None,
+        Some(found) if kept(&found.data.unwrap_or_default()).is_some() => return Ok(()),
+        Some(found) => found.metadata.resource_version,
+    };
     tracing::info!("a new key of the web console is made");
     let key = Key::random().map_err(CertificateError::crypto("key of the web console"))?;
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(NAME.to_owned()),
             labels: Some(crate::certificates::labels()),
+            resource_version: version.clone(),
             ..ObjectMeta::default()
         },
         data: Some(BTreeMap::from([(
@@ -118,7 +122,12 @@ pub(crate) async fn keep(client: &Client, namespace: &str) -> Result<(), Certifi
         )])),
         ..Secret::default()
     };
-    match api.create(&PostParams::default(), &secret).await {
+    let params = PostParams::default();
+    let written = match version {
+        None => api.create(&params, &secret).await,
+        Some(_) => api.replace(NAME, &params, &secret).await,
+    };
+    match written {
         Err(error) if code(&error) != Some(409) => Err(failed()(error)),
         _ => Ok(()),
     }

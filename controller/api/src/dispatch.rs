@@ -78,7 +78,7 @@ async fn take(
                 verb = target.row.path,
                 "request"
             );
-            Box::pin(act(state, target, request)).await
+            Box::pin(act(state, target, &user.name, request)).await
         }
     }
 }
@@ -128,7 +128,12 @@ async fn body(request: Request) -> Result<Bytes, Refusal> {
 }
 
 /// Carries out what an authorised caller asks for.
-async fn act(state: &Arc<State>, target: &Target, request: Request) -> Result<Response, Refusal> {
+async fn act(
+    state: &Arc<State>,
+    target: &Target,
+    user: &str,
+    request: Request,
+) -> Result<Response, Refusal> {
     let (client, namespace, name) = (
         &state.client,
         target.namespace.as_str(),
@@ -153,15 +158,21 @@ async fn act(state: &Arc<State>, target: &Target, request: Request) -> Result<Re
         }
         action @ (Action::Console | Action::Vnc) => {
             let vmi = of_target(state, target).await?;
-            streams::attach(state, &vmi, action, request).await
+            streams::attach(state, &vmi, action, user, request).await
         }
         action @ (Action::Screenshot
         | Action::GuestOsInfo
         | Action::UserList
         | Action::FilesystemList
+        | Action::Viewers
         | Action::Dmesg) => {
             let vmi = of_target(state, target).await?;
             instances::question(&state.nodes, &vmi, action, request.uri().query()).await
+        }
+        Action::Keyboard => {
+            let vmi = of_target(state, target).await?;
+            let body = body(request).await?;
+            instances::keyboard(&state.nodes, &vmi, &target.arguments, &body).await
         }
         Action::AddVolume => {
             let order = volumes::Order::add(&body(request).await?)?;

@@ -84,7 +84,25 @@ fn permitted(vmi: &VirtualMachineInstance, action: Action) -> Result<&'static st
     }
 }
 
-/// A question: guestosinfo, userlist, filesystemlist, dmesg, vnc/screenshot.
+/// Something is said of a viewer, whom the argument names, and the keyboard: he asks for it, or gets it.
+pub(crate) async fn keyboard(
+    nodes: &Nodes,
+    vmi: &VirtualMachineInstance,
+    arguments: &[String],
+    body: &Bytes,
+) -> Result<Response, Refusal> {
+    let viewer = arguments.first().map(String::as_str).unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !viewer.chars().all(plain) {
+        let words = format!("viewer {viewer:?}: must be the id of one of viewers");
+        return Err(Refusal::bad_request(words));
+    }
+    let path = path(vmi, &format!("viewers/{viewer}"), None);
+    let body = as_json(body)?;
+    nodes.ask(node(vmi)?, Method::PUT, &path, body).await
+}
+
+/// A question: guestosinfo, userlist, filesystemlist, dmesg, viewers, vnc/screenshot.
 pub(crate) async fn question(
     nodes: &Nodes,
     vmi: &VirtualMachineInstance,
@@ -106,6 +124,7 @@ fn answerable(vmi: &VirtualMachineInstance, action: Action) -> Result<&'static s
         Action::UserList => "userlist",
         Action::FilesystemList => "filesystemlist",
         Action::Screenshot => "vnc/screenshot",
+        Action::Viewers => "viewers",
         _ => "dmesg",
     };
     if action == Action::Screenshot {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -32,6 +32,8 @@ use crate::certificates::{Keys, node_name};
 
 /// Word of the `Upgrade` header for raw streams.
 const STREAM: &str = "catamaran-stream";
+/// Header that tells a daemon who looks at a stream.
+const USER: &str = "catamaran-user";
 /// Until a daemon is reached.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Until a daemon begins to answer; a guest agent may take its time.
@@ -86,13 +88,16 @@ impl Nodes {
         Ok(answer)
     }
 
-    /// A raw stream.
+    /// A raw stream, for a user.
     pub(crate) async fn stream(
         &self,
         node: &str,
         path: &str,
+        user: &str,
     ) -> Result<TokioIo<Upgraded>, Refusal> {
+        let user = HeaderValue::from_bytes(user.as_bytes()).map_err(|e| failed(node, &e))?;
         let request = Request::builder()
+            .header(USER, user)
             .method(Method::GET)
             .uri(path)
             .header(HOST, node)

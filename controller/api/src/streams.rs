@@ -27,12 +27,13 @@ pub(crate) async fn attach(
     state: &State,
     vmi: &VirtualMachineInstance,
     action: Action,
+    user: &str,
     mut request: Request,
 ) -> Result<Response, Refusal> {
     let word = viewable(vmi, action)?;
     let handshake = Handshake::read(request.headers())?;
     let path = path(vmi, word, request.uri().query());
-    let guest = state.nodes.stream(node(vmi)?, &path).await?;
+    let guest = state.nodes.stream(node(vmi)?, &path, user).await?;
     let upgrade = hyper::upgrade::on(&mut request);
     state.tasks.spawn(async move {
         match websocket::switched(upgrade).await {

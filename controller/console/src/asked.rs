@@ -25,7 +25,7 @@ pub(crate) enum Asked {
     Delete(Place),
     Act(Name, Name, Verb),
     Question(Name, Name, Question),
-    Viewers(Name, Name),
+    Hand(Name, Name, String),
     Ticket(Name, Name),
     Stream,
     Node(Name, NodeVerb),
@@ -85,7 +85,6 @@ impl Asked {
             ["machines", namespace, machine, word] => {
                 let (namespace, machine) = (name(namespace)?, name(machine)?);
                 match word {
-                    "viewers" => (Self::Viewers(namespace, machine), Method::GET),
                     "ticket" => (Self::Ticket(namespace, machine), Method::POST),
                     word => match (Verb::parse(word), Question::parse(word)) {
                         (Some(verb), _) => (Self::Act(namespace, machine, verb), Method::POST),
@@ -95,6 +94,14 @@ impl Asked {
                         _ => return Err(unknown_word()),
                     },
                 }
+            }
+            ["machines", namespace, machine, "viewers", viewer] => {
+                let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+                if viewer.is_empty() || !viewer.chars().all(plain) {
+                    return Err(Failure::new(404, "viewer: must be the id of a viewer"));
+                }
+                let hand = Self::Hand(name(namespace)?, name(machine)?, viewer.to_owned());
+                (hand, Method::PUT)
             }
             ["nodes", node, verb] => {
                 let verb = NodeVerb::parse(verb).ok_or_else(|| {
@@ -179,7 +186,7 @@ fn unknown_word() -> Failure {
     let questions = Question::ALL.map(Question::word).join(", ");
     Failure::new(
         404,
-        format!("verb: must be one of {verbs}, {questions}, viewers, ticket"),
+        format!("verb: must be one of {verbs}, {questions}, ticket"),
     )
 }
 

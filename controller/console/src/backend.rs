@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::kind::Kind;
-use crate::words::{Look, Question, Verb};
+use crate::words::{Keyboard, Look, Question, Verb};
 
 /// Who has logged in, as the backend names him.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +211,16 @@ pub trait Backend: Send + Sync + 'static {
         name: &Name,
         question: Question,
     ) -> impl Future<Output = Result<Body, Failure>> + Send;
+
+    /// Says something of a viewer, who may be gone, and the keyboard.
+    fn hand(
+        &self,
+        caller: &Self::Caller,
+        namespace: &Name,
+        name: &Name,
+        viewer: &str,
+        keyboard: Keyboard,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// The launcher pods of a node.
     fn pods_of(

@@ -38,23 +38,24 @@ pub(crate) fn protect(headers: &mut HeaderMap) {
 pub enum Site {
     /// Over HTTPS, under any name.
     Https,
-    /// On this machine only, over HTTP, under a name of this machine.
-    Loopback,
+    /// On this machine only, over HTTP, under a name of this machine, at a port.
+    Loopback(u16),
 }
 
 impl Site {
     fn scheme(self) -> &'static str {
         match self {
             Self::Https => "https://",
-            Self::Loopback => "http://",
+            Self::Loopback(_) => "http://",
         }
     }
 
-    fn cookie(self) -> &'static str {
+    fn cookie(self) -> String {
         match self {
             // Browsers take one of this name over HTTPS only.
-            Self::Https => "__Secure-catamaran-console",
-            Self::Loopback => "catamaran-console",
+            Self::Https => "__Secure-catamaran-console".to_owned(),
+            // Browsers do not tell ports apart, and each may have a console of its own.
+            Self::Loopback(port) => format!("catamaran-console-{port}"),
         }
     }
 
@@ -84,7 +85,7 @@ impl Site {
 
     /// What the session's cookie holds.
     pub(crate) fn session(self, headers: &HeaderMap) -> Option<&str> {
-        cookie(headers, self.cookie())
+        cookie(headers, &self.cookie())
     }
 
     /// Gives the browser the session, for as long as the browser runs.
@@ -92,7 +93,7 @@ impl Site {
         let name = self.cookie();
         let secure = match self {
             Self::Https => "; Secure",
-            Self::Loopback => "",
+            Self::Loopback(_) => "",
         };
         format!("{name}={sealed}; Path=/console; HttpOnly; SameSite=Strict{secure}")
     }
@@ -174,12 +175,12 @@ mod tests {
             None
         );
         assert!(ours(
-            Site::Loopback,
+            Site::Loopback(8188),
             "127.0.0.1:8188",
             "http://127.0.0.1:8188"
         ));
         assert!(!ours(
-            Site::Loopback,
+            Site::Loopback(8188),
             "127.0.0.1:8188",
             "http://127.0.0.1:80"
         ));
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_console_on_this_machine_answers_to_names_of_this_machine_only() {
-        let meant = |host: &str| Site::Loopback.is_meant(&headers(&[(HOST, host)]));
+        let meant = |host: &str| Site::Loopback(8188).is_meant(&headers(&[(HOST, host)]));
         assert!(meant("127.0.0.1:8188") && meant("localhost:8188") && meant("[::1]:8188"));
         assert!(!meant("evil.example:8188") && !meant("192.168.1.1:8188") && !meant(""));
         assert!(!meant("127.0.0.1.evil.example"));
@@ -201,7 +202,7 @@ mod tests {
         };
         for word in ["HttpOnly", "SameSite=Strict", "Path=/console"] {
             assert!(
-                has(Site::Https, word) && has(Site::Loopback, word),
+                has(Site::Https, word) && has(Site::Loopback(8188), word),
                 "{word}"
             );
         }

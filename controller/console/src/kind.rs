@@ -1,7 +1,7 @@
 //! What is listed, read and written.
 
 /// A kind of object.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
     /// The plural name of the resource.
     pub plural: &'static str,
@@ -11,6 +11,8 @@ pub struct Kind {
     pub namespaced: bool,
     /// Labels of the objects that concern us; empty for all.
     pub selector: &'static str,
+    /// The pages list it all the time: one watch serves all browsers.
+    pub shared: bool,
     /// What may be done to them here. The API server says what a user may do.
     pub deeds: &'static [Deed],
 }
@@ -46,30 +48,38 @@ const fn kind(
         base,
         namespaced,
         selector: "",
+        shared: false,
         deeds,
+    }
+}
+
+const fn shared(kind: Kind) -> Kind {
+    Kind {
+        shared: true,
+        ..kind
     }
 }
 
 /// Every kind.
 pub(crate) static KINDS: [Kind; 14] = [
-    kind("virtualmachines", KUBEVIRT, true, ALL),
-    kind(
+    shared(kind("virtualmachines", KUBEVIRT, true, ALL)),
+    shared(kind(
         "virtualmachineinstances",
         KUBEVIRT,
         true,
         &[Deed::Read, Deed::Delete],
-    ),
+    )),
     Kind {
         selector: "kubevirt.io=virt-launcher",
         ..kind("pods", CORE, true, READ)
     },
     kind("events", CORE, true, READ),
-    kind("nodes", CORE, false, READ),
-    kind("namespaces", CORE, false, READ),
+    shared(kind("nodes", CORE, false, READ)),
+    shared(kind("namespaces", CORE, false, READ)),
     kind("persistentvolumeclaims", CORE, true, READ),
     // Credentials go in and never come back.
     kind("secrets", CORE, true, &[Deed::Create]),
-    kind("baremetalhosts", METAL3, true, ALL),
+    shared(kind("baremetalhosts", METAL3, true, ALL)),
     kind("hardwaredata", METAL3, true, READ),
     kind("virtualmachineinstancetypes", INSTANCETYPES, true, READ),
     kind(

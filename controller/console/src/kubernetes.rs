@@ -1,11 +1,15 @@
 //! The backend of a cluster: the API server, asked with the user's own token.
 //!
 //! Architecture invariant: this file is given the address of the API server and the authority of its certificate, and nothing that
-//! identifies the controller. Each session has a client of its own that carries the session's token.
+//! identifies the controller. Each session has a client of its own that carries the session's token. What [`shared`] knows is the one
+//! exception.
 
 mod asking;
+mod shared;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::AUTHORIZATION;
@@ -16,7 +20,9 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 
 use crate::backend::{Access, Backend, Duplex, Failure, Name, Place, User};
-use crate::words::{Look, Question, Verb};
+use crate::words::{Keyboard, Look, Question, Verb};
+
+use shared::Shared;
 
 use asking::{JSON, MERGE_PATCH, ask, whole};
 
@@ -33,6 +39,7 @@ pub struct Kubernetes {
     roots: Option<Vec<Vec<u8>>>,
     roots_file: Option<PathBuf>,
     server_name: Option<String>,
+    shared: Option<Arc<Shared>>,
 }
 
 impl Kubernetes {
@@ -44,7 +51,30 @@ impl Kubernetes {
             roots: config.root_cert.clone(),
             roots_file: config.root_cert_file.clone(),
             server_name: config.tls_server_name.clone(),
+            shared: None,
         }
+    }
+
+    /// Serves lists that many look at from watches of `client`, which may be the controller's, to whoever may list and watch the same.
+    #[must_use]
+    pub fn sharing(mut self, client: Client) -> Self {
+        self.shared = Some(Arc::new(Shared::new(client)));
+        self
+    }
+
+    /// What is shared of a place with the caller.
+    async fn shared(
+        &self,
+        caller: &Client,
+        place: &Place,
+    ) -> Result<Option<&Arc<Shared>>, Failure> {
+        let Some(shared) = self.shared.as_ref().filter(|_| place.kind.shared) else {
+            return Ok(None);
+        };
+        // Who may not is refused by the API server, in its own words.
+        let may = may(caller, looking("list", place)).await?
+            && may(caller, looking("watch", place)).await?;
+        Ok(may.then_some(shared))
     }
 
     fn client(&self, token: &str) -> Result<Client, Failure> {
@@ -92,29 +122,38 @@ impl Backend for Kubernetes {
     }
 
     async fn may(&self, caller: &Client, access: Access<'_>) -> Result<bool, Failure> {
-        let review = json!({
-            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": {
-                "verb": access.verb, "group": access.group, "resource": access.resource,
-                "subresource": access.subresource,
-                "namespace": access.namespace.map(Name::as_str).unwrap_or_default(),
-                "name": access.name.map(Name::as_str).unwrap_or_default(),
-            }},
-        });
-        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-        let body = review.to_string().into();
-        let answer: Value = whole(ask(caller, Method::POST, path, JSON, body).await?).await?;
-        let status = &answer["status"];
-        Ok(status["allowed"] == true && status["denied"] != true)
+        may(caller, access).await
     }
 
     async fn list(&self, caller: &Client, place: &Place) -> Result<Body, Failure> {
+        if let Some(shared) = self.shared(caller, place).await?
+            && let Some(list) = shared.list(place).await
+        {
+            return Ok(list);
+        }
         let path = path(place, &selector(place));
         let answer = ask(caller, Method::GET, &path, JSON, Bytes::new()).await?;
         Ok(Body::new(answer.into_body()))
     }
 
     async fn watch(&self, caller: &Client, place: &Place, version: u64) -> Result<Body, Failure> {
+        if let Some(shared) = self.shared(caller, place).await? {
+            let (of, place_again) = (caller.clone(), place.clone());
+            let review = move || {
+                let (caller, place) = (of.clone(), place_again.clone());
+                async move {
+                    if may(&caller, looking("watch", &place)).await? {
+                        return Ok(());
+                    }
+                    let words = format!("you may not watch {} any more", place.kind.plural);
+                    Err(Failure::new(403, words))
+                }
+            };
+            let longest = Duration::from_secs(WATCH_SECONDS.into());
+            if let Some(changes) = shared.watch(place, version, longest, review).await {
+                return Ok(changes);
+            }
+        }
         let mut query = vec![format!(
             "watch=true&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={WATCH_SECONDS}"
         )];
@@ -196,6 +235,21 @@ impl Backend for Kubernetes {
         Ok(Body::new(answer.into_body()))
     }
 
+    async fn hand(
+        &self,
+        caller: &Client,
+        namespace: &Name,
+        name: &Name,
+        viewer: &str,
+        keyboard: Keyboard,
+    ) -> Result<(), Failure> {
+        let word = format!("viewers/{viewer}");
+        let path = subresource(namespace, "virtualmachineinstances", name, &word);
+        let body = json!({"keyboard": keyboard}).to_string().into();
+        ask(caller, Method::PUT, &path, JSON, body).await?;
+        Ok(())
+    }
+
     async fn pods_of(&self, caller: &Client, node: &Name) -> Result<Vec<Value>, Failure> {
         let path = format!(
             "/api/v1/pods?labelSelector=kubevirt.io%3Dvirt-launcher&fieldSelector=spec.nodeName%3D{node}&limit={PODS_OF_NODE}"
@@ -233,6 +287,36 @@ impl Backend for Kubernetes {
             look.replay, look.read_only, look.once
         );
         asking::stream(caller, &path).await
+    }
+}
+
+/// Asks whether a caller has a right.
+async fn may(caller: &Client, access: Access<'_>) -> Result<bool, Failure> {
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {
+            "verb": access.verb, "group": access.group, "resource": access.resource,
+            "subresource": access.subresource,
+            "namespace": access.namespace.map(Name::as_str).unwrap_or_default(),
+            "name": access.name.map(Name::as_str).unwrap_or_default(),
+        }},
+    });
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let body = review.to_string().into();
+    let answer: Value = whole(ask(caller, Method::POST, path, JSON, body).await?).await?;
+    let status = &answer["status"];
+    Ok(status["allowed"] == true && status["denied"] != true)
+}
+
+/// The right to list or watch a place.
+fn looking<'a>(verb: &'a str, place: &'a Place) -> Access<'a> {
+    Access {
+        verb,
+        group: place.kind.group(),
+        resource: place.kind.plural,
+        subresource: "",
+        namespace: place.namespace.as_ref(),
+        name: None,
     }
 }
 

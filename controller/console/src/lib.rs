@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Architecture invariant: the console holds no privilege. Whoever asks without a session gets static files and a login, whatever headers
-//! or certificates he shows; with one, everything is asked of the backend as that user. A token is never logged, never in a URL, and
-//! never sent back but sealed, in a cookie that no script can read.
+//! or certificates he shows; with one, everything is asked of the backend as that user, but for the lists that all look at (see `shared`). A
+//! token is never logged, never in a URL that is sent to a server, and never sent back but sealed, in a cookie that no script can read.
 
 mod asked;
 mod backend;
@@ -38,4 +38,4 @@ pub use oidc::{Oidc, OidcConfig, OidcError};
 pub use requests::{Console, Peer, Settings, owns};
 pub use seal::{Key, NoRandom};
 pub use vault::{Entry, Kept, Memory, Vault, nobody};
-pub use words::{Look, NodeVerb, Question, StreamKind, Verb};
+pub use words::{Keyboard, Look, NodeVerb, Question, StreamKind, Verb};

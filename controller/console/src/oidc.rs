@@ -41,7 +41,7 @@ pub struct OidcConfig {
     pub client_id: String,
     /// Our password there; a public client has none.
     pub client_secret: Option<String>,
-    /// PEM of the authorities to trust besides the system's.
+    /// PEM of the authorities to trust instead of the system's.
     pub authorities: Option<String>,
 }
 

@@ -25,7 +25,8 @@ use crate::oidc::Oidc;
 use crate::sessions::{Session, Sessions, Use};
 use crate::tickets::Used;
 use crate::vault::Vault;
-use crate::viewing::{Viewers, Wish};
+use crate::viewing::{Open, Wish};
+use crate::words::Keyboard;
 
 /// Longest body of a request, bytes: an object.
 const BODY_BYTES: usize = 1024 * 1024;
@@ -57,7 +58,7 @@ pub struct Console<B: Backend, V> {
     pub(crate) settings: Settings,
     pub(crate) sessions: Sessions<B::Caller, V>,
     pub(crate) used: Used,
-    pub(crate) viewers: Viewers,
+    pub(crate) open: Open,
     files: Files,
     pub(crate) limit: Limit,
     pub(crate) known_rights: KnownRights,
@@ -69,6 +70,12 @@ struct Options {
     grace_period_seconds: Option<u32>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    keyboard: Keyboard,
+}
+
 impl<B: Backend, V: Vault> Console<B, V> {
     /// A console.
     #[must_use]
@@ -78,7 +85,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
             settings,
             sessions: Sessions::new(vault),
             used: Used::default(),
-            viewers: Viewers::default(),
+            open: Open::default(),
             files: Files::embedded(),
             limit: Limit::default(),
             known_rights: KnownRights::default(),
@@ -145,9 +152,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
             Asked::List(..) | Asked::Watch(..) | Asked::Rights(..) | Asked::Session => {
                 Use::DoesNotCount
             }
-            Asked::Question(..) | Asked::Viewers(..) | Asked::Sessions | Asked::Ticket(..) => {
-                Use::DoesNotCount
-            }
+            Asked::Question(..) | Asked::Sessions | Asked::Ticket(..) => Use::DoesNotCount,
             _ => Use::Counts,
         };
         let found = self.sessions.find(&self.backend, cookie, using);
@@ -248,8 +253,12 @@ impl<B: Backend, V: Vault> Console<B, V> {
                 response.headers_mut().insert(CONTENT_TYPE, kind);
                 Ok(response)
             }
-            Asked::Viewers(namespace, name) => {
-                ok(&self.viewers_of(session, &namespace, &name).await?)
+            Asked::Hand(namespace, name, viewer) => {
+                let Said { keyboard } = required(request).await?;
+                self.audit(session, "keyboard", Some(&namespace), name.as_str());
+                let handed = backend.hand(caller, &namespace, &name, &viewer, keyboard);
+                handed.await?;
+                ok(&json!({}))
             }
             Asked::Ticket(namespace, name) => {
                 let wish: Wish = required(request).await?;

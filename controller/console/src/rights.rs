@@ -68,6 +68,8 @@ fn rows() -> Vec<Row> {
         let need = ["get", SUBRESOURCES, instances, stream.word()];
         rows.push(row("machines", stream.word(), &[need]));
     }
+    let hand = ["update", SUBRESOURCES, instances, "viewers"];
+    rows.push(row("machines", "hand", &[hand]));
     let cordon = ["patch", "", "nodes", ""];
     rows.push(row("nodes", NodeVerb::Cordon.word(), &[cordon]));
     rows.push(row("nodes", NodeVerb::Uncordon.word(), &[cordon]));

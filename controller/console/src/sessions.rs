@@ -22,6 +22,8 @@ const IDLE: u64 = 30 * 60;
 const LIFE: u64 = 12 * 60 * 60;
 /// Sessions of one user; one more ends the one that was used least lately.
 const PER_USER: usize = 16;
+/// All sessions together, bytes: what keeps them may have 1 MiB, in base64.
+const BYTES: usize = 512 * 1024;
 /// How exactly the time of the last use is shared, seconds.
 const SEEN: u64 = 60;
 /// How old what is known of the vault may be.
@@ -104,6 +106,10 @@ impl<C: Clone, V: Vault> Sessions<C, V> {
             since: now,
             seen: now,
         };
+        if bytes(kept.sessions.values()) + bytes([&entry]) > BYTES {
+            let words = "more people are logged in than the console can keep: try again later";
+            return Err(Failure::new(503, words));
+        }
         self.vault.write(&cookie.id, Some(&entry)).await?;
         self.forget().await;
         let ended = CancellationToken::new();
@@ -310,6 +316,12 @@ impl<C: Clone, V: Vault> Sessions<C, V> {
 
 fn alive(entry: &Entry, now: u64) -> bool {
     now < entry.seen + IDLE && now < entry.since + LIFE
+}
+
+/// How long sessions are as they are kept.
+fn bytes<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> usize {
+    let json = |entry| serde_json::to_string(entry).map_or(0, |json| json.len());
+    entries.into_iter().map(json).sum()
 }
 
 /// Which sessions of a user end so that there is room for one more.

@@ -1,7 +1,7 @@
 //! From a ticket to a stream: who may look, who looks, and until when.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,68 +42,48 @@ pub(crate) struct Wish {
     replay: bool,
 }
 
-/// Who looks at what, at this replica.
+/// How many streams each session has open at this replica.
 #[derive(Debug, Default)]
-pub(crate) struct Viewers {
-    next: AtomicU64,
-    table: Mutex<BTreeMap<u64, Viewer>>,
-}
+pub(crate) struct Open(Mutex<BTreeMap<String, usize>>);
 
-#[derive(Debug, Clone)]
-struct Viewer {
-    session: String,
-    user: String,
-    uid: String,
-    stream: StreamKind,
-    read_only: bool,
-    since: u64,
-}
-
-/// One who looks, until this is dropped.
+/// An open stream of a session, until this is dropped.
 struct Looking<'a> {
-    viewers: &'a Viewers,
-    number: u64,
+    open: &'a Open,
+    session: String,
 }
 
-impl Viewers {
-    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Viewer>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+impl Open {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails if the session looks at as much as it may.
-    fn enter(&self, viewer: Viewer) -> Result<Looking<'_>, String> {
+    fn enter(&self, session: &str) -> Result<Looking<'_>, String> {
         let mut table = self.table();
-        let same = |other: &&Viewer| other.session == viewer.session;
-        if table.values().filter(same).count() >= PER_SESSION {
+        let open = table.entry(session.to_owned()).or_default();
+        if *open >= PER_SESSION {
             return Err(format!(
                 "a session has at most {PER_SESSION} consoles open at once"
             ));
         }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        table.insert(number, viewer);
+        *open += 1;
         Ok(Looking {
-            viewers: self,
-            number,
+            open: self,
+            session: session.to_owned(),
         })
-    }
-
-    /// Who looks at an instance.
-    pub(crate) fn of(&self, uid: &str, session: &str) -> Value {
-        let table = self.table();
-        let found = table.values().filter(|viewer| viewer.uid == uid);
-        let found = found.map(|viewer| {
-            json!({
-                "user": viewer.user, "stream": viewer.stream, "readOnly": viewer.read_only,
-                "since": time(viewer.since), "mine": viewer.session == session,
-            })
-        });
-        Value::Array(found.collect())
     }
 }
 
 impl Drop for Looking<'_> {
     fn drop(&mut self) {
-        self.viewers.table().remove(&self.number);
+        let mut table = self.open.table();
+        let left = table.get_mut(&self.session).map(|open| {
+            *open -= 1;
+            *open
+        });
+        if left == Some(0) {
+            table.remove(&self.session);
+        }
     }
 }
 
@@ -147,18 +127,6 @@ fn uid(instance: &Value) -> &str {
 }
 
 impl<B: Backend, V: Vault> Console<B, V> {
-    /// Who looks at a machine: asked of whoever may see it.
-    pub(crate) async fn viewers_of(
-        &self,
-        session: &Session<B::Caller>,
-        namespace: &Name,
-        name: &Name,
-    ) -> Result<Value, Failure> {
-        let place = instance(namespace, name)?;
-        let instance = self.backend.get(&session.caller, &place).await?;
-        Ok(self.viewers.of(uid(&instance), &session.id))
-    }
-
     /// A ticket for one stream. Whoever has no right to it learns nothing of the machine.
     pub(crate) async fn ticket(
         &self,
@@ -189,7 +157,8 @@ impl<B: Backend, V: Vault> Console<B, V> {
         };
         let key = self.sessions.key().await?;
         let sealed = key.seal(Purpose::Ticket, &ticket).map_err(no_random)?;
-        Ok(json!({"ticket": sealed, "seconds": SECONDS}))
+        // Among the machine's viewers the stream has the name of its one use.
+        Ok(json!({"ticket": sealed, "seconds": SECONDS, "viewer": ticket.once}))
     }
 
     /// Answers a websocket's handshake; the rest goes on by itself.
@@ -281,15 +250,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
             let words = format!("{namespace}/{name} is {phase}, not Running");
             return Err(End::NotRunning(words));
         }
-        let viewer = Viewer {
-            session: session.id.clone(),
-            user: session.user.name.clone(),
-            uid: ticket.uid.clone(),
-            stream: ticket.stream,
-            read_only: ticket.read_only,
-            since: now(),
-        };
-        let _looking = self.viewers.enter(viewer).map_err(End::Ticket)?;
+        let _looking = self.open.enter(&session.id).map_err(End::Ticket)?;
         let look = Look {
             stream: ticket.stream,
             read_only: ticket.read_only,
@@ -364,42 +325,19 @@ impl<B: Backend, V: Vault> Console<B, V> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PER_SESSION, Viewer, Viewers, time};
-    use crate::words::StreamKind;
-
-    fn viewer(session: &str) -> Viewer {
-        Viewer {
-            session: session.to_owned(),
-            user: "alice".to_owned(),
-            uid: "u1".to_owned(),
-            stream: StreamKind::Console,
-            read_only: true,
-            since: 0,
-        }
-    }
-
-    #[test]
-    fn who_looks_is_known_until_he_leaves() {
-        let viewers = Viewers::default();
-        let looking = viewers.enter(viewer("s1")).unwrap();
-        let seen = viewers.of("u1", "s1");
-        assert_eq!(seen[0]["user"], "alice");
-        assert_eq!(seen[0]["mine"], true);
-        assert_eq!(seen[0]["since"], "1970-01-01T00:00:00Z");
-        drop(looking);
-        assert_eq!(viewers.of("u1", "s1").as_array().unwrap().len(), 0);
-    }
+    use super::{Open, PER_SESSION, time};
 
     #[test]
     fn a_session_cannot_open_consoles_without_end_and_holds_up_nobody_else() {
-        let viewers = Viewers::default();
+        let open = Open::default();
         let held: Vec<_> = (0..PER_SESSION)
-            .map(|_| viewers.enter(viewer("s1")).unwrap())
+            .map(|_| open.enter("s1").unwrap())
             .collect();
-        assert!(viewers.enter(viewer("s1")).is_err());
-        assert!(viewers.enter(viewer("s2")).is_ok());
+        assert!(open.enter("s1").is_err());
+        assert!(open.enter("s2").is_ok());
         drop(held);
-        assert!(viewers.enter(viewer("s1")).is_ok());
+        assert!(open.enter("s1").is_ok());
+        assert!(open.table().is_empty());
     }
 
     #[test]

@@ -86,16 +86,19 @@ pub enum Question {
     Dmesg,
     /// What the screen shows.
     Screenshot,
+    /// Who looks at its console and screen.
+    Viewers,
 }
 
 impl Question {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::GuestOs,
         Self::Users,
         Self::Filesystems,
         Self::Dmesg,
         Self::Screenshot,
+        Self::Viewers,
     ];
 
     /// By its word in a path.
@@ -113,6 +116,7 @@ impl Question {
             Self::Filesystems => "filesystemlist",
             Self::Dmesg => "dmesg",
             Self::Screenshot => "screenshot",
+            Self::Viewers => "viewers",
         }
     }
 
@@ -199,6 +203,18 @@ impl StreamKind {
             Self::Vnc => matches!(message.first(), Some(4..=6 | 255)),
         }
     }
+}
+
+/// What is said of a viewer and the keyboard. Whoever opens a stream for writing can write: it is an arrangement between people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keyboard {
+    /// He asks for it.
+    Asked,
+    /// He may take it.
+    Given,
+    /// Nothing: he asks no more, or does not get it.
+    None,
 }
 
 /// How a stream is looked at.

@@ -208,7 +208,13 @@ fn consoles_live_as_long_as_session_and_right_and_outlive_the_controller() -> Re
         ensure!(console.shell("echo $((6*7))")?.contains("42"));
         let path = format!("machines/{namespace}/a/viewers");
         let viewers = other.expect("GET", &path, &Value::Null, 200)?;
-        ensure!(viewers[0]["mine"] == true, "{viewers}");
+        let seen = &viewers[0];
+        ensure!(
+            seen["stream"] == "console" && seen["readOnly"] == false,
+            "{viewers}"
+        );
+        let operator = format!("system:serviceaccount:{namespace}:operator");
+        ensure!(seen["user"] == operator, "{viewers}");
 
         // A ticket is good once, at whichever replica it comes.
         for replica in [&browser, &other] {
@@ -216,6 +222,31 @@ fn consoles_live_as_long_as_session_and_right_and_outlive_the_controller() -> Re
             let (code, why) = again.farewell(SHORT)?;
             ensure!(code == 4008, "{code} {why}");
         }
+
+        // The keyboard is asked for and given, across replicas.
+        let hand = |replica: &Browser, viewer: &Value, word: &str| {
+            let path = format!("{path}/{}", viewer.as_str().unwrap_or_default());
+            replica.expect("PUT", &path, &json!({"keyboard": word}), 200)
+        };
+        let ticket = browser.ticket(
+            namespace,
+            "a",
+            &json!({"stream": "console", "readOnly": true}),
+        )?;
+        let (_reads, _only) = browser.stream(&ticket)?;
+        let reader = |replica: &Browser| {
+            wait_for("the reader", SHORT, || {
+                let viewers = replica.expect("GET", &path, &Value::Null, 200)?;
+                let mut all = viewers.as_array().into_iter().flatten();
+                let found = all.find(|one| one["readOnly"] == true).cloned();
+                Ok(Seen::some(found, viewers.to_string()))
+            })
+        };
+        let viewer = reader(&other)?["id"].clone();
+        hand(&browser, &viewer, "asked")?;
+        ensure!(reader(&other)?["keyboard"] == "asked");
+        hand(&other, &viewer, "given")?;
+        ensure!(reader(&browser)?["keyboard"] == "given");
 
         // The screen greets.
         let ticket = browser.ticket(namespace, "a", &json!({"stream": "vnc", "readOnly": true}))?;

@@ -54,6 +54,7 @@ use crate::machine::capabilities::Cache;
 use crate::serve::daemon::Streams;
 use crate::serve::host;
 use crate::serve::layout::Layout;
+use crate::viewers::Viewers;
 
 /// Field manager of the daemon's writes.
 const FIELD_MANAGER: &str = "catamaran-node";
@@ -136,6 +137,7 @@ async fn world(layout: Layout, args: &Node) -> Result<World> {
         frozen: Frozen::default(),
         streams: Streams::default(),
         once: once::Once::default(),
+        viewers: Viewers::default(),
     })
 }
 

@@ -40,6 +40,8 @@ pub(crate) enum Action {
     UserList,
     FilesystemList,
     Dmesg,
+    Viewers,
+    Keyboard,
     Pause,
     Unpause,
     SoftReboot,
@@ -112,8 +114,8 @@ const fn row(
 
 use Action::{
     AddVolume, Console, Dmesg, ExpandManifest, ExpandSpec, FilesystemList, Freeze, GuestOsInfo,
-    Pause, PortForward, Refused, RemoveVolume, Reset, Restart, Screenshot, SoftReboot, Start, Stop,
-    Unfreeze, Unpause, UserList, Vnc,
+    Keyboard, Pause, PortForward, Refused, RemoveVolume, Reset, Restart, Screenshot, SoftReboot,
+    Start, Stop, Unfreeze, Unpause, UserList, Viewers, Vnc,
 };
 use Method::{Get, Put};
 use On::{Instance, Machine, Manifest};
@@ -133,7 +135,7 @@ const VSOCK: &str = "vsock is not supported: use portforward";
 const SEV: &str = "confidential computing (SEV) is not supported";
 
 /// All of them. Order: machines, instances, manifests; by path.
-pub(crate) static ROWS: [Row; 41] = [
+pub(crate) static ROWS: [Row; 43] = [
     row(
         Machine,
         Put,
@@ -267,6 +269,8 @@ pub(crate) static ROWS: [Row; 41] = [
     row(Instance, Put, "unpause", Unpause, Some("UnpauseOptions")),
     row(Instance, Get, "usbredir", Refused(USB), None),
     row(Instance, Get, "userlist", UserList, None),
+    row(Instance, Get, "viewers", Viewers, None),
+    row(Instance, Put, "viewers/{viewer}", Keyboard, None),
     row(Instance, Get, "vnc", Vnc, None),
     row(Instance, Get, "vnc/screenshot", Screenshot, None),
     row(Instance, Get, "vsock", Refused(VSOCK), None),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::body::{Body, Bytes};
 use catamaran_console::{
-    Access, Backend, Duplex, Failure, Look, Name, Place, Question, User, Verb,
+    Access, Backend, Duplex, Failure, Keyboard, Look, Name, Place, Question, User, Verb,
 };
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
@@ -139,6 +139,17 @@ impl Backend for MadeUp {
     }
 
     async fn ask(&self, _: &String, _: &Name, _: &Name, _: Question) -> Result<Body, Failure> {
+        Err(unused())
+    }
+
+    async fn hand(
+        &self,
+        _: &String,
+        _: &Name,
+        _: &Name,
+        _: &str,
+        _: Keyboard,
+    ) -> Result<(), Failure> {
         Err(unused())
     }
 

@@ -40,7 +40,7 @@ fn replica(machine: &MadeUp, vault: &Arc<Memory>) -> Replica {
         mode: "kubernetes",
         login: &["token"],
         oidc: None,
-        site: Site::Loopback,
+        site: Site::Loopback(8188),
         namespace: "catamaran-system".to_owned(),
         tasks: TaskTracker::new(),
     };
@@ -165,10 +165,6 @@ async fn a_console_is_typed_into_and_read_through_a_ticket() {
         socket.next().await.unwrap().unwrap(),
         Message::binary("Linux")
     );
-    let answer = world.write("GET", "machines/prod/web/viewers", &cookie, &Value::Null);
-    let viewers = json_of(answer.await).await;
-    assert_eq!(viewers[0]["user"], "alice");
-    assert_eq!(viewers[0]["mine"], true);
     drop(guest);
     assert_eq!(farewell(&mut socket).await.0, 1000);
 }

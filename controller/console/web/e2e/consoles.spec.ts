@@ -13,6 +13,16 @@ test("a command is typed into the serial console, and its answer read", async ({
   await accessible(page);
 });
 
+test("the keyboard is given to one who asks for it, and taken again", async ({ page }) => {
+  await open(page, "/vms/shop/web-1?tab=console");
+  const serial = page.getByRole("region", { name: "Serial console of web-1" });
+  await expect(serial.getByRole("alert")).toContainText("ann@example.org asks for the keyboard.");
+  await accessible(page);
+  await serial.getByRole("button", { name: "Give it" }).click();
+  await expect(serial).toContainText("read only");
+  await expect(serial.getByRole("alert")).toBeHidden();
+});
+
 test("a console goes on while another tab or page is looked at", async ({ page }) => {
   await open(page, "/vms/shop/web-1?tab=console");
   const serial = page.getByRole("region", { name: "Serial console of web-1" });

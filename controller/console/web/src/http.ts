@@ -83,10 +83,13 @@ export const http: Server = {
   },
   async stream(namespace, name, stream, wish) {
     const asked = send("POST", { stream, ...wish });
-    const { ticket } = await json<{ ticket: string }>(path(["machines", namespace, name, "ticket"]), asked);
+    const { ticket, viewer } = await json<{ ticket: string; viewer: string }>(path(["machines", namespace, name, "ticket"]), asked);
     const socket = new WebSocket(new URL("/console/api/stream", location.href.replace(/^http/, "ws")), [PROTOCOL, `ticket.${ticket}`]);
     socket.binaryType = "arraybuffer";
-    return socket;
+    return Object.assign(socket, { viewer });
+  },
+  async hand(namespace, name, viewer, keyboard) {
+    await ask(path(["machines", namespace, name, "viewers", viewer]), send("PUT", { keyboard }));
   },
   sessions: () => json("sessions"),
   async endSession(id) {

@@ -30,7 +30,9 @@ export type Rights = { allowed: Record<string, string[]> };
 export type Session = { id: string; user: string; since: string; seen: string; mine: boolean };
 /** `left`: launcher pods that are still there. */
 export type Drained = { evicted: number; refused: { pod: string; message: string }[]; left: number };
-export type Viewer = { user: string; stream: StreamKind; readOnly: boolean; since: string; mine: boolean };
+/** What one who only reads has said, or was told, of the keyboard. */
+export type Keyboard = "none" | "asked" | "given";
+export type Viewer = { id: string; user: string; stream: StreamKind; readOnly: boolean; since: string; keyboard: Keyboard };
 export type HostChange = { online: boolean } | { reboot: "soft" | "hard" } | { inspect: true };
 export type Told = "guestosinfo" | "userlist" | "filesystemlist" | "dmesg" | "viewers";
 export type StreamKind = "console" | "vnc";
@@ -40,6 +42,8 @@ export type StreamWish = { readOnly: boolean; replay: boolean };
 export type Channel = {
   binaryType: string;
   readyState: number | string;
+  /** Its id among the machine's viewers. */
+  viewer: string;
   protocol: string;
   onopen: ((event: never) => void) | null;
   onmessage: ((event: MessageEvent) => void) | null;
@@ -81,6 +85,8 @@ export type Server = {
   told(namespace: string, name: string, what: Told): Promise<unknown>;
   screenshot(namespace: string, name: string): Promise<Blob>;
   stream(namespace: string, name: string, kind: StreamKind, wish: StreamWish): Promise<Channel>;
+  /** Asks for the keyboard on behalf of a viewer, or gives it. */
+  hand(namespace: string, name: string, viewer: string, keyboard: Keyboard): Promise<void>;
   sessions(): Promise<Session[]>;
   endSession(id: string): Promise<void>;
 };

@@ -43,6 +43,8 @@ fn router(world: Arc<World>) -> Router {
         .route(&path("guestosinfo"), get(agent::info))
         .route(&path("userlist"), get(agent::users))
         .route(&path("filesystemlist"), get(agent::filesystems))
+        .route(&path("viewers"), get(machines::viewers))
+        .route(&path("viewers/{viewer}"), put(machines::keyboard))
         .route(&path("{verb}"), put(machines::verb))
         .fallback(answer::no_route)
         .with_state(world)

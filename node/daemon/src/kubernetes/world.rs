@@ -20,6 +20,7 @@ use crate::serve::daemon::Streams;
 use crate::serve::host::Host;
 use crate::serve::layout::Layout;
 use crate::serve::store::Key;
+use crate::viewers::Viewers;
 
 /// What all parts share.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct World {
     pub streams: Streams,
     /// Streams that are served once.
     pub once: Once,
+    /// Who looks at machines.
+    pub viewers: Viewers,
 }
 
 /// Something without a `Debug` of its own.

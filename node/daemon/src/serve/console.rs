@@ -6,7 +6,9 @@
 mod objects;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
 use anyhow::{Context as _, Result, bail};
 use axum::body::{Body, Bytes};
@@ -14,14 +16,14 @@ use axum::extract::Request;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, Response, StatusCode};
 use catamaran_console::{
-    Access, Backend, Cause, Console, Duplex, Failure, Key as Random, Look, Memory, Name, Peer,
-    Place, Question, Settings, Site, StreamKind, User, Verb,
+    Access, Backend, Cause, Console, Duplex, Failure, Key as Random, Keyboard, Look, Memory, Name,
+    Peer, Place, Question, Settings, Site, StreamKind, User, Verb,
 };
 use catamaran_wire::Stream;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
@@ -33,6 +35,7 @@ use crate::serve::api::answer::{Refusal, picture};
 use crate::serve::daemon::Daemon;
 use crate::serve::manifest::{self, Problem};
 use crate::serve::store::{Key, Kind};
+use crate::viewers::{self, Looking};
 
 /// Listens; nobody else than this machine may reach the console.
 ///
@@ -59,7 +62,7 @@ pub async fn serve(daemon: Arc<Daemon>, listener: TcpListener) {
             mode: "play",
             login: &["one-time"],
             oidc: None,
-            site: Site::Loopback,
+            site: Site::Loopback(address.port()),
             namespace: "default".to_owned(),
             tasks: TaskTracker::new(),
         };
@@ -124,6 +127,22 @@ fn elsewhere(path: &str) -> Response<Body> {
         *response.status_mut() = StatusCode::NOT_FOUND;
     }
     response
+}
+
+/// What a viewer reads, and that he is one.
+struct Held<R> {
+    source: R,
+    _looking: Looking,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Held<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.source).poll_read(context, buffer)
+    }
 }
 
 /// The daemon of this machine as what stands behind the console.
@@ -329,6 +348,10 @@ impl Backend for Local {
                 let answer = ask(catamaran_wire::Verb::Dmesg { tail_bytes: None }).await;
                 Body::from(kernel_log(&answer.map_err(failure)?))
             }
+            Question::Viewers => {
+                let key = Self::instance(namespace, name).to_string();
+                Body::from(json!(self.daemon.viewers.of(&key)).to_string())
+            }
             Question::Users => {
                 let said = ask(agent::command("guest-get-users")).await;
                 Body::from(agent::users_of(&said.map_err(failure)?).to_string())
@@ -348,6 +371,27 @@ impl Backend for Local {
                 Body::from(json!({"os": os}).to_string())
             }
         })
+    }
+
+    async fn hand(
+        &self,
+        (): &(),
+        namespace: &Name,
+        name: &Name,
+        viewer: &str,
+        keyboard: Keyboard,
+    ) -> Result<(), Failure> {
+        let key = Self::instance(namespace, name).to_string();
+        let keyboard = match keyboard {
+            Keyboard::Asked => viewers::Keyboard::Asked,
+            Keyboard::Given => viewers::Keyboard::Given,
+            Keyboard::None => viewers::Keyboard::None,
+        };
+        if self.daemon.viewers.say(&key, viewer, keyboard) {
+            return Ok(());
+        }
+        let words = format!("viewer {viewer:?} does not look at {name}");
+        Err(Failure::new(404, words))
     }
 
     async fn pods_of(&self, (): &(), _node: &Name) -> Result<Vec<Value>, Failure> {
@@ -376,11 +420,16 @@ impl Backend for Local {
                 read_only: look.read_only,
             },
         };
+        let key = Self::instance(namespace, name);
+        let looking = self.daemon.looks(&key, Some(&look.once), &stream);
         let (guest, first) = launcher::attach(&run, stream)
             .await
             .map_err(|error| Failure::new(409, catamaran_client::chain(&error)))?;
         let (source, drain) = tokio::io::split(guest);
-        let source = std::io::Cursor::new(first).chain(source);
+        let source = Held {
+            source: std::io::Cursor::new(first).chain(source),
+            _looking: looking,
+        };
         Ok(Box::new(tokio::io::join(source, drain)))
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use catamaran_images::ImageStore;
 use catamaran_network::HostNetwork;
+use catamaran_wire::Stream;
 use indicatif::MultiProgress;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -22,6 +23,7 @@ use crate::serve::manifest::Document;
 use crate::serve::pods::Pods;
 use crate::serve::store::{Key, Kind, Store, StoreError};
 use crate::serve::time;
+use crate::viewers::{self, Looking, Viewers};
 
 /// What the operator set.
 #[derive(Debug, Clone)]
@@ -74,6 +76,8 @@ pub struct Daemon {
     pub code: PathBuf,
     /// Tasks of clients' streams.
     pub streams: Streams,
+    /// Who looks at machines.
+    pub viewers: Viewers,
     /// Progress bars.
     pub bars: MultiProgress,
     /// Tells daemons with different state folders apart.
@@ -150,12 +154,21 @@ impl Daemon {
             machines: Machines::default(),
             code,
             streams: Streams::default(),
+            viewers: Viewers::default(),
             bars: MultiProgress::new(),
             identity,
             images_in_use: Mutex::default(),
             shutdown: watch::Sender::new(None),
             shutdown_words: Mutex::default(),
         }
+    }
+
+    /// Somebody begins to look at a machine. Whoever reaches this daemon is root.
+    #[must_use]
+    pub fn looks(&self, machine: &Key, once: Option<&str>, stream: &Stream) -> Looking {
+        let (word, read_only) = viewers::seen(stream);
+        let machine = machine.to_string();
+        self.viewers.enter(&machine, once, "root", word, read_only)
     }
 
     /// Applies checked objects.

@@ -14,6 +14,8 @@ export class Session {
   /** Why it is not connected. */
   told = $state("");
   readOnly = $state(false);
+  /** Its id among the machine's viewers. */
+  viewer = $state("");
   #attempts = 0;
   #channel: Channel | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -40,6 +42,7 @@ export class Session {
       const channel = await server.stream(...this.#where, { readOnly: this.readOnly, replay: true });
       if (round !== this.#round) return channel.close();
       this.#channel = channel;
+      this.viewer = channel.viewer;
       this.#use(channel);
       const viewers = channel.onclose;
       channel.onclose = (event) => {
@@ -60,6 +63,12 @@ export class Session {
     this.#attempts = 0;
     this.stage = "Connected";
     this.told = "";
+  }
+
+  /** Opens anew, to read and write or only to read. */
+  reads(only: boolean): void {
+    this.readOnly = only;
+    this.again();
   }
 
   again(): void {

@@ -7,6 +7,7 @@ export class Pipe implements Channel {
   binaryType = "arraybuffer";
   readyState: number = WebSocket.CONNECTING;
   protocol = "catamaran.console.v1";
+  viewer = "demo";
   onopen: ((event: never) => void) | null = null;
   onmessage: ((event: MessageEvent) => void) | null = null;
   onclose: ((event: CloseEvent) => void) | null = null;

@@ -3,7 +3,7 @@
 import type { Host, Instance, Machine, Meta, Node, Pod } from "../kinds";
 import { key } from "../pure/rows";
 import { DEEDS, hindered } from "../pure/verbs";
-import { type Change, type Kind, type Rights, type Server, type Session, type Verb, Refusal } from "../server";
+import { type Change, type Keyboard, type Kind, type Rights, type Server, type Session, type Verb, Refusal } from "../server";
 import { instance, pod, uid } from "./objects";
 import { Screen, drawn } from "./screen";
 import { Serial } from "./serial";
@@ -18,7 +18,7 @@ const [BOOT, SHUTDOWN] = [2500, 3000];
 const EVERYTHING: Rights = {
   allowed: {
     virtualmachines: ["list", "watch", "create", "update", "delete"],
-    machines: ["start", "stop", "restart", "pause", "unpause", "softreboot", "reset", "console", "vnc", "screenshot"],
+    machines: ["start", "stop", "restart", "pause", "unpause", "softreboot", "reset", "console", "vnc", "screenshot", "viewers", "hand"],
     nodes: ["list", "cordon", "uncordon", "drain"],
     baremetalhosts: ["list", "create", "update", "patch", "delete"],
   },
@@ -32,6 +32,8 @@ export function demo(wish: Wish): Server {
   let user = wish.loggedOut ? null : { name: wish.viewer ? "demo-viewer" : "demo-operator", groups: ["demo"] };
   const serials = new Map<string, Serial>();
   const now = () => new Date().toISOString();
+  /** What Ann, who looks at every console, says of the keyboard. */
+  let keyboard: Keyboard = "asked";
   let sessions: Session[] = [
     { id: "1", user: "demo-operator", since: now(), seen: now(), mine: true },
     { id: "2", user: "ann@example.org", since: new Date(Date.now() - 7_200_000).toISOString(), seen: now(), mine: false },
@@ -179,7 +181,7 @@ export function demo(wish: Wish): Server {
         userlist: { items: [{ userName: "debian", loginTime: Date.now() / 1000 - 4000 }] },
         filesystemlist: { items: [{ diskName: "vda1", mountPoint: "/", fileSystemType: "ext4", usedBytes: 3_221_225_472, totalBytes: 21_474_836_480 }] },
         dmesg: "[    0.000000] Linux version 6.12.48\n[    0.412001] virtio_blk virtio1: [vda] 41943040 512-byte logical blocks\n",
-        viewers: [{ user: "demo-operator", stream: "console", readOnly: false, since: now(), mine: true }, { user: "ann@example.org", stream: "console", readOnly: true, since: sessions[1]?.since ?? now(), mine: false }],
+        viewers: [{ id: "demo", user: "demo-operator", stream: "console", readOnly: false, since: now(), keyboard: "none" }, { id: "ann", user: "ann@example.org", stream: "console", readOnly: true, since: sessions[1]?.since ?? now(), keyboard }],
       };
       return answers[what];
     },
@@ -195,6 +197,9 @@ export function demo(wish: Wish): Server {
       const serial = serials.get(id) ?? new Serial(name);
       serials.set(id, serial);
       return serial.viewer(streamWish);
+    },
+    async hand(_namespace, _name, _viewer, said) {
+      keyboard = said;
     },
     sessions: async () => sessions,
     async endSession(id) {

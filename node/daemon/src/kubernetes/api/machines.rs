@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use catamaran_plan::pod::STATE_VOLUME;
 use catamaran_wire::{Stream, Verb};
@@ -22,6 +22,10 @@ use crate::machine::launcher::{self, LauncherError};
 use crate::serve::api::answer::{Refusal, picture};
 use crate::serve::api::streams::splice;
 use crate::serve::store::{Key, Kind};
+use crate::viewers::{self, Keyboard};
+
+/// Header that names whoever looks at a stream: the API part knows.
+const USER: &str = "catamaran-user";
 
 /// Namespace and name.
 pub(super) type Named = Path<(String, String)>;
@@ -247,6 +251,11 @@ async fn attach(
         return Err(Refusal::code(410, "this ticket was used before"));
     }
     let entry = world.machines.get(key).ok_or_else(|| not_here(key))?;
+    let user = request.headers().get(USER).map(HeaderValue::as_bytes);
+    let user = String::from_utf8_lossy(user.unwrap_or_default()).into_owned();
+    let (word, read_only) = viewers::seen(&stream);
+    let machine = entry.instance.uid.to_string();
+    let looking = world.viewers.enter(&machine, once, &user, word, read_only);
     let run = entry
         .run
         .ok_or_else(|| Refusal::bad_request("VMI is not running"))?;
@@ -257,7 +266,43 @@ async fn attach(
             LauncherError::Refused(refused) => Refusal::bad_request(refused.message),
             other => Refusal::bad_request(catamaran_client::chain(&other)),
         })?;
-    splice(&world.streams, request, guest, first)
+    splice(&world.streams, request, guest, first, looking)
+}
+
+/// Who looks at an instance.
+pub(super) async fn viewers(
+    State(world): State<Arc<World>>,
+    Path((namespace, name)): Named,
+) -> Result<Response, Refusal> {
+    let entry = world.machines.entry(&key(&namespace, &name))?;
+    let viewers = world.viewers.of(&entry.instance.uid.to_string());
+    Ok(axum::Json(viewers).into_response())
+}
+
+/// What is said of a viewer and the keyboard.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Said {
+    keyboard: Keyboard,
+}
+
+/// Asks for the keyboard, or gives it.
+pub(super) async fn keyboard(
+    State(world): State<Arc<World>>,
+    Path((namespace, name, viewer)): Path<(String, String, String)>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let entry = world.machines.entry(&key(&namespace, &name))?;
+    let said: Said = serde_json::from_slice(&body).map_err(|error| {
+        Refusal::bad_request(format!("keyboard: {error}; allowed are asked, given, none"))
+    })?;
+    let machine = entry.instance.uid.to_string();
+    if !world.viewers.say(&machine, &viewer, said.keyboard) {
+        return Err(Refusal::not_found(format!(
+            "viewer {viewer:?} does not look at {name}"
+        )));
+    }
+    Ok(StatusCode::OK.into_response())
 }
 
 #[cfg(test)]

@@ -104,10 +104,12 @@ async fn attach(
     request: Request,
 ) -> Result<Response, Refusal> {
     let run = verbs::running(daemon, namespace, name)?;
+    let key = Key::new(Kind::VirtualMachineInstance, namespace, name);
+    let looking = daemon.looks(&key, None, &stream);
     let (guest, first) = launcher::attach(&run, stream)
         .await
         .map_err(|error| Refusal::bad_request(catamaran_client::chain(&error)))?;
-    splice(&daemon.streams, request, guest, first)
+    splice(&daemon.streams, request, guest, first, looking)
 }
 
 async fn forward(
@@ -127,15 +129,16 @@ async fn forward(
     let target = TcpStream::connect((address, port))
         .await
         .map_err(|error| Refusal::bad_request(format!("port {port} of {key}: {error}")))?;
-    splice(&daemon.streams, request, target, Vec::new())
+    splice(&daemon.streams, request, target, Vec::new(), ())
 }
 
-/// Answers `101`; once the client has switched, copies between it and `other`, which has said `first` already.
+/// Answers `101`; once the client has switched, copies between it and `other`, which has said `first` already. `held` is kept as long.
 pub(crate) fn splice<T>(
     streams: &Streams,
     request: Request,
     mut other: T,
     first: Vec<u8>,
+    held: impl Send + 'static,
 ) -> Result<Response, Refusal>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -156,6 +159,7 @@ where
         if client.write_all(&first).await.is_ok() {
             let _ = tokio::io::copy_bidirectional(&mut client, &mut other).await;
         }
+        drop(held);
     });
     Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
