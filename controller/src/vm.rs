@@ -10,6 +10,7 @@
 
 mod apply;
 mod fetch;
+mod meaning;
 mod pin;
 mod start_revision;
 mod status;

@@ -7,33 +7,64 @@
 //! ```
 //!
 //! Revisions are read only where the digest of the template says that something has changed, so that no cache holds the spec of every machine.
-//! The name, the data and the owner are the peer's.
+//! The name, the owner and `spec` in the data are the peer's. Beside it stands where instancetype and preference of the start are kept: the objects
+//! themselves may have changed since, and the machine's status follows what its spec names now.
 
 use std::collections::BTreeMap;
 
-use catamaran_api::{VirtualMachine, VirtualMachineInstance, VirtualMachineSpec};
+use catamaran_api::{
+    InstancetypeStatusRef, VirtualMachine, VirtualMachineInstance, VirtualMachineSpec,
+    VirtualMachineStatus,
+};
 use catamaran_instancetypes::resolve;
-use catamaran_lifecycle::needs_restart;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::objects::Key;
 use crate::patch::MACHINE_MANAGER;
 use crate::vm::fetch::is_owned;
+use crate::vm::meaning::needs_restart;
 use crate::world::World;
 
 /// Label of a revision: UID of the machine that was started from it.
 const LABEL: &str = "catamaran.dev/start-of";
 
+/// What a revision holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Start {
+    spec: VirtualMachineSpec,
+    /// Earlier versions did not say.
+    status: Option<Pins>,
+}
+
+/// Fields of a machine's status: where instancetype and preference are kept.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pins {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instancetype_ref: Option<InstancetypeStatusRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preference_ref: Option<InstancetypeStatusRef>,
+}
+
 /// The revision of a start. Pure.
 fn revision(vm: &VirtualMachine) -> ControllerRevision {
     let uid = vm.uid().unwrap_or_default();
     let generation = vm.metadata.generation.unwrap_or_default();
+    let status = vm.status.clone().unwrap_or_default();
+    let start = Start {
+        spec: vm.spec.clone(),
+        status: Some(Pins {
+            instancetype_ref: status.instancetype_ref,
+            preference_ref: status.preference_ref,
+        }),
+    };
+    let data = serde_json::to_value(start).expect("a wire type has string keys only");
     ControllerRevision {
         metadata: ObjectMeta {
             name: Some(format!("revision-start-vm-{uid}-{generation}")),
@@ -42,16 +73,26 @@ fn revision(vm: &VirtualMachine) -> ControllerRevision {
             owner_references: vm.controller_owner_ref(&()).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
-        data: Some(RawExtension(json!({ "spec": vm.spec }))),
+        data: Some(RawExtension(data)),
         revision: generation,
     }
 }
 
 /// The machine as it was when it was started. Pure.
 fn started(vm: &VirtualMachine, revision: ControllerRevision) -> Option<VirtualMachine> {
-    let mut data = revision.data?.0;
-    let spec: VirtualMachineSpec = serde_json::from_value(data["spec"].take()).ok()?;
-    Some(VirtualMachine { spec, ..vm.clone() })
+    let Start { spec, status } = serde_json::from_value(revision.data?.0).ok()?;
+    Some(VirtualMachine {
+        metadata: vm.metadata.clone(),
+        spec,
+        status: match status {
+            Some(pins) => Some(VirtualMachineStatus {
+                instancetype_ref: pins.instancetype_ref,
+                preference_ref: pins.preference_ref,
+                ..VirtualMachineStatus::default()
+            }),
+            None => vm.status.clone(),
+        },
+    })
 }
 
 /// Keeps the machine's spec; answers the revision's name.
@@ -153,19 +194,27 @@ pub(super) async fn outdated(
     let Ok(before) = resolved.expanded(&before) else {
         return Ok(true);
     };
-    let spec = |vm: &VirtualMachine| vm.spec.template.spec.clone().unwrap_or_default();
-    Ok(needs_restart(&spec(&before), &spec(machine)))
+    Ok(needs_restart(&before, machine))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
+
+    fn kept_in(revision: &str) -> Value {
+        json!({"kind": "VirtualMachineInstancetype", "name": "small", "controllerRevisionRef": {"name": revision}})
+    }
 
     fn machine() -> VirtualMachine {
         serde_json::from_value(json!({
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
             "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "generation": 3},
-            "spec": {"runStrategy": "Always", "template": {"spec": {"hostname": "a", "domain": {"devices": {}}}}},
+            "spec": {
+                "runStrategy": "Always", "instancetype": {"name": "small"},
+                "template": {"spec": {"hostname": "a", "domain": {"devices": {}}}},
+            },
+            "status": {"instancetypeRef": kept_in("r1")},
         }))
         .unwrap()
     }
@@ -181,6 +230,24 @@ mod tests {
         assert_eq!(data["spec"]["template"]["spec"]["hostname"], "a");
         vm.spec.template.spec.as_mut().unwrap().hostname = Some("b".to_owned());
         assert_eq!(started(&vm, kept), Some(machine()));
+    }
+
+    #[test]
+    fn a_start_knows_where_its_instancetype_is_kept_after_the_machine_names_another_one() {
+        let mut vm = machine();
+        let kept = revision(&vm);
+        vm.spec.instancetype.as_mut().unwrap().name = Some("large".to_owned());
+        let status = vm.status.as_mut().unwrap();
+        status.instancetype_ref = serde_json::from_value(kept_in("r2")).unwrap();
+        assert_eq!(started(&vm, kept), Some(machine()));
+    }
+
+    #[test]
+    fn a_revision_of_an_earlier_version_is_read_with_what_the_machine_says_now() {
+        let mut kept = revision(&machine());
+        let data = &mut kept.data.as_mut().unwrap().0;
+        data.as_object_mut().unwrap().remove("status");
+        assert_eq!(started(&machine(), kept), Some(machine()));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub use instance::{
     GENERATION_ANNOTATION, HARDWARE_ANNOTATION, TEMPLATE_ANNOTATION, instance, instance_generation,
     machine_uid, outdated, template_digest,
 };
-pub use live::{follow_template, needs_restart};
+pub use live::{follow_template, of_start};
 pub use phase::{DomainEnd, Phase};
 pub use printable::{PrintableFacts, PrintableStatus, VolumeProblem, printable_status};
 pub use request::StateChangeRequest;
