@@ -2,6 +2,7 @@
 
 pub use catamaran_client::chain;
 use catamaran_lifecycle::UnknownRunStrategy;
+use kube::core::Status;
 
 /// An error of a reconciliation; it is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +48,7 @@ impl Error {
 
     /// The API server's answer, if it gave one.
     #[must_use]
-    pub fn status(&self) -> Option<&kube::core::Status> {
+    pub fn status(&self) -> Option<&Status> {
         match self {
             Self::Api { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) => Some(status),
@@ -63,21 +64,19 @@ impl Error {
     /// Somebody else has written the object since it was read: look again.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
-        self.status()
-            .is_some_and(|status| status.code == 409 && status.reason == "Conflict")
+        self.status().is_some_and(Status::is_conflict)
     }
 
     /// An object of that name is there.
     #[must_use]
     pub fn already_exists(&self) -> bool {
-        self.status()
-            .is_some_and(|status| status.reason == "AlreadyExists")
+        self.status().is_some_and(Status::is_already_exists)
     }
 
     /// The object is gone.
     #[must_use]
     pub fn not_found(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 404)
+        self.status().is_some_and(Status::is_not_found)
     }
 
     /// The namespace is being deleted: nothing new can be made in it, and nothing needs to be.

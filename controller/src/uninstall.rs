@@ -84,7 +84,7 @@ where
         .await;
     match answer {
         Ok(list) => Ok(list.items),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
         Err(error) => Err(error).with_context(|| format!("could not list {}", K::plural(&()))),
     }
 }
@@ -128,7 +128,7 @@ where
 /// A deletion is good when the object is not there, or not even its kind.
 fn gone<T>(answer: kube::Result<T>) -> kube::Result<()> {
     match answer {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         other => other.map(drop),
     }
 }

@@ -61,7 +61,7 @@ impl Vault for SecretVault {
         let patch = Patch::Merge(patch(id, entry));
         match self.0.patch(NAME, &params, &patch).await {
             Ok(_) => Ok(()),
-            Err(error) if code(&error) == Some(404) => Err(not_made()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Err(not_made()),
             Err(error) => Err(Self::failed(&error)),
         }
     }
@@ -80,7 +80,9 @@ impl Vault for SecretVault {
         match self.0.patch(NAME, &params, &Patch::Merge(change)).await {
             Ok(_) => Ok(()),
             // The next use tries again.
-            Err(error) if matches!(code(&error), Some(404 | 409)) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+                Ok(())
+            }
             Err(error) => Err(Self::failed(&error)),
         }
     }
@@ -88,13 +90,6 @@ impl Vault for SecretVault {
 
 fn not_made() -> Failure {
     Failure::new(503, "the console's key is not made yet: try again")
-}
-
-fn code(error: &kube::Error) -> Option<u16> {
-    match error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
-    }
 }
 
 /// Makes the Secret if it is not there, or has no key that is one: the leader's part.
@@ -128,8 +123,11 @@ pub(crate) async fn keep(client: &Client, namespace: &str) -> Result<(), Certifi
         Some(_) => api.replace(NAME, &params, &secret).await,
     };
     match written {
-        Err(error) if code(&error) != Some(409) => Err(failed()(error)),
-        _ => Ok(()),
+        // Another leader was quicker.
+        Err(kube::Error::Api(status)) if status.is_already_exists() || status.is_conflict() => {
+            Ok(())
+        }
+        made => made.map(drop).map_err(failed()),
     }
 }
 

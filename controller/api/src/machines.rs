@@ -100,7 +100,7 @@ async fn carry_out(
         match store(client, &vm, vmi.as_ref(), &changes, dry_run).await {
             Ok(()) => return Ok(StatusCode::ACCEPTED.into_response()),
             // Somebody wrote in between: what was decided may not hold any more.
-            Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {
+            Err(kube::Error::Api(status)) if status.is_conflict() && attempt < ATTEMPTS => {
                 attempt += 1;
             }
             Err(error) => return Err(error.into()),

@@ -187,7 +187,7 @@ where
         match api.patch(name, &params(order), &Patch::Merge(&patch)).await {
             // The peer answers so for machines and instances.
             Ok(_) => return Ok(StatusCode::ACCEPTED.into_response()),
-            Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {
+            Err(kube::Error::Api(status)) if status.is_conflict() && attempt < ATTEMPTS => {
                 attempt += 1;
             }
             Err(error) => return Err(error.into()),

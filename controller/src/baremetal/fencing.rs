@@ -160,7 +160,7 @@ async fn write(api: &Api<Node>, name: &str, fenced_by: Option<&str>) -> Result<(
         let node = api.get(name).await.map_err(failed())?;
         let patch = Patch::Merge(change(&node, fenced_by));
         match api.patch(name, &params, &patch).await {
-            Err(kube::Error::Api(status)) if status.code == 409 && tries < TRIES => {}
+            Err(kube::Error::Api(status)) if status.is_conflict() && tries < TRIES => {}
             written => return written.map(drop).map_err(failed()),
         }
     }

@@ -180,7 +180,7 @@ async fn tell(
     };
     let events = Api::<Event>::namespaced(client.clone(), &namespace);
     match events.create(&PostParams::default(), &event).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
         other => other.map(drop),
     }
 }

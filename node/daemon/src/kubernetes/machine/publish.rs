@@ -123,8 +123,8 @@ impl Task {
                     self.read(object)?;
                     return Ok(true);
                 }
-                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
-                Err(kube::Error::Api(status)) if status.code == 409 => {
+                Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(false),
+                Err(kube::Error::Api(status)) if status.is_conflict() => {
                     match api.get_opt(name).await {
                         Ok(Some(object)) => {
                             let uid = instance.uid;
