@@ -50,14 +50,19 @@ build() {
     TAGS='' build_module coredns '' "$PROGRAMS/coredns" .
 }
 
-# helm …: with the administrator's kubeconfig. Built when it is first asked for: the cluster itself does not need it.
-helm() {
-    if ! is_built helm; then
+# helm …, virtctl …: with the administrator's kubeconfig. Built when they are first asked for: the cluster itself does not need them.
+helm() { built_first helm helm.sh/helm/v4 cmd/helm helm.sh/helm/v4/internal/version.version "$@"; }
+virtctl() { built_first virtctl kubevirt.io/kubevirt cmd/virtctl kubevirt.io/client-go/version.gitVersion "$@"; }
+
+# built_first NAME MODULE PACKAGE VARIABLE WORD…: the variable is where the program looks for its version
+built_first() {
+    local name=$1 module=$2 package=$3 variable=$4 version
+    shift 4
+    if ! is_built "$name"; then
         need_go
         mkdir -p "$PROGRAMS"
-        local version
-        version=$(version_of helm helm.sh/helm/v4)
-        CGO_ENABLED=0 TAGS='' build_module helm "-X helm.sh/helm/v4/internal/version.version=$version" "$PROGRAMS/helm" helm.sh/helm/v4/cmd/helm
+        version=$(version_of "$name" "$module")
+        CGO_ENABLED=0 TAGS='' build_module "$name" "-X $variable=$version" "$PROGRAMS/$name" "$module/$package"
     fi
-    exec "$PROGRAMS/helm" "$@"
+    exec "$PROGRAMS/$name" "$@"
 }

@@ -48,7 +48,7 @@ enum Command {
     },
     /// The web console: its types, build and unit tests, then its tests in Chromium
     Web,
-    /// The Kubernetes of the tests: up, down, status, kubectl, helm, node on|off|cut|heal|freeze|thaw N, exec, on N …
+    /// The Kubernetes of the tests: up, down, status, kubectl, helm, virtctl, node on|off|cut|heal|freeze|thaw N, exec, on N …
     #[command(disable_help_flag = true)]
     Cluster {
         /// Words for integration/cluster/cluster; none: what there is
