@@ -36,6 +36,8 @@ const MISSING: u64 = 3;
 
 /// Label of a launcher pod with the name of its instance.
 pub const NAME_LABEL: &str = "vm.kubevirt.io/name";
+/// The same, as Services of the peer's newer command lines select it: names that are too long for a label are refused.
+pub const ID_LABEL: &str = "vmi.kubevirt.io/id";
 /// Label `kubevirt.io` of attachment pods, as the peer's.
 pub const ATTACHMENTS: &str = "hotplug-disk";
 /// Label of an attachment pod with the name of its instance.

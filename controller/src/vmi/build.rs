@@ -23,9 +23,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use sha2::{Digest, Sha256};
 
 use crate::settings::Settings;
-use crate::vmi::NAME_LABEL;
 use crate::vmi::pod_view::GATE;
 use crate::vmi::state;
+use crate::vmi::{ID_LABEL, NAME_LABEL};
 
 pub use attachment::{ATTACHMENT_GRACE, Attach, attachment, attachment_name};
 
@@ -120,6 +120,7 @@ fn labels(vmi: &VirtualMachineInstance, name: &str, uid: &str) -> BTreeMap<Strin
         ("kubevirt.io", "virt-launcher"),
         ("kubevirt.io/created-by", uid),
         (NAME_LABEL, name),
+        (ID_LABEL, name),
     ] {
         labels.insert(key.to_owned(), value.to_owned());
     }
