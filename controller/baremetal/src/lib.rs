@@ -48,6 +48,7 @@ mod inventory;
 mod link;
 mod metrics;
 mod outcome;
+mod per_host;
 mod power;
 mod preprovisioning;
 mod shell;

@@ -1,5 +1,6 @@
 //! The shell: reads, lets decide, carries out, writes.
 
+mod beside;
 mod carry_out;
 mod credentials;
 mod data;
@@ -13,11 +14,13 @@ use catamaran_redfish::{Bmc, Error as BmcError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::json;
 
+use self::beside::Beside;
 pub use self::data::DataCache;
 pub use self::firmware::FirmwareCache;
 use crate::annotations::{self, DETACHED, FINALIZER, PAUSED, STATUS};
 use crate::back_off;
 use crate::bmcs::Bmcs;
+use crate::data::Data;
 use crate::decide::{Gate, decide, gate};
 use crate::deploy::{Deploy, Job, Progress};
 use crate::endpoint::{endpoint, secret_name};
@@ -79,9 +82,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
     /// When the cluster can't be read or written. What goes wrong with the host itself is in its status.
     pub async fn reconcile(&self, name: &HostName) -> Result<Again, StoreError> {
         let Some(host) = self.store.host(name) else {
-            self.bmcs.close(name).await;
-            self.firmware.forget(name);
-            self.data.forget(name);
+            self.forget(name).await;
             return Ok(Again::Changed);
         };
         self.metrics.reconciled.inc();
@@ -110,12 +111,20 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             (Some(Err(error)), true) => Contact::Failed(Trouble::of(error)),
             _ => Contact::NotAsked,
         };
-        self.preprovisioning(&host, now).await?;
+        let state = State::of(&host);
+        // What is beside a host holds it up only where the host waits for it.
+        let mut beside = Beside::of(name);
+        let told = self.preprovisioning(&host, now).await;
+        beside.or("PreprovisioningImage", false, (), told)?;
         let job = Job::of(&host);
         let firmware = match (&bmc, &contact) {
-            (Some(Ok(bmc)), Contact::Answers(_)) => self.firmware(&host, bmc, now).await?,
-            _ => Firmware::Settled,
+            (Some(Ok(bmc)), Contact::Answers(_)) => self.firmware(&host, bmc, now).await,
+            _ => Ok(Firmware::Settled),
         };
+        let waits = state == State::Preparing;
+        let firmware = beside.or("HostFirmwareSettings", waits, Firmware::Settled, firmware)?;
+        let data = self.data(&host, now).await;
+        let data = beside.or("DataImage", state.in_use(), Data::Settled, data)?;
         let facts = Facts {
             now,
             login,
@@ -123,18 +132,25 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             job,
             refusal: job.and_then(|job| self.deploy.refusal(&host, job)),
             progress: match job {
-                Some(job) if State::of(&host) != State::Available => {
-                    self.deploy.progress(&host, job).await
-                }
+                Some(job) if state != State::Available => self.deploy.progress(&host, job).await,
                 _ => Progress::None,
             },
             firmware,
-            data: self.data(&host, now).await?,
+            data,
         };
         let step = decide(&host, &facts);
         let bmc = bmc.and_then(Result::ok);
-        self.finish(host, &facts, bmc.as_ref(), step.actions, step.outcome)
-            .await
+        let again = self
+            .finish(host, &facts, bmc.as_ref(), step.actions, step.outcome)
+            .await?;
+        Ok(beside.again(again))
+    }
+
+    /// What is known of a host that is let go.
+    async fn forget(&self, name: &HostName) {
+        self.bmcs.close(name).await;
+        self.firmware.0.forget(name);
+        self.data.0.forget(name);
     }
 
     /// Carries the step out and writes what it came to.

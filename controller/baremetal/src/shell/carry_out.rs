@@ -55,7 +55,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             }
             Action::AdoptInventory => return self.adopt_inventory(host, done).await,
             Action::Release => {
-                self.bmcs.close(&HostName::of(host)).await;
+                self.forget(&HostName::of(host)).await;
                 self.deploy.end(host);
                 let mut all = host.metadata.finalizers.clone().unwrap_or_default();
                 all.retain(|one| one != FINALIZER);

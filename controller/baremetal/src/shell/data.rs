@@ -1,8 +1,5 @@
 //! CDs for hosts in use: what their `DataImage`s ask for, carried out and told.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use catamaran_api::metal3::{BareMetalHost, DataImage, DataImageStatus};
 use catamaran_redfish::{Bmc, Error as BmcError};
 use kube_core::Resource as _;
@@ -13,28 +10,19 @@ use crate::back_off;
 use crate::data::{self, DATA_FINALIZER, Data};
 use crate::deploy::Deploy;
 use crate::facts::Seconds;
+use crate::per_host::PerHost;
 use crate::status;
 use crate::store::{HostName, Store, StoreError};
 
 /// When what did not work was tried last, so that telling of it is no reason to try it again.
 #[derive(Debug, Default)]
-pub struct DataCache(Mutex<HashMap<HostName, Tried>>);
+pub struct DataCache(pub(super) PerHost<Tried>);
 
 #[derive(Debug, Clone, Copy)]
-struct Tried {
+pub(super) struct Tried {
     at: Seconds,
     /// Of the `DataImage`: another one is tried at once.
     generation: Option<i64>,
-}
-
-impl DataCache {
-    pub(super) fn forget(&self, host: &HostName) {
-        self.lock().remove(host);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<HostName, Tried>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<S: Store, D: Deploy> Shell<S, D> {
@@ -63,7 +51,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             }
             return Ok(wanted);
         }
-        let tried = self.data.lock().get(&name).copied();
+        let tried = self.data.0.get(&name);
         let error = object.status.as_ref().and_then(|one| one.error.as_ref());
         if let (Some(tried), Some(error)) = (tried, error)
             && tried.generation == object.metadata.generation
@@ -158,7 +146,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         let time = status::time(now);
         match changed {
             Ok(()) => {
-                self.data.forget(&name);
+                self.data.0.forget(&name);
                 if data::attached(&object) != url || data::failures(&object) > 0 {
                     let new = data::holds(url, &time);
                     self.tell_data(&object, &new).await?;
@@ -170,7 +158,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
                     at: now,
                     generation: object.metadata.generation,
                 };
-                self.data.lock().insert(name, tried);
+                self.data.0.insert(name, tried);
                 let message = error.to_string();
                 let new = data::failed(&object, &message, &time);
                 self.tell_data(&object, &new).await?;

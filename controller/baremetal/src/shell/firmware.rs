@@ -1,7 +1,6 @@
 //! The firmware's settings: read from the BMC, told in the host's `HostFirmwareSettings`, ordered.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use catamaran_api::metal3::{BareMetalHost, FirmwareSchema, HostFirmwareSettings, SchemaReference};
 use catamaran_redfish::{Bmc, Error as BmcError, Kind};
@@ -13,6 +12,7 @@ use crate::deploy::Deploy;
 use crate::facts::Seconds;
 use crate::firmware::{self, CHANGE_DETECTED, Firmware, Found, SettingsChange};
 use crate::outcome::ErrorType;
+use crate::per_host::PerHost;
 use crate::state::State;
 use crate::status;
 use crate::store::{HostName, Note, Store, StoreError};
@@ -26,25 +26,15 @@ const PAUSE: Seconds = 60;
 
 /// What the BMCs have said of their firmware's settings, so that they are not asked at each look.
 #[derive(Debug, Default)]
-pub struct FirmwareCache(Mutex<HashMap<HostName, Known>>);
+pub struct FirmwareCache(pub(super) PerHost<Known>);
 
 #[derive(Debug, Clone)]
-struct Known {
+pub(super) struct Known {
     /// When it was read, or tried to.
     at: Seconds,
     /// Of which host.
     uid: Option<String>,
     found: Result<Arc<Found>, String>,
-}
-
-impl FirmwareCache {
-    pub(super) fn forget(&self, host: &HostName) {
-        self.lock().remove(host);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<HostName, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<S: Store, D: Deploy> Shell<S, D> {
@@ -148,7 +138,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             true => GOOD_CHANGING,
             false => GOOD,
         };
-        let old = self.firmware.lock().get(&name).cloned();
+        let old = self.firmware.0.get(&name);
         let old = old.filter(|old| old.uid == host.metadata.uid);
         if let Some(old) = &old {
             let good = if old.found.is_err() { PAUSE } else { good };
@@ -167,7 +157,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             uid: host.metadata.uid.clone(),
             found: found.map(Arc::new).map_err(|error| error.to_string()),
         };
-        self.firmware.lock().insert(name, known.clone());
+        self.firmware.0.insert(name, known.clone());
         (known, true)
     }
 
@@ -211,7 +201,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         bmc: &Bmc,
         change: &SettingsChange,
     ) -> Result<(), BmcError> {
-        let known = self.firmware.lock().get(&HostName::of(host)).cloned();
+        let known = self.firmware.0.get(&HostName::of(host));
         let found = known.and_then(|known| known.found.ok());
         let schema = found.as_ref().map_or(&[][..], |found| &found.schema);
         bmc.set_bios(&change.settings, schema).await.map(drop)
