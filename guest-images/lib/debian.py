@@ -7,10 +7,11 @@ a boot under emulation feels), and of its modules only those that a virtual mach
 import os
 import shutil
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import debs, oci
-from .common import EPOCH, OUT, ROOT, digest_tree, environment, flatten_times, fresh, is_current, replace, run, say, set_current, stamp_of, tool_versions
+from .common import EPOCH, OUT, ROOT, BuildError, digest_tree, environment, flatten_times, fresh, is_current, replace, run, say, set_current, stamp_of, tool_versions
 from .disk import MIB, Loaders, boot_disk, to_qcow2
 from .initrd import Cpio, module_order
 from .minimal import EARLY, KERNELS, LATE, TOOL_FLAGS, container_disk, kernel_package, unpacked
@@ -28,8 +29,35 @@ MODULES = [
     "overlay", "loop", "dm-mod", "dm-crypt", "xfs", "btrfs", "squashfs", "fuse", "autofs4", "configfs", "efivarfs", "efi-pstore", "softdog",
     "zram", "vsock", "vmw_vsock_virtio_transport", "virtio_gpu", "virtio-mem", "bochs", "sg", "tcp_bbr", "sch_fq", "nls_utf8", "udf",
 ]
+# Besides those: what a node of a cluster needs for kube-proxy's services.
+NODE_MODULES = ("nft_fib_inet", "nft_fib_ipv4", "nft_fib_ipv6", "nft_numgen", "nft_hash", "nft_nat", "nft_redir", "nft_limit", "br_netfilter", "nf_conntrack_netlink")
+# The programs of `integration/cluster` that a node runs.
+NODE_PROGRAMS = ["containerd", "containerd-shim-runc-v2", "ctr", "kube-proxy", "kubelet", "runc"]
 UNWANTED = ["usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bug"]
 EMPTIED = ["var/cache", "var/log", "var/lib/apt/lists", "tmp", "run"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What tells the guests that are made of Debian from each other."""
+
+    name: str
+    title: str
+    # Of the kernel, besides those that all have.
+    modules: tuple = ()
+    # What is copied into the root: file or folder of ours, folder there.
+    copies: tuple = ()
+
+
+def cluster_programs():
+    """Folder of the cluster's programs, which are built by `cargo xtask cluster build`."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    cluster = Path(os.environ.get("CATAMARAN_CLUSTER", home / "catamaran/cluster"))
+    folder = Path(os.environ.get("CATAMARAN_CLUSTER_PROGRAMS", cluster / "bin"))
+    missing = [name for name in [*NODE_PROGRAMS, "cni"] if not (folder / name).exists()]
+    if missing:
+        raise BuildError(f"{folder} has no {', '.join(missing)}: build them with cargo xtask cluster build")
+    return folder
 
 
 def local_archive(packages, folder):
@@ -44,15 +72,16 @@ def local_archive(packages, folder):
     (folder / "Packages").write_text(text)
 
 
-def install(packages, work):
+def install(packages, work, kind):
     """Installs the packages into a tar of the root file system."""
     local_archive(packages, work / "archive")
     overlay, tar = ROOT / "debian/overlay", work / "root.tar"
     modules = work / "modules"
-    say(f"debian: installing {len(packages)} packages")
+    say(f"{kind.name}: installing {len(packages)} packages")
     hooks = [
         f'copy-in "{overlay}/." /',
         f'copy-in "{modules}/lib" /usr',
+        *[f'copy-in "{source}" "{target}"' for source, target in kind.copies],
     ]
     script = work / "customize.sh"
     script.write_text(customize_script())
@@ -67,7 +96,7 @@ def install(packages, work):
 
 def customize_script():
     """What is done to the installed system, outside of it, its folder being $1."""
-    lines = ["set -e", 'cd "$1"', "chown -R 0:0 etc/cloud/cloud.cfg.d etc/systemd/system usr/lib/catamaran usr/lib/modules var/www"]
+    lines = ["set -e", 'cd "$1"', "chown -R 0:0 etc/cloud/cloud.cfg.d etc/systemd/system usr/lib/catamaran usr/lib/modules usr/local/bin opt var/www"]
     lines += [
         "chown 0:0 etc/fstab etc/hostname etc/hosts etc/apt/sources.list",
         'for kernel in usr/lib/modules/*; do chroot . depmod "${kernel##*/}"; done',
@@ -91,12 +120,12 @@ def customize_script():
     return "\n".join(lines) + "\n"
 
 
-def write_modules(kernel_tree, folder):
+def write_modules(kernel_tree, folder, further):
     """The modules which the guest gets, in their own tree; depmod runs later, in the guest's root."""
     source = next((kernel_tree / "lib/modules").iterdir())
     target = folder / "lib/modules" / source.name
     _, _, early, late = KERNELS["minimal-pc"]
-    for path in module_order(kernel_tree, EARLY + early + LATE + late + MODULES):
+    for path in module_order(kernel_tree, EARLY + early + LATE + late + MODULES + [*further]):
         copy = target / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
@@ -183,19 +212,33 @@ def fix_times(image):
 
 def build_debian(force=False):
     """Builds out/debian: debian.raw, debian.qcow2, vmlinuz, initrd, and the containerDisk."""
+    build(Kind("debian", "Debian 12 with cloud-init"), force)
+
+
+def build_server(force=False):
+    """Builds out/server, for the disk of a server: the same, with what a node of `integration/cluster` runs. It is joined by its user data."""
+    programs = cluster_programs()
+    files = [programs / name for name in NODE_PROGRAMS]
+    copies = [(ROOT / "server/etc", "/"), *[(file, "/usr/local/bin") for file in files], (programs / "cni", "/opt")]
+    build(Kind("server", "Debian 12 with the programs of a Kubernetes node", NODE_MODULES, copies), force)
+
+
+def build(kind, force):
+    """Builds out/NAME of a kind."""
     locked = debs.locked("debian")
     boot = debs.locked("minimal")
+    sources = [source for source, _ in kind.copies]
     stamp = stamp_of(
-        digest_tree(ROOT / "debian", ROOT / "lib", ROOT / "minimal/guest-tool.c", ROOT / "packages.wanted"), repr(locked), repr(boot),
+        digest_tree(ROOT / "debian", ROOT / "lib", ROOT / "minimal/guest-tool.c", ROOT / "packages.wanted", *sources), repr(locked), repr(boot),
         tool_versions("gcc", "qemu-img", "zstd", "mformat", "mke2fs", "mmdebstrap"),
     )
-    out = OUT / "debian"
-    if not force and is_current(out, stamp) and oci.GUESTS.holds("debian"):
-        say("debian: nothing changed")
+    out = OUT / kind.name
+    if not force and is_current(out, stamp) and oci.GUESTS.holds(kind.name):
+        say(f"{kind.name}: nothing changed")
         return
     debs.fetch(locked + boot)
-    done, out = out, fresh(OUT / ".new-debian")
-    work = fresh(OUT / ".work-debian")
+    done, out = out, fresh(OUT / f".new-{kind.name}")
+    work = fresh(OUT / f".work-{kind.name}")
     files = unpacked(boot, work, "busybox-static", "shim-signed", "shim-helpers-amd64-signed", "grub-efi-amd64-signed", "syslinux")
     kernel_tree = debs.unpack(kernel_package(boot, "minimal-pc"), work / "kernel")
     kernel, initrd = out / "vmlinuz", out / "initrd"
@@ -203,20 +246,20 @@ def build_debian(force=False):
     tool = work / "guest-tool"
     run("gcc", *TOOL_FLAGS, "-o", tool, ROOT / "minimal/guest-tool.c")
     write_initrd(files, kernel_tree, tool, initrd)
-    write_modules(kernel_tree, work / "modules")
-    tar = install(locked, work)
+    write_modules(kernel_tree, work / "modules", kind.modules)
+    tar = install(locked, work, kind)
     root = work / "root.ext4"
-    say("debian: writing the file system")
+    say(f"{kind.name}: writing the file system")
     write_ext4(tar, root, work)
-    say("debian: writing the disks")
-    raw, qcow2 = out / "debian.raw", out / "debian.qcow2"
+    say(f"{kind.name}: writing the disks")
+    raw, qcow2 = out / f"{kind.name}.raw", out / f"{kind.name}.qcow2"
     boot_disk(
         raw, fresh(work / "disk"), Loaders(files), kernel, initrd, COMMAND_LINE, disk_id=0xCA7A0003, boot_size=BOOT_SIZE, rest=root,
     )
     to_qcow2(raw, qcow2)
-    container_disk("debian", qcow2, "Debian 12 with cloud-init")
+    container_disk(kind.name, qcow2, kind.title)
     flatten_times(out)
     shutil.rmtree(work)
     set_current(out, stamp)
     replace(done, out)
-    say(f"debian: disk {(done / raw.name).stat().st_size >> 20} MiB, qcow2 {(done / qcow2.name).stat().st_size >> 20} MiB")
+    say(f"{kind.name}: disk {(done / raw.name).stat().st_size >> 20} MiB, qcow2 {(done / qcow2.name).stat().st_size >> 20} MiB")

@@ -11,10 +11,11 @@ import stat
 from pathlib import Path
 
 from . import debs
+from .cd import Cd, write_cd
 from .common import OUT, ROOT, BuildError, digest_file, digest_tree, environment, flatten_times, fresh, is_current, replace, run, say, set_current, stamp_of, tool_versions
-from .disk import MIB, write_fat
 from .initrd import Cpio, module_order
-from .minimal import kernel_package, libraries, unpacked
+from .minimal import COMMAND_LINE as GUEST_COMMAND_LINE
+from .minimal import build_guest, kernel_package, libraries, unpacked
 
 COMMAND_LINE = "console=tty1 console=ttyS0,115200 panic=30 quiet loglevel=4"
 TARGET = "x86_64-unknown-linux-gnu"
@@ -36,12 +37,6 @@ LIBRARIES = [
 # As in slot.rs.
 SLOT_SIZE = 64 << 10
 SLOT_NAME = "catamaran-deploy.json"
-# By this Debian's signed grub knows a CD, where it can't read the FAT that it came from: it goes on with boot/grub/grub.cfg.
-DISK_INFO = ".disk/info"
-# Where grub looks for the CD that it came from.
-MARK = "catamaran/deploy"
-EFI_SIZE = 8 * MIB
-EFI_ID = 0xCA7A0004
 
 
 def agent():
@@ -117,63 +112,12 @@ def empty_slot():
     return header(SLOT_NAME, stat.S_IFREG | 0o600, size) + b" " * size + trailer
 
 
-def isolinux_config():
-    """For BIOS."""
-    return (
-        "DEFAULT deploy\nPROMPT 0\nTIMEOUT 0\nLABEL deploy\n  LINUX /boot/vmlinuz\n  INITRD /boot/host,/boot/initrd\n"
-        f"  APPEND {COMMAND_LINE}\n"
-    )
-
-
-def grub_config():
-    """For UEFI: grub comes from the small FAT in the CD, and looks for the CD itself. Where firmware shows it no more than the CD, it finds this there."""
-    return (
-        f"set timeout=0\nterminal_output console\nset gfxpayload=text\nsearch --no-floppy --set=root --file /{MARK}\n"
-        f"linux /boot/vmlinuz {COMMAND_LINE}\ninitrd /boot/host /boot/initrd\nboot\n"
-    )
-
-
 def write_iso(files, kernel, initrd, work, iso):
-    """A CD with two boot entries: isolinux for BIOS; a FAT with shim and grub for UEFI, with secure boot or without."""
-    tree = fresh(work / "tree")
-    for folder in ("boot/grub", "isolinux", Path(MARK).parent, Path(DISK_INFO).parent):
-        (tree / folder).mkdir(parents=True)
-    shutil.copyfile(kernel, tree / "boot/vmlinuz")
-    shutil.copyfile(initrd, tree / "boot/initrd")
-    (tree / "boot/host").write_bytes(empty_slot())
-    for name in (MARK, DISK_INFO):
-        (tree / name).write_text("the deploy ISO of Catamaran\n")
-    (tree / "boot/grub/grub.cfg").write_text(grub_config())
-    shutil.copyfile(files / "usr/lib/ISOLINUX/isolinux.bin", tree / "isolinux/isolinux.bin")
-    shutil.copyfile(files / "usr/lib/syslinux/modules/bios/ldlinux.c32", tree / "isolinux/ldlinux.c32")
-    (tree / "isolinux/isolinux.cfg").write_text(isolinux_config())
-    efi = fresh(work / "efi")
-    (efi / "grub.cfg").write_text(grub_config())
-    for name, source in {
-        "shimx64.efi": "usr/lib/shim/shimx64.efi.signed",
-        "mmx64.efi": "usr/lib/shim/mmx64.efi.signed",
-        "grubx64.efi": "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
-    }.items():
-        shutil.copyfile(files / source, efi / name)
-    flatten_times(efi)
-    image = tree / "boot/efi.img"
-    with open(image, "wb") as file:
-        file.truncate(EFI_SIZE)
-    write_fat(
-        image, 0, EFI_SIZE, "CATAMARAN", EFI_ID,
-        {
-            "/EFI/BOOT/BOOTX64.EFI": efi / "shimx64.efi",
-            "/EFI/BOOT/grubx64.efi": efi / "grubx64.efi",
-            "/EFI/BOOT/mmx64.efi": efi / "mmx64.efi",
-            "/EFI/debian/grub.cfg": efi / "grub.cfg",
-        },
-    )
-    flatten_times(tree)
-    run(
-        "xorrisofs", "-quiet", "-volid", "CATAMARAN_DEPLOY", "-rational-rock", "-uid", "0", "-gid", "0", "--set_all_file_dates", "2024010100000000",
-        "-eltorito-boot", "isolinux/isolinux.bin", "-eltorito-catalog", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4",
-        "-boot-info-table", "-eltorito-alt-boot", "-e", "boot/efi.img", "-no-emul-boot", "-output", iso, tree,
-    )
+    """The slot comes before what is built here."""
+    slot = work / "slot"
+    slot.write_bytes(empty_slot())
+    cd = Cd("CATAMARAN_DEPLOY", "catamaran/deploy", "the deploy ISO of Catamaran", COMMAND_LINE, {"host": slot, "initrd": initrd})
+    write_cd(cd, files, kernel, work, iso)
 
 
 def build_deploy_iso(force=False):
@@ -199,6 +143,28 @@ def build_deploy_iso(force=False):
     write_iso(files, kernel, initrd, work, iso)
     flatten_times(out)
     say(f"deploy-iso: agent {program.stat().st_size >> 10} KiB, initrd {initrd.stat().st_size >> 10} KiB, ISO {iso.stat().st_size >> 10} KiB")
+    shutil.rmtree(work)
+    set_current(out, stamp)
+    replace(done, out)
+
+
+def build_live_iso(force=False):
+    """Builds out/live-iso/live.iso: the minimal guest on a CD."""
+    build_guest("minimal-pc", force)
+    guest = OUT / "minimal-pc"
+    packages = [deb for deb in debs.locked("deploy") if not deb.name.startswith("linux-image-")]
+    stamp = stamp_of(digest_tree(guest / "vmlinuz", guest / "initrd", ROOT / "lib"), repr(packages), tool_versions("mformat", "xorrisofs"))
+    out = OUT / "live-iso"
+    if not force and is_current(out, stamp):
+        say("live-iso: nothing changed")
+        return
+    debs.fetch(packages)
+    done, out = out, fresh(OUT / ".new-live-iso")
+    work = fresh(OUT / ".work-live-iso")
+    files = unpacked(packages, work, *[deb.name for deb in packages])
+    cd = Cd("CATAMARAN_LIVE", "catamaran/live", "the minimal guest of Catamaran", GUEST_COMMAND_LINE, {"initrd": guest / "initrd"})
+    write_cd(cd, files, guest / "vmlinuz", work, out / "live.iso")
+    flatten_times(out)
     shutil.rmtree(work)
     set_current(out, stamp)
     replace(done, out)

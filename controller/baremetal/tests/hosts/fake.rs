@@ -13,7 +13,7 @@ use catamaran_baremetal::{
     State, Store, StoreError,
 };
 use catamaran_redfish::Limits;
-use catamaran_redfish_mock::{Handle, Mock, Options, Personality};
+use catamaran_redfish_mock::{Certificate, Handle, Mock, Options, Personality};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
@@ -23,6 +23,8 @@ pub(crate) struct Memory {
     pub(crate) host: Option<BareMetalHost>,
     pub(crate) hardware: Option<HardwareDetails>,
     pub(crate) password: String,
+    /// Of the BMC's certificate, where it speaks TLS.
+    pub(crate) authority: Option<String>,
     pub(crate) now: i64,
     pub(crate) notes: Vec<Note>,
     /// Secrets besides the BMC's: name, and key and value of the one entry.
@@ -133,13 +135,10 @@ impl Store for Fake {
         if let Some(written) = written {
             secret.metadata = serde_json::from_value(written["metadata"].clone()).unwrap();
         }
-        secret.data = Some(
-            [
-                entry("username", "admin"),
-                entry("password", &memory.password),
-            ]
-            .into(),
-        );
+        let login = [("username", "admin"), ("password", &memory.password)];
+        let authority = memory.authority.as_deref().map(|pem| ("ca.crt", pem));
+        let entries = login.into_iter().chain(authority);
+        secret.data = Some(entries.map(|(key, value)| entry(key, value)).collect());
         secret.metadata.resource_version = Some(memory.password.clone());
         Ok(Some(secret))
     }
@@ -261,16 +260,21 @@ fn absent(cluster: &Fake) -> Agents<Fake> {
 impl Bench {
     pub(crate) async fn new() -> Self {
         let options = Options::new("bmc0", 0, Personality::named("standard").unwrap());
-        Self::with(options, quick()).await
+        Self::with(options, None, quick()).await
     }
 
-    pub(crate) async fn with(options: Options, limits: Limits) -> Self {
+    pub(crate) async fn with(
+        options: Options,
+        certificate: Option<&Certificate>,
+        limits: Limits,
+    ) -> Self {
         let mut mock = Mock::new();
-        let bmc = mock.add(options, None).await.unwrap();
+        let bmc = mock.add(options, certificate).await.unwrap();
         let cluster = Fake::default();
         {
             let mut memory = cluster.0.lock().unwrap();
             "password".clone_into(&mut memory.password);
+            memory.authority = certificate.map(|one| one.pem.clone());
             memory.now = 1_000_000;
             let address = bmc.url().replacen("http", "redfish-virtualmedia+http", 1);
             memory.host = Some(

@@ -194,7 +194,7 @@ async fn settings_that_the_firmware_does_not_take_are_an_error_and_ordered_anew(
 #[tokio::test]
 async fn a_bmc_without_settings_has_none_and_says_so_when_asked() {
     let options = Options::new("bmc0", 0, Personality::named("openbmc").unwrap());
-    let bench = Bench::with(options, quick()).await;
+    let bench = Bench::with(options, None, quick()).await;
     bench.until(State::Available).await;
     assert!(status(&bench).settings.is_empty() && status(&bench).schema.is_none());
     ask(&bench, &json!({"NumCores": 8}));

@@ -12,3 +12,4 @@ mod firmware;
 mod life;
 mod machine;
 mod matrix;
+mod servers;
