@@ -59,7 +59,8 @@ fn detached(host: &BareMetalHost) -> Option<Detached> {
 /// Seconds until the step that failed is tried again. A changed spec (which deletion is, too) or other credentials are a reason to try at once.
 fn pending(host: &BareMetalHost, login: &Login, now: Seconds) -> Option<Seconds> {
     let status = host.status.as_ref()?;
-    if status.error_count == 0 {
+    // Failures are counted on while a job that failed is at work once more.
+    if status.error_type.is_none() {
         return None;
     }
     let observed = status

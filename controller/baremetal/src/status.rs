@@ -82,7 +82,11 @@ pub(crate) fn next(
         Outcome::Wait { .. } | Outcome::Done { .. } | Outcome::Transition { .. } => {
             new.error_type = None;
             new.error_message.clear();
-            new.error_count = 0;
+            // That a job was begun once more is no success: what fails each time is tried with growing pauses, and a deletion gives it up.
+            let at_work = facts.job.is_some() && state != State::Available;
+            if !at_work || !matches!(result.outcome, Outcome::Wait { .. }) {
+                new.error_count = 0;
+            }
         }
     }
     if let Outcome::Transition { to } = result.outcome {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use catamaran_api::metal3::{PreprovisioningImage, PreprovisioningImageStatus};
-use catamaran_baremetal::State;
+use catamaran_baremetal::{Again, State};
 use catamaran_deploy_wire::{Action, WipeScope};
 use serde_json::{Value, json};
 
@@ -148,6 +148,39 @@ async fn a_failure_is_said_and_tried_again_by_the_same_agent() {
     lab.bench.cluster.change(&json!({"spec": {"image": null}}));
     until(&lab, &mut agent, State::Available).await;
     assert!(matches!(wipes(&agent)[..], [WipeScope::All]));
+}
+
+#[tokio::test]
+async fn an_image_that_fails_each_time_is_written_with_growing_pauses() {
+    let (lab, mut agent) = (Lab::new().await, Agent::default());
+    until(&lab, &mut agent, State::Available).await;
+    lab.bench.cluster.change(&image("a"));
+    let wrong = |_: &Action| json!({"failed": {"reason": "checksum-mismatch", "message": "other"}});
+    let mut pauses = Vec::new();
+    for _ in 0..40 {
+        let again = lab.bench.step().await;
+        agent.act(&lab, wrong).await;
+        let status = lab.bench.status();
+        if let (Some(_), Again::After(pause)) = (status.error_type, again) {
+            pauses.push(pause);
+        }
+    }
+    pauses.dedup();
+    assert!(pauses.len() > 3 && pauses.is_sorted(), "{pauses:?}");
+    until(&lab, &mut agent, State::Provisioned).await;
+    assert_eq!(lab.bench.status().error_count, 0);
+}
+
+#[tokio::test]
+async fn a_deletion_gives_up_cleaning_when_no_agent_comes() {
+    let (mut lab, mut agent) = (Lab::new().await, Agent::default());
+    until(&lab, &mut agent, State::Available).await;
+    lab.bench.cluster.change(&image("a"));
+    until(&lab, &mut agent, State::Provisioned).await;
+    lab.boots_within(Duration::ZERO);
+    lab.bench.delete();
+    lab.bench.gone().await;
+    assert!(!lab.bench.bmc.is_on());
 }
 
 #[tokio::test]

@@ -141,8 +141,8 @@ async fn until_in_the_middle(machine: &Machine) {
 #[ignore = "needs the deploy ISO and boots a server under emulation: minutes"]
 async fn a_server_meets_four_troubles_says_each_and_goes_on() {
     let mut machine = Machine::new("bios").await;
-    let words = "written after all";
-    machine.seed(words);
+    let said = "written after all";
+    machine.seed(said);
     machine.until_state(State::Available).await;
 
     // The checksum of another image.
@@ -194,7 +194,7 @@ async fn a_server_meets_four_troubles_says_each_and_goes_on() {
         boots,
         "it was booted again to be written"
     );
-    machine.until_said(words).await;
+    machine.until_said(said).await;
     let status = machine.bench.status();
     assert_eq!(
         (status.error_message.as_str(), status.error_type),
