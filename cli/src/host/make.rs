@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 
 use super::{GROUP, HOSTS};
 use crate::args::{DryRun, Making};
-use crate::connection::Connection;
+use crate::connection::{Connection, Seen};
 use crate::error::Error;
 use crate::target::{object, objects};
+
+/// As which this program writes.
+const MANAGER: &str = "kubectl-catamaran";
 
 /// Formats that make no sense here are named at once.
 pub(super) fn check(making: &Making) -> Result<Format, Error> {
@@ -45,6 +48,10 @@ pub(super) async fn all(
                 Ok(value) => made.push(value),
                 Err(error) => {
                     if !dry {
+                        // No answer is no refusal: it may be there all the same.
+                        if error.code().is_none() {
+                            made.extend(made_unsaid(connection, value).await);
+                        }
                         take_back(connection, &made).await;
                     }
                     return Err(error);
@@ -91,11 +98,35 @@ async fn let_go(connection: &Connection, value: &Value) -> Result<Value, Error> 
 async fn create(connection: &Connection, value: &Value, dry: bool) -> Result<Value, Error> {
     let (group, plural) = place(value);
     let mut path = objects(group, Some(connection.namespace()), plural)
-        + "?fieldManager=kubectl-catamaran&fieldValidation=Strict";
+        + &format!("?fieldManager={MANAGER}&fieldValidation=Strict");
     if dry {
         path.push_str("&dryRun=All");
     }
     connection.json(Method::POST, &path, Some(value)).await
+}
+
+/// An object that the server has made although its answer was lost: it is there, and nobody but this program has written it.
+async fn made_unsaid(connection: &Connection, value: &Value) -> Option<Value> {
+    let (group, plural) = place(value);
+    let name = text(&value["metadata"]["name"]);
+    let path = object(group, connection.namespace(), plural, &name);
+    match connection.look(&path).await {
+        Ok(Seen::There(there)) => is_ours_alone(&there).then_some(there),
+        Ok(_) => None,
+        Err(error) => {
+            eprintln!(
+                "Warning: {} may have been made: {}",
+                reference(value),
+                error.line()
+            );
+            None
+        }
+    }
+}
+
+fn is_ours_alone(object: &Value) -> bool {
+    let written = object["metadata"]["managedFields"].as_array();
+    written.is_some_and(|all| !all.is_empty() && all.iter().all(|one| one["manager"] == MANAGER))
 }
 
 async fn take_back(connection: &Connection, made: &[Value]) {
@@ -148,4 +179,20 @@ fn printed(made: &[Value], format: Format, dry_run: Option<DryRun>) -> Result<St
         .iter()
         .map(|value| format!("{}{note}\n", reference(value)));
     Ok(lines.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_else_has_written_is_taken_for_ours() {
+        let by = |managers: &[&str]| {
+            let all: Vec<_> = managers.iter().map(|one| json!({"manager": one})).collect();
+            is_ours_alone(&json!({"metadata": {"managedFields": all}}))
+        };
+        assert!(by(&[MANAGER]));
+        assert!(!by(&[MANAGER, "kubectl"]) && !by(&["kubectl"]) && !by(&[]));
+        assert!(!is_ours_alone(&json!({"metadata": {}})));
+    }
 }

@@ -1,6 +1,7 @@
 //! Credentials of BMCs, which Ironic does not tell: a YAML file that names them by node. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
 
@@ -13,7 +14,7 @@ const ALL: &str = "*";
 const MASK: &str = "******";
 
 /// One entry.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Entry {
     /// User name; absent: the one that Ironic uses.
@@ -26,7 +27,7 @@ pub(super) struct Entry {
 }
 
 /// What a BMC is logged in to with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Login {
     pub(super) username: String,
     pub(super) password: String,
@@ -35,8 +36,23 @@ pub(super) struct Login {
 }
 
 /// All entries, by UUID or name of a node.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Credentials(BTreeMap<String, Entry>);
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whose there are, and no more.
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { username, .. } = self;
+        let mut shown = formatter.debug_struct("Login");
+        shown.field("username", username).finish_non_exhaustive()
+    }
+}
 
 impl Credentials {
     /// Reads a file. The text of an error has none of the file's own.

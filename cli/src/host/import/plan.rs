@@ -1,6 +1,7 @@
 //! From an Ironic's nodes to hosts. Pure: all that is wrong is told at once, and nothing is made then.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use catamaran_api::metal3::annotations::{HARDWARE, PAUSED};
 use catamaran_api::metal3::{BareMetalHost, BareMetalHostSpec, BmcDetails};
@@ -41,7 +42,7 @@ pub(super) struct Setting<'a> {
 }
 
 /// What is to be made, and what is to be said.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Plan {
     /// Each host behind its Secret.
     pub(super) objects: Vec<Value>,
@@ -51,6 +52,15 @@ pub(super) struct Plan {
     pub(super) left_out: Vec<String>,
     /// What hosts don't keep of their nodes.
     pub(super) notes: Vec<String>,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the objects: Secrets are among them.
+        let Self { hosts, .. } = self;
+        let mut shown = formatter.debug_struct("Plan");
+        shown.field("hosts", hosts).finish_non_exhaustive()
+    }
 }
 
 /// Nodes of which hosts can be made, with their BMCs; and why not of the others.
@@ -214,12 +224,8 @@ fn host(
         .map(|lost| format!("properties.{lost} is not kept: look at spec.rootDeviceHints before an image is written"))
         .collect();
     let in_use = node.usage() == Use::Taken;
-    let online = match node.power_state.as_deref() {
-        Some("power off") => false,
-        Some("power on") => true,
-        // What may run is not turned off for want of knowledge, nor what is not in use turned on.
-        _ => in_use,
-    };
+    // Where that is not known, the host is paused.
+    let online = power(node).unwrap_or(in_use);
     let (boot_mac_address, note) = boot_mac(node, found);
     notes.extend(note);
     let spec = BareMetalHostSpec {
@@ -253,8 +259,21 @@ fn host(
     (host, notes)
 }
 
-/// Why Ironic's people want it left alone, if they do.
+/// Whether it is on, as far as Ironic knows.
+fn power(node: &Node) -> Option<bool> {
+    match node.power_state.as_deref() {
+        Some("power off") => Some(false),
+        Some("power on") => Some(true),
+        _ => None,
+    }
+}
+
+/// Why it is left alone: Ironic's people want that, or whatever its object said of power might switch it.
 fn pause(node: &Node) -> Option<String> {
+    let unknown = || {
+        let why = "Ironic does not know its power: see to spec.online first";
+        power(node).is_none().then(|| why.to_owned())
+    };
     [
         ("in maintenance", node.maintenance, &node.maintenance_reason),
         ("retired", node.retired, &node.retired_reason),
@@ -266,6 +285,7 @@ fn pause(node: &Node) -> Option<String> {
         Some(reason) if !reason.is_empty() => format!("{word} at Ironic: {reason}"),
         _ => format!("{word} at Ironic"),
     })
+    .or_else(unknown)
 }
 
 fn boot_mode(node: &Node) -> Option<String> {

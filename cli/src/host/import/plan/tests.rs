@@ -118,6 +118,8 @@ fn who_is_not_to_be_touched_is_paused_with_the_reason() {
         paused(json!({"protected": true})).as_deref(),
         Some("protected at Ironic")
     );
+    let unknown = paused(json!({"power_state": null}));
+    assert!(unknown.is_some_and(|why| why.contains("spec.online")));
     assert_eq!(paused(json!({})), None);
     let credentials = credentials();
     let setting = Setting {
