@@ -47,6 +47,10 @@ impl Sleeper {
         Ok(mib(process::pss(self.pid()?)?))
     }
 
+    pub(crate) fn rss(&self) -> Result<f64> {
+        Ok(mib(process::rss(self.pid()?)?))
+    }
+
     fn pid(&self) -> Result<Pid> {
         Ok(Pid::try_from(self.0.id())?)
     }

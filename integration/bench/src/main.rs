@@ -12,9 +12,10 @@
 //!
 //! `managed-hosts` needs the programs of `integration/cluster`, and no root; it is no part of `all`.
 //!
-//! `kubernetes` and `idle` run on the cluster of `integration/cluster`, as its tests do, and are no part of `all`.
+//! `kubernetes`, `idle` and `fleet` run on the cluster of `integration/cluster`, as its tests do, and are no part of `all`. `fleet` adds pretended
+//! nodes to it, whose pods only seem to run; its first run builds kwok for that.
 //!
-//! Needs root, QEMU, libvirt and the guest images (`guest-images/build`). All but these two run in network and mount namespaces of their
+//! Needs root, QEMU, libvirt and the guest images (`guest-images/build`). All but these run in network and mount namespaces of their
 //! own, below one temporary folder, and are gone afterwards.
 
 mod benches;
@@ -45,7 +46,7 @@ struct Arguments {
     /// What to measure
     #[arg(value_enum)]
     name: Name,
-    /// Samples of each figure (of `crowd`: machines at once; of `hosts` and `managed-hosts`: hosts; of `idle`: machines)
+    /// Samples of each figure (of `crowd`: machines at once; of `hosts` and `managed-hosts`: hosts; of `idle` and `fleet`: machines)
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
     /// Folder with the programs to measure (default: beside this one)
@@ -77,6 +78,8 @@ enum Name {
     Kubernetes,
     /// On Kubernetes: fifty machines that halt, for ten minutes
     Idle,
+    /// On Kubernetes: the controller with five thousand machines on pretended nodes
+    Fleet,
 }
 
 fn main() -> Result<()> {
@@ -107,6 +110,10 @@ fn main() -> Result<()> {
         Name::Idle => {
             let machines = arguments.samples.unwrap_or(50);
             return print(&benches::kubernetes::idle(&programs, machines, MINUTES)?);
+        }
+        Name::Fleet => {
+            let machines = arguments.samples.unwrap_or(5000);
+            return print(&benches::kubernetes::fleet(&programs, machines)?);
         }
         _ => {}
     }
@@ -158,7 +165,7 @@ fn build(cargo: &OsStr, name: Name) -> Result<()> {
     let packages = match name {
         Name::Hosts => mock.to_vec(),
         Name::ManagedHosts => vec!["catamaran-controller", "catamaran-redfish-mock"],
-        Name::Kubernetes | Name::Idle => vec![
+        Name::Kubernetes | Name::Idle | Name::Fleet => vec![
             "catamaran-node",
             "catamaran-launcher",
             "catamaran-controller",

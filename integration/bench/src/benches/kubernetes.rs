@@ -4,7 +4,9 @@
 //! The guest is a boot sector that halts: what is measured is the system around it.
 
 mod costs;
+mod fleet;
 mod idle;
+mod processes;
 mod starts;
 
 use std::fs;
@@ -34,7 +36,7 @@ pub(crate) fn starts(
     samples: usize,
     print: impl Fn(&[Row]) -> Result<()>,
 ) -> Result<()> {
-    on_cluster(programs, |rig| {
+    on_cluster(programs, 2, |rig| {
         print(&starts::run(rig, samples)?)?;
         print(&costs::run(rig, samples)?)
     })
@@ -43,8 +45,18 @@ pub(crate) fn starts(
 /// Measures what machines cost that only run.
 pub(crate) fn idle(programs: &Path, machines: usize, minutes: usize) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    on_cluster(programs, |rig| {
+    on_cluster(programs, 1, |rig| {
         rows = idle::run(rig, machines, minutes)?;
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Measures the controller with machines on pretended nodes.
+pub(crate) fn fleet(programs: &Path, machines: usize) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    on_cluster(programs, 1, |rig| {
+        rows = fleet::run(rig, machines)?;
         Ok(())
     })?;
     Ok(rows)
@@ -56,7 +68,11 @@ struct Rig<'a> {
     proxy: Proxy,
 }
 
-fn on_cluster(programs: &Path, bench: impl FnOnce(&Rig<'_>) -> Result<()>) -> Result<()> {
+fn on_cluster(
+    programs: &Path,
+    nodes: u8,
+    bench: impl FnOnce(&Rig<'_>) -> Result<()>,
+) -> Result<()> {
     let found = programs::find_all(&["catamaran-controller"])?;
     ensure!(
         found.canonicalize()? == programs.canonicalize()?,
@@ -64,7 +80,7 @@ fn on_cluster(programs: &Path, bench: impl FnOnce(&Rig<'_>) -> Result<()>) -> Re
         found.display(),
         programs.display()
     );
-    cluster::run(2, |cluster| {
+    cluster::run(nodes, |cluster| {
         push_halt(cluster)?;
         bench(&Rig {
             cluster,

@@ -15,7 +15,7 @@ pub struct Write {
     pub verb: String,
     /// Resource with its subresource: `pods/status`.
     pub resource: String,
-    /// Who made it.
+    /// Who made it; who was impersonated where somebody was.
     pub user: String,
     /// When it was answered (RFC 3339, UTC).
     pub at: String,
@@ -89,7 +89,7 @@ fn write(entry: &Value) -> Option<Write> {
     Some(Write {
         verb,
         resource,
-        user: word("/user/username")?,
+        user: word("/impersonatedUser/username").or_else(|| word("/user/username"))?,
         at: word("/stageTimestamp")?,
     })
 }

@@ -58,11 +58,25 @@ impl Proxy {
     /// # Errors
     /// When the server can't be reached or does not speak HTTP.
     pub fn request(&self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+        self.request_with(method, path, "Content-Type: application/json\r\n", body)
+    }
+
+    /// As [`Self::request`], with header lines of one's own: whom to be taken for, what the body is.
+    ///
+    /// # Errors
+    /// As of [`Self::request`].
+    pub fn request_with(
+        &self,
+        method: &str,
+        path: &str,
+        further: &str,
+        body: &str,
+    ) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(&self.address)?;
         let length = body.len();
         write!(
             stream,
-            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.0\r\nHost: localhost\r\n{further}Content-Length: {length}\r\n\r\n{body}"
         )?;
         let mut reader = BufReader::new(stream);
         let (status, _) = head(&mut reader)?;
@@ -85,6 +99,18 @@ impl Proxy {
         let (status, _) = head(&mut reader)?;
         ensure!(status == 200, "{list}: {status}");
         Ok(Watch(reader))
+    }
+
+    /// Ends it, and so every watch and stream that goes through it.
+    ///
+    /// # Errors
+    /// When it can't be ended.
+    pub fn end(&self) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::kill_process(
+            pid,
+            rustix::process::Signal::KILL,
+        )?)
     }
 
     /// Opens a stream: both directions.
