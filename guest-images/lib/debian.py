@@ -96,7 +96,7 @@ def install(packages, work, kind):
 
 def customize_script():
     """What is done to the installed system, outside of it, its folder being $1."""
-    lines = ["set -e", 'cd "$1"', "chown -R 0:0 etc/cloud/cloud.cfg.d etc/systemd/system usr/lib/catamaran usr/lib/modules usr/local/bin opt var/www"]
+    lines = ["set -e", 'cd "$1"', "mkdir -p var/www", "chown -R 0:0 etc/cloud/cloud.cfg.d etc/systemd/system usr/lib/catamaran usr/lib/modules usr/local/bin opt var/www"]
     lines += [
         "chown 0:0 etc/fstab etc/hostname etc/hosts etc/apt/sources.list",
         'for kernel in usr/lib/modules/*; do chroot . depmod "${kernel##*/}"; done',

@@ -5,6 +5,7 @@ archive is never written down: it is the one of the machine's own APT sources, o
 CATAMARAN_DEBIAN_SECURITY_MIRROR.
 """
 
+import functools
 import os
 import subprocess
 import tempfile
@@ -70,6 +71,7 @@ def pick(debs, prefix):
     return found[0]
 
 
+@functools.cache
 def mirror(archive):
     """The base URL of an archive: from the environment, else from this machine's APT sources."""
     given = os.environ.get(MIRRORS[archive])

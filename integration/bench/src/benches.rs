@@ -2,6 +2,7 @@
 
 pub(crate) mod crowd;
 pub(crate) mod daemon;
+pub(crate) mod enrolment;
 pub(crate) mod hosts;
 pub(crate) mod kubernetes;
 pub(crate) mod managed;

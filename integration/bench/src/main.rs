@@ -10,7 +10,7 @@
 //! run on the same machine, with the ratio of the medians, the number of samples and their spread. Fewer than ten samples are printed
 //! as *not a figure*.
 //!
-//! `managed-hosts` needs the programs of `integration/cluster`, and no root; it is no part of `all`.
+//! `managed-hosts` and `enrolment` need the programs of `integration/cluster`, and no root; they are no part of `all`. `enrolment` installs an Ironic.
 //!
 //! `kubernetes`, `idle` and `fleet` run on the cluster of `integration/cluster`, as its tests do, and are no part of `all`. `fleet` adds pretended
 //! nodes to it, whose pods only seem to run; its first run builds kwok for that.
@@ -46,7 +46,7 @@ struct Arguments {
     /// What to measure
     #[arg(value_enum)]
     name: Name,
-    /// Samples of each figure (of `crowd`: machines at once; of `hosts` and `managed-hosts`: hosts; of `idle` and `fleet`: machines)
+    /// Samples of each figure (of `crowd`: machines at once; of `hosts`, `managed-hosts` and `enrolment`: hosts; of `idle` and `fleet`: machines)
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
     /// Folder with the programs to measure (default: beside this one)
@@ -74,6 +74,8 @@ enum Name {
     Hosts,
     /// A thousand mocked BMCs as hosts of the controller, with a real API server alone
     ManagedHosts,
+    /// A hundred mocked BMCs from enrolment to available, beside a real Ironic
+    Enrolment,
     /// On Kubernetes: starts, restarts, deletions and what they cost, beside pods
     Kubernetes,
     /// On Kubernetes: fifty machines that halt, for ten minutes
@@ -103,6 +105,10 @@ fn main() -> Result<()> {
         Name::ManagedHosts => {
             let hosts = arguments.samples.unwrap_or(1000);
             return print(&benches::managed::run(&programs, hosts)?);
+        }
+        Name::Enrolment => {
+            let hosts = arguments.samples.unwrap_or(100);
+            return print(&benches::enrolment::run(&programs, hosts)?);
         }
         Name::Kubernetes => {
             return benches::kubernetes::starts(&programs, arguments.samples.unwrap_or(10), print);
@@ -164,7 +170,9 @@ fn build(cargo: &OsStr, name: Name) -> Result<()> {
     let mock = ["catamaran-redfish-mock"];
     let packages = match name {
         Name::Hosts => mock.to_vec(),
-        Name::ManagedHosts => vec!["catamaran-controller", "catamaran-redfish-mock"],
+        Name::ManagedHosts | Name::Enrolment => {
+            vec!["catamaran-controller", "catamaran-redfish-mock"]
+        }
         Name::Kubernetes | Name::Idle | Name::Fleet => vec![
             "catamaran-node",
             "catamaran-launcher",

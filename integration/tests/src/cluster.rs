@@ -9,8 +9,10 @@ mod block;
 pub mod bmcs;
 pub mod browser;
 pub mod install;
+mod join;
 mod machines;
 mod nodes;
+pub mod servers;
 pub mod websocket;
 
 use std::collections::VecDeque;

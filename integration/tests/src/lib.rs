@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod command;
 pub mod guest;
 pub mod host;
+pub mod ironic;
 pub mod manifest;
 pub mod metrics;
 pub mod offer;

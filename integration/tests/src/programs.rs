@@ -22,7 +22,13 @@ pub fn root() -> PathBuf {
 /// The OCI layout that `guest-images/build` writes.
 #[must_use]
 pub fn images() -> PathBuf {
-    root().join("guest-images/out/oci")
+    guest("oci")
+}
+
+/// A file or folder that `guest-images/build` writes.
+#[must_use]
+pub fn guest(path: &str) -> PathBuf {
+    root().join("guest-images/out").join(path)
 }
 
 /// Folder of the programs to test: `CATAMARAN_PROGRAMS`, else the newer of the release and the debug build.

@@ -3,23 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use catamaran_tests::cluster::{self, Cluster, SYSTEM, machine};
+use catamaran_tests::cluster::{self, Cluster, machine};
 use catamaran_tests::{BOOT, SHORT, wait::Seen, wait_for};
 use serde_json::{Value, json};
 
 /// What the control plane takes to give a node up (its grace is 40 s), the controller to fence it (30 s more), and some: another replica may have to
 /// take over first.
 const FENCED: Duration = Duration::from_secs(240);
-
-/// Whether the controllers cut the power of lost nodes.
-fn set_fencing(cluster: &Cluster, on: bool) -> Result<()> {
-    let (deployment, set) = (
-        "deployment/catamaran-controller",
-        format!("CATAMARAN_FENCE_LOST_NODES={on}"),
-    );
-    cluster.kubectl(["--namespace", SYSTEM, "set", "env", deployment, &set])?;
-    cluster.settle()
-}
 
 /// Waits until an instance other than `old` runs, on another node than that.
 fn wait_elsewhere(cluster: &Cluster, old: &Value, node: u8) -> Result<()> {
@@ -35,7 +25,7 @@ fn wait_elsewhere(cluster: &Cluster, old: &Value, node: u8) -> Result<()> {
 #[ignore = "waits for a node to be given up, and takes some minutes: `cargo xtask test --long`"]
 fn the_power_of_a_node_that_is_cut_off_is_cut_before_its_machine_starts_elsewhere() -> Result<()> {
     cluster::run(2, |cluster| {
-        set_fencing(cluster, true)?;
+        cluster.set_controllers(&["CATAMARAN_FENCE_LOST_NODES=true"])?;
         // The new replicas answer before the API server trusts their certificate.
         wait_for("a machine is taken", SHORT, || {
             let taken = cluster.apply(&[&machine("mirror")]);
@@ -89,6 +79,6 @@ fn the_power_of_a_node_that_is_cut_off_is_cut_before_its_machine_starts_elsewher
         cluster.kubectl(["delete", host, "--wait=false"])?;
         cluster.wait_gone(host, BOOT)?;
         ensure!(bmc.is_on(), "a detached server was turned off");
-        set_fencing(cluster, false)
+        cluster.set_controllers(&["CATAMARAN_FENCE_LOST_NODES=false"])
     })
 }

@@ -23,6 +23,8 @@ use crate::say;
 use crate::stats::Samples;
 use crate::table::Row;
 
+/// All that the mock knows.
+const VENDORS: &str = "standard,dell,hpe,supermicro,lenovo,openbmc";
 /// BMCs that are asked at once.
 const AT_ONCE: usize = 64;
 
@@ -31,7 +33,7 @@ pub(super) struct Mocks {
     child: Child,
     /// Of each.
     pub(super) urls: Vec<String>,
-    systems: Vec<String>,
+    pub(super) systems: Vec<String>,
     /// Address of the interface for scripts.
     admin: String,
 }
@@ -47,6 +49,11 @@ impl Drop for Mocks {
 impl Mocks {
     /// Starts so many, of all vendors.
     pub(super) fn start(programs: &Path, count: usize) -> Result<Self> {
+        Self::of(programs, count, VENDORS)
+    }
+
+    /// Starts so many, of these vendors.
+    pub(super) fn of(programs: &Path, count: usize, vendors: &str) -> Result<Self> {
         let program = programs.join("catamaran-redfish-mock");
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let admin = format!("127.0.0.1:{port}");
@@ -59,10 +66,7 @@ impl Mocks {
                 "--admin",
                 &admin,
             ])
-            .args([
-                "--personality",
-                "standard,dell,hpe,supermicro,lenovo,openbmc",
-            ])
+            .args(["--personality", vendors])
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| program.display().to_string())?;
@@ -250,6 +254,6 @@ async fn bare(address: &str, path: &str) -> Result<()> {
     Ok(())
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }

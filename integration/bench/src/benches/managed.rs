@@ -12,7 +12,7 @@ use catamaran_tests::api_server::{ApiServer, Controller};
 use catamaran_tests::cluster::SYSTEM;
 use serde_json::{Value, json};
 
-use super::hosts::{self, Mocks};
+use super::hosts::{self, Mocks, milliseconds};
 use super::mib;
 use crate::stats::Samples;
 use crate::table::Row;
@@ -52,21 +52,7 @@ pub(crate) fn run(programs: &Path, count: usize) -> Result<Vec<Row>> {
     say("the controller starts");
     let begin = Instant::now();
     let mut controller = server.controller(programs)?;
-    let mut times: Vec<f64> = Vec::new();
-    let mut told = 0;
-    wait::every(LOOK, "available hosts", LONGEST, || {
-        let changes = "metal3_provisioning_state_change_total";
-        let available = metric(&mut controller, changes, "new_state=\"available\"")? as usize;
-        times.resize(available.min(count), begin.elapsed().as_secs_f64() * 1000.0);
-        if available >= told + count.div_ceil(10) {
-            told = available;
-            say(&format!(
-                "{available} available after {:.1} s",
-                begin.elapsed().as_secs_f64()
-            ));
-        }
-        Ok((available >= count).then_some(()))
-    })?;
+    let times = available(&mut controller, count, begin)?;
     let whole = begin.elapsed();
     let pid = controller.pid()?;
     let (rss, most) = (mib(process::rss(pid)?), mib(process::most_rss(pid)?));
@@ -112,8 +98,39 @@ pub(crate) fn run(programs: &Path, count: usize) -> Result<Vec<Row>> {
     )])
 }
 
+/// Waits until the controller answers.
+pub(super) fn is_up(controller: &mut Controller) -> Result<()> {
+    wait::every(LOOK, "answer of the controller", LONGEST, || {
+        controller.pid()?;
+        Ok(hosts::get(controller.health(), "/metrics").ok().map(drop))
+    })
+}
+
+/// When each of so many hosts was available, in ms from the beginning.
+pub(super) fn available(
+    controller: &mut Controller,
+    count: usize,
+    begin: Instant,
+) -> Result<Vec<f64>> {
+    let (mut times, mut told) = (Vec::new(), 0);
+    wait::every(LOOK, "available hosts", LONGEST, || {
+        let changes = "metal3_provisioning_state_change_total";
+        let available = metric(controller, changes, "new_state=\"available\"")? as usize;
+        times.resize(available.min(count), milliseconds(begin.elapsed()));
+        if available >= told + count.div_ceil(10) {
+            told = available;
+            say(&format!(
+                "{available} available after {:.1} s",
+                begin.elapsed().as_secs_f64()
+            ));
+        }
+        Ok((available >= count).then_some(()))
+    })?;
+    Ok(times)
+}
+
 /// All hosts are what they should be, each with an inventory.
-fn check(server: &ApiServer, count: usize) -> Result<()> {
+pub(super) fn check(server: &ApiServer, count: usize) -> Result<()> {
     let words = ["get", "--namespace", SYSTEM, "--output", "json"];
     let found: Value =
         serde_json::from_str(&server.kubectl(&[&words[..], &["baremetalhosts"]].concat())?)?;
@@ -147,7 +164,7 @@ fn check(server: &ApiServer, count: usize) -> Result<()> {
 }
 
 /// A host and a Secret for each BMC.
-fn list(mocks: &Mocks) -> Value {
+pub(super) fn list(mocks: &Mocks) -> Value {
     let items = mocks.urls.iter().enumerate().flat_map(|(number, url)| {
         let (name, secret) = (format!("host{number}"), format!("host{number}-bmc"));
         let address = url.replacen("http", "redfish-virtualmedia+http", 1);

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
-use catamaran_redfish_mock::{Handle, Mock, Options, Personality};
+use catamaran_redfish_mock::{Certificate, Handle, Mock, Options, Personality};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -14,12 +14,14 @@ use tokio::runtime::Runtime;
 use super::{Cluster, SYSTEM, script};
 
 /// Address of the control plane in the cluster's network, where pods reach it.
-const HUB: [u8; 4] = [10, 77, 0, 1];
+pub(super) const HUB: [u8; 4] = [10, 77, 0, 1];
 
 /// A BMC; it goes with the value.
 #[derive(Debug)]
 pub struct Bmc {
     handle: Handle,
+    /// Where it speaks TLS.
+    authority: Option<String>,
     _mock: Mock,
     _runtime: Runtime,
 }
@@ -38,7 +40,7 @@ impl Cluster {
     /// # Errors
     /// When it can't be started.
     pub fn bmc(&self) -> Result<Bmc> {
-        self.start_bmc(Options::new("bmc0", 0, Personality::named("dell")?))
+        self.start_bmc(Options::new("bmc0", 0, Personality::named("dell")?), None)
     }
 
     /// The BMC of a node: its power is the node's.
@@ -58,21 +60,27 @@ impl Cluster {
         let script = script().display().to_string();
         let switch = format!("exec '{script}' node \"$1\" {node}");
         options.command = ["sh", "-c", &switch, "power"].map(str::to_owned).to_vec();
-        self.start_bmc(options)
+        self.start_bmc(options, None)
     }
 
-    fn start_bmc(&self, mut options: Options) -> Result<Bmc> {
+    pub(super) fn start_bmc(
+        &self,
+        mut options: Options,
+        certificate: Option<Certificate>,
+    ) -> Result<Bmc> {
         let runtime = runtime_of(self)?;
         options.listen = (HUB, 0).into();
+        let authority = certificate.as_ref().map(|one| one.pem.clone());
         let mut mock = Mock::new();
         // In one of the runtime's own threads.
         let adding = runtime.spawn(async move {
-            let handle = mock.add(options, None).await?;
+            let handle = mock.add(options, certificate.as_ref()).await?;
             anyhow::Ok((mock, handle))
         });
         let (mock, handle) = runtime.block_on(adding)??;
         Ok(Bmc {
             handle,
+            authority,
             _mock: mock,
             _runtime: runtime,
         })
@@ -89,11 +97,15 @@ impl Cluster {
         self.kubectl(["create", "rolebinding", "bmcs", role, &account])?;
         let address = bmc.url().replacen("http", "redfish-virtualmedia+http", 1);
         spec["bmc"] = json!({"address": address, "credentialsName": "bmc"});
+        let mut secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bmc"},
+            "stringData": {"username": "admin", "password": "password"},
+        });
+        if let Some(authority) = &bmc.authority {
+            secret["stringData"]["ca.crt"] = json!(authority);
+        }
         self.apply(&[
-            &json!({
-                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bmc"},
-                "stringData": {"username": "admin", "password": "password"},
-            }),
+            &secret,
             &json!({
                 "apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost", "metadata": {"name": name}, "spec": spec,
             }),

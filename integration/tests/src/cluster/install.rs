@@ -146,6 +146,22 @@ impl Cluster {
         feed(apply, manifest)
     }
 
+    /// Starts the controllers anew with these settings of theirs (`NAME=VALUE`), until [`Self::install`] takes them back.
+    ///
+    /// # Errors
+    /// When they do not run in time.
+    pub fn set_controllers(&self, variables: &[&str]) -> Result<()> {
+        let set = [
+            "--namespace",
+            SYSTEM,
+            "set",
+            "env",
+            "deployment/catamaran-controller",
+        ];
+        self.kubectl(set.iter().chain(variables))?;
+        self.settle()
+    }
+
     /// Gives an installation the settings of the tests, and waits until all of it runs.
     ///
     /// # Errors

@@ -1,0 +1,234 @@
+//! Servers on the cluster's switch, managed by the installed controller: an image is written, a server becomes a node that is fenced, and goes.
+//! They are emulated, and so is what runs on them.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use catamaran_tests::cluster::servers::{ADDRESS, Firmware, NODE, NUMBER, Server};
+use catamaran_tests::cluster::{self, Cluster, machine};
+use catamaran_tests::{BOOT, SHORT, programs, wait::Seen, wait_for};
+use serde_json::{Value, json};
+
+const HOST: &str = "bmh/server";
+/// For a boot of the deploy agent or of a whole Debian, and what it does.
+const LONG: Duration = Duration::from_secs(900);
+/// What the control plane takes to give a node up, the controller to fence it, and some.
+const FENCED: Duration = Duration::from_secs(300);
+
+fn patch(cluster: &Cluster, spec: &Value) -> Result<()> {
+    let patch = json!({ "spec": spec }).to_string();
+    let words = ["patch", HOST, "--type=merge", "--patch", &patch];
+    cluster.kubectl(words).map(drop)
+}
+
+/// A Secret with one entry.
+fn secret(cluster: &Cluster, name: &str, key: &str, value: &str) -> Result<()> {
+    cluster
+        .apply(&[&json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value},
+        })])
+        .map(drop)
+}
+
+fn until_state(cluster: &Cluster, server: &Server, state: &str) -> Result<Value> {
+    let pointer = "/status/provisioning/state";
+    let begin = std::time::Instant::now();
+    let reached = cluster
+        .wait_field(HOST, pointer, state, LONG)
+        .with_context(|| server.report());
+    eprintln!("{state}: after {:.1} s", begin.elapsed().as_secs_f32());
+    reached
+}
+
+fn until_said(server: &Server, words: &str) -> Result<()> {
+    wait_for(&format!("the server says '{words}'"), LONG, || {
+        Ok(Seen::when(
+            server.console().contains(words),
+            server.report(),
+        ))
+    })
+}
+
+/// A server that is available, inspected by its deploy agent.
+fn enrolled(cluster: &Cluster, firmware: Firmware) -> Result<Server> {
+    cluster.deploy(&["CATAMARAN_FENCE_LOST_NODES=true"])?;
+    let server = cluster.server(firmware)?;
+    let network = cluster.server_network().to_string();
+    secret(cluster, "network", "networkData", &network)?;
+    let mode = match firmware {
+        Firmware::Uefi => "UEFI",
+        Firmware::Bios => "legacy",
+    };
+    let spec = json!({
+        "online": false, "bootMode": mode, "inspectionMode": "agent", "preprovisioningNetworkDataName": "network",
+        "rootDeviceHints": {"serialNumber": "root-disk"}, "networkData": {"name": "network"},
+    });
+    cluster.enrol("server", &server.bmc, spec)?;
+    until_state(cluster, &server, "available")?;
+    let data = cluster.get("hardwaredata/server")?;
+    let storage = data["spec"]["hardware"]["storage"].as_array();
+    let serials: Vec<_> = storage
+        .into_iter()
+        .flatten()
+        .map(|disk| disk["serialNumber"].clone())
+        .collect();
+    ensure!(serials == ["other-disk", "root-disk"], "{data}");
+    Ok(server)
+}
+
+/// Without an image again, and then without an object.
+fn given_back(cluster: &Cluster, server: &Server) -> Result<()> {
+    patch(cluster, &json!({"image": null, "online": false}))?;
+    until_state(cluster, server, "available")?;
+    ensure!(server.begin_of("root")? == [0; 512], "it was not cleaned");
+    cluster.kubectl(["delete", HOST, "--wait=false"])?;
+    cluster.wait_gone(HOST, BOOT)?;
+    ensure!(!server.bmc.is_on(), "a deleted server is left on");
+    Ok(())
+}
+
+#[test]
+#[ignore = "boots servers under emulation, some minutes: `cargo xtask test --long`"]
+fn a_server_is_inspected_written_used_anew_and_cleaned() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let server = enrolled(cluster, Firmware::Bios)?;
+        for (image, words) in [
+            ("minimal", "written by the installed controller"),
+            ("minimal-pc", "written once more"),
+        ] {
+            let script = format!("#!/bin/sh\necho '{words}' >/dev/ttyS0\n");
+            secret(cluster, "seed", "userData", &script)?;
+            let (url, checksum) =
+                cluster.publish(&programs::guest(&format!("{image}/{image}.qcow2")))?;
+            let image = json!({"url": url, "checksum": checksum, "format": "qcow2"});
+            patch(
+                cluster,
+                &json!({"image": image, "online": true, "userData": {"name": "seed"}}),
+            )?;
+            until_said(&server, words)?;
+            let written = until_state(cluster, &server, "provisioned")?;
+            ensure!(
+                written["status"]["provisioning"]["image"]["url"] == image["url"],
+                "{written}"
+            );
+        }
+        ensure!(
+            server.begin_of("other")? == [0; 512],
+            "the other disk was written"
+        );
+        given_back(cluster, &server)
+    })
+}
+
+#[test]
+#[ignore = "boots servers under emulation, some minutes: `cargo xtask test --long`"]
+fn a_server_becomes_a_node_is_fenced_and_given_back() -> Result<()> {
+    cluster::run(1, |cluster| {
+        let server = enrolled(cluster, Firmware::Uefi)?;
+        let (url, checksum) = cluster.server_image()?;
+        let provider = format!("metal3://{}/server", cluster.namespace());
+        let (user_data, _may_join) = cluster.joins(&provider)?;
+        let _node = cluster.gone_afterwards([format!("node/{NODE}")]);
+        secret(cluster, "seed", "userData", &user_data)?;
+        let image = json!({"url": url, "checksum": checksum, "format": "qcow2"});
+        patch(
+            cluster,
+            &json!({"image": image, "online": true, "userData": {"name": "seed"}}),
+        )?;
+        until_state(cluster, &server, "provisioned")?;
+        is_a_node(cluster, &server, &provider)?;
+        is_fenced(cluster, &server)?;
+
+        cluster.kubectl(["delete", "node", NODE])?;
+        cluster.kubectl(["annotate", HOST, "reboot.metal3.io/catamaran-fence-"])?;
+        given_back(cluster, &server)
+    })
+}
+
+/// The server is a node that is ready, and what the host's object says of it is what the node's says.
+fn is_a_node(cluster: &Cluster, server: &Server, provider: &str) -> Result<()> {
+    let name = format!("node/{NODE}");
+    let ready = wait_for("the server is a node that is ready", LONG, || {
+        let node = cluster.get(&name)?;
+        let conditions = node["status"]["conditions"].as_array();
+        let ready = conditions
+            .into_iter()
+            .flatten()
+            .any(|one| one["type"] == "Ready" && one["status"] == "True");
+        Ok(if ready {
+            Seen::Yes(node)
+        } else {
+            Seen::NotYet(node["status"]["conditions"].to_string())
+        })
+    });
+    let node = ready.with_context(|| server.report())?;
+    let host = cluster.get(HOST)?;
+    ensure!(node["spec"]["providerID"] == provider, "{node}");
+    let uuid = |value: &Value| value.as_str().map(str::to_ascii_lowercase);
+    let (of_host, of_node) = (
+        uuid(&host["status"]["provisioning"]["ID"]),
+        uuid(&node["status"]["nodeInfo"]["systemUUID"]),
+    );
+    ensure!(
+        of_host.is_some() && of_host == of_node,
+        "{of_host:?} {of_node:?}"
+    );
+    let addresses = node["status"]["addresses"].to_string();
+    ensure!(addresses.contains(ADDRESS), "{addresses}");
+    Ok(())
+}
+
+/// A machine on it is started elsewhere when the server was lost and its power was cut.
+fn is_fenced(cluster: &Cluster, server: &Server) -> Result<()> {
+    // The product comes by itself, and says so where machines may be.
+    cluster
+        .wait_field(
+            &format!("node/{NODE}"),
+            "/metadata/labels/kubevirt.io~1schedulable",
+            "true",
+            LONG,
+        )
+        .with_context(|| server.report())?;
+    let mut mirror = machine("mirror");
+    let preferred = json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+        "weight": 100, "preference": {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}]},
+    }]}});
+    mirror["spec"]["template"]["spec"]["affinity"] = preferred;
+    cluster.apply(&[&mirror])?;
+    let pointer = "/status/phase";
+    let instance = cluster
+        .wait_field("vmi/mirror", pointer, "Running", LONG)
+        .with_context(|| server.report())?;
+    ensure!(
+        instance["status"]["nodeName"] == NODE,
+        "{}",
+        instance["status"]
+    );
+
+    cluster.node("cut", NUMBER)?;
+    let old = instance["metadata"]["uid"].clone();
+    wait_for("the machine runs on another node", FENCED, || {
+        let found = cluster.get("vmi/mirror").unwrap_or_default();
+        let next = found["metadata"]["uid"] != old && found["status"]["phase"] == "Running";
+        let elsewhere = found["status"]["nodeName"] != NODE;
+        Ok(Seen::when(next && elsewhere, found["status"].to_string()))
+    })?;
+    ensure!(
+        !server.bmc.is_on(),
+        "the machine was started while the server had power"
+    );
+    let (node, host) = (cluster.get(&format!("node/{NODE}"))?, cluster.get(HOST)?);
+    let by = &node["metadata"]["annotations"]["catamaran.dev/fenced-by"];
+    ensure!(by == &format!("{}/server", cluster.namespace()), "{by}");
+    ensure!(
+        node["spec"]["taints"]
+            .to_string()
+            .contains("out-of-service"),
+        "{node}"
+    );
+    let proof = &host["metadata"]["annotations"]["catamaran.dev/fenced"];
+    ensure!(proof.to_string().contains("read Off"), "{proof}");
+    ensure!(host["status"]["poweredOn"] == false, "{host}");
+    cluster.wait_condition(HOST, "Fenced", "True", SHORT)?;
+    cluster.kubectl(["delete", "vm/mirror"]).map(drop)
+}
