@@ -97,11 +97,13 @@ pub(crate) async fn keep(client: &Client, namespace: &str) -> Result<(), Certifi
     let failed = || CertificateError::kube(format!("Secret {NAME}"));
     let api = Api::<Secret>::namespaced(client.clone(), namespace);
     let found = api.get_opt(NAME).await.map_err(failed())?;
-    let version = match found {
-        None => None,
-        Some(found) if kept(&found.data.unwrap_or_default()).is_some() => return Ok(()),
-        Some(found) => found.metadata.resource_version,
-    };
+    let mut version = None;
+    if let Some(found) = found {
+        if kept(&found.data.unwrap_or_default()).is_some() {
+            return Ok(());
+        }
+        version = found.metadata.resource_version;
+    }
     tracing::info!("a new key of the web console is made");
     let key = Key::random().map_err(CertificateError::crypto("key of the web console"))?;
     let secret = Secret {

@@ -60,9 +60,7 @@ fn detached(host: &BareMetalHost) -> Option<Detached> {
 fn pending(host: &BareMetalHost, login: &Login, now: Seconds) -> Option<Seconds> {
     let status = host.status.as_ref()?;
     // Failures are counted on while a job that failed is at work once more.
-    if status.error_type.is_none() {
-        return None;
-    }
+    status.error_type.as_ref()?;
     let observed = status
         .conditions
         .iter()

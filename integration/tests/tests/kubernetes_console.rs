@@ -239,7 +239,7 @@ fn consoles_live_as_long_as_session_and_right_and_outlive_the_controller() -> Re
                 let viewers = replica.expect("GET", &path, &Value::Null, 200)?;
                 let mut all = viewers.as_array().into_iter().flatten();
                 let found = all.find(|one| one["readOnly"] == true).cloned();
-                Ok(Seen::some(found, viewers.to_string()))
+                Ok(found.map_or_else(|| Seen::NotYet(viewers.to_string()), Seen::Yes))
             })
         };
         let viewer = reader(&other)?["id"].clone();
