@@ -11,7 +11,7 @@ use catamaran_tests::cluster::SYSTEM;
 use catamaran_tests::command::output;
 use catamaran_tests::ironic::{Ironic, PASSWORD, USER};
 use catamaran_tests::programs::{find_all, python_environment};
-use catamaran_tests::{BOOT, SHORT, wait::Seen, wait_for};
+use catamaran_tests::{SHORT, wait::Seen, wait_for};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
