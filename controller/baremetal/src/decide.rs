@@ -61,12 +61,7 @@ fn pending(host: &BareMetalHost, login: &Login, now: Seconds) -> Option<Seconds>
     let status = host.status.as_ref()?;
     // Failures are counted on while a job that failed is at work once more.
     status.error_type.as_ref()?;
-    let observed = status
-        .conditions
-        .iter()
-        .find(|one| one.type_ == "Manageable")
-        .and_then(|one| one.observed_generation);
-    if observed != host.metadata.generation {
+    if is_changed(host) {
         return None;
     }
     if let Login::Ready(version) = login
@@ -78,6 +73,21 @@ fn pending(host: &BareMetalHost, login: &Login, now: Seconds) -> Option<Seconds>
     let uid = host.metadata.uid.as_deref().unwrap_or_default();
     let left = since + back_off::pause(status.error_count, uid) - now;
     (left > 0).then_some(left)
+}
+
+/// Whether the spec has changed, or the deletion was asked for, since the host was looked at last.
+fn is_changed(host: &BareMetalHost) -> bool {
+    let conditions = host.status.iter().flat_map(|status| &status.conditions);
+    let observed = conditions
+        .filter(|one| one.type_ == "Manageable")
+        .find_map(|one| one.observed_generation);
+    observed != host.metadata.generation
+}
+
+/// Failures in a row of what is asked for now.
+pub(crate) fn failures(host: &BareMetalHost) -> i64 {
+    let counted = host.status.as_ref().map_or(0, |status| status.error_count);
+    if is_changed(host) { 0 } else { counted }
 }
 
 /// What is to be done. Pure.
@@ -96,7 +106,7 @@ pub fn decide(host: &BareMetalHost, facts: &Facts) -> Step {
 
 /// Where a deletion leads from a state; none where the state itself knows.
 fn deletion(host: &BareMetalHost, state: State) -> Option<Step> {
-    let failures = host.status.as_ref().map_or(0, |status| status.error_count);
+    let failures = failures(host);
     let forced = annotations::get(host, FORCE_DELETE).is_some() || detached(host).is_some();
     let to = match state {
         State::Deleting => return None,

@@ -124,7 +124,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         let waits = state == State::Preparing;
         let firmware = beside.or("HostFirmwareSettings", waits, Firmware::Settled, firmware)?;
         let data = self.data(&host, now).await;
-        let data = beside.or("DataImage", state.in_use(), Data::Settled, data)?;
+        let data = beside.or("DataImage", state.holds_cd(), Data::Settled, data)?;
         let facts = Facts {
             now,
             login,
@@ -347,7 +347,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         if let Contact::Answers(seen) = &facts.contact
             && state != State::Registering
             && old.good_credentials.is_some()
-            && old.error_count == 0
+            && old.error_type.is_none()
         {
             let on = match seen.power {
                 catamaran_redfish::PowerState::On => true,

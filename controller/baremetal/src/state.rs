@@ -108,6 +108,12 @@ impl State {
         matches!(self, Self::Provisioned | Self::ExternallyProvisioned)
     }
 
+    /// The CD of the host's user may be in its drive, or has to be taken out.
+    #[must_use]
+    pub fn holds_cd(self) -> bool {
+        self.in_use() || matches!(self, Self::Deprovisioning | Self::PoweringOff)
+    }
+
     /// How long a state may last that is not meant to last; a longer one is reported.
     #[must_use]
     pub fn deadline(self) -> Option<Seconds> {

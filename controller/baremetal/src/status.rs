@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::annotations::{self, FENCED};
 use crate::conditions::set;
+use crate::decide::failures;
 use crate::facts::{Contact, Facts, Login, Seconds};
 use crate::outcome::{ErrorType, Outcome};
 use crate::state::State;
@@ -72,7 +73,9 @@ pub(crate) fn next(
             "error".clone_into(&mut new.operational_status);
             new.error_type = Some(failure.error_type.as_str().to_owned());
             new.error_message.clone_from(&failure.message);
-            new.error_count += 1;
+            // The BMC has answered since: it is not the same trouble still.
+            let anew = failure.error_type.is_of_contact() && old.error_type.is_none();
+            new.error_count = if anew { 1 } else { failures(host) + 1 };
             if failure.error_type == ErrorType::Provisioning && state == State::Provisioning {
                 new.provisioning_fail_count += 1;
             }
@@ -84,9 +87,8 @@ pub(crate) fn next(
             new.error_message.clear();
             // That a job was begun once more is no success: what fails each time is tried with growing pauses, and a deletion gives it up.
             let at_work = facts.job.is_some() && state != State::Available;
-            if !at_work || !matches!(result.outcome, Outcome::Wait { .. }) {
-                new.error_count = 0;
-            }
+            let goes_on = at_work && matches!(result.outcome, Outcome::Wait { .. });
+            new.error_count = if goes_on { failures(host) } else { 0 };
         }
     }
     if let Outcome::Transition { to } = result.outcome {

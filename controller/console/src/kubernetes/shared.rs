@@ -5,41 +5,44 @@
 //! ```
 //!
 //! Architecture invariant: this is the only place where something is read with the controller's own rights, and nobody gets anything of it
-//! whose right to it was not reviewed in the last [`REVIEW`].
+//! whose right to it was not reviewed in the last [`REVIEW`], or in the last [`UNCERTAIN`] while nobody answers.
 
+mod following;
 mod store;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use kube::api::{ApiResource, DynamicObject};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::api::{ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::backend::{Failure, Name, Place};
+use crate::backend::{Failure, Place};
 use crate::kind::Kind;
-use store::{Next, Store};
+use following::Following;
+use store::Store;
 
 /// A right is reviewed again after this.
 const REVIEW: Duration = Duration::from_secs(10);
-/// For the answer to a review.
-const ANSWER: Duration = Duration::from_secs(4);
+/// How long somebody looks on while nobody answers whether he may.
+const UNCERTAIN: Duration = Duration::from_secs(30);
 /// A watch that is begun is waited for; after this the caller asks the API server himself.
 const READY: Duration = Duration::from_secs(5);
 /// A watch that nobody looks at ends after this.
 const UNUSED: Duration = Duration::from_secs(300);
-/// A place before all that is kept.
-const LONG_AGO: u64 = 0;
+/// What a watch has brought is held for the present until it has been broken for this long.
+const BROKEN: Duration = Duration::from_secs(10);
 /// The longest pause before a broken watch is begun anew.
 const PAUSE: Duration = Duration::from_secs(30);
+/// After this the API server ends a watch, which is begun anew, seconds: the longest that kube takes.
+const WATCH_SECONDS: u32 = 290;
 
 /// All of them.
 pub(super) struct Shared {
@@ -58,7 +61,7 @@ impl fmt::Debug for Shared {
 struct Collection {
     store: Mutex<Store>,
     /// Says that the store has changed; also counts who looks on.
-    changed: tokio::sync::watch::Sender<State>,
+    changed: watch::Sender<State>,
     used: Mutex<Instant>,
 }
 
@@ -80,30 +83,54 @@ impl Shared {
     }
 
     /// The collection of a kind, as soon as it is known; none where the API server does not let us watch it.
-    async fn ready(self: &Arc<Self>, kind: &'static Kind) -> Option<Arc<Collection>> {
-        let collection = self.collection(kind);
-        *lock(&collection.used) = Instant::now();
-        let mut state = collection.changed.subscribe();
+    async fn ready(
+        self: &Arc<Self>,
+        kind: &'static Kind,
+    ) -> Option<(Arc<Collection>, watch::Receiver<State>)> {
+        let (collection, mut state) = self.collection(kind);
         let known = timeout(READY, state.wait_for(|state| *state != State::Begins)).await;
-        let runs = matches!(known, Ok(Ok(state)) if *state == State::Runs);
-        runs.then_some(collection)
+        let runs = known.is_ok_and(|known| known.is_ok_and(|state| *state == State::Runs));
+        runs.then_some((collection, state))
     }
 
-    fn collection(self: &Arc<Self>, kind: &'static Kind) -> Arc<Collection> {
+    fn collection(
+        self: &Arc<Self>,
+        kind: &'static Kind,
+    ) -> (Arc<Collection>, watch::Receiver<State>) {
         let mut kinds = lock(&self.kinds);
         let begin = || {
             let collection = Arc::new(Collection {
                 store: Mutex::default(),
-                changed: tokio::sync::watch::Sender::new(State::Begins),
+                changed: watch::Sender::new(State::Begins),
                 used: Mutex::new(Instant::now()),
             });
+            let (weak, kept) = (Arc::downgrade(self), Arc::clone(&collection));
+            let api = Api::all_with(self.client.clone(), &resource(kind));
+            let unused = async move {
+                loop {
+                    sleep(UNUSED / 4).await;
+                    let shared = weak.upgrade();
+                    if shared.is_none_or(|shared| shared.ends(kind, &kept)) {
+                        return tracing::debug!(kind = kind.plural, "nobody looks at it any more");
+                    }
+                }
+            };
+            let kept = Arc::clone(&collection);
             let mut watches = lock(&self.watches);
             while watches.try_join_next().is_some() {}
-            let (weak, client) = (Arc::downgrade(self), self.client.clone());
-            watches.spawn(keep(weak, client, kind, Arc::clone(&collection)));
+            watches.spawn(async move {
+                tokio::select! {
+                    () = unused => {}
+                    () = kept.keep(&api, kind) => {}
+                }
+            });
             collection
         };
-        Arc::clone(kinds.entry(kind.plural).or_insert_with(begin))
+        let collection = Arc::clone(kinds.entry(kind.plural).or_insert_with(begin));
+        // While nobody can end it.
+        *lock(&collection.used) = Instant::now();
+        let state = collection.changed.subscribe();
+        (collection, state)
     }
 
     /// Whether a collection has not been used for long; it is forgotten then.
@@ -119,14 +146,14 @@ impl Shared {
 
     /// A list; none if the caller has to ask the API server himself. His right to it must have been reviewed.
     pub(super) async fn list(self: &Arc<Self>, place: &Place) -> Option<Body> {
-        let collection = self.ready(place.kind).await?;
+        let (collection, _state) = self.ready(place.kind).await?;
         let pieces = lock(&collection.store).list(place.namespace.as_ref())?;
         let pieces = pieces.into_iter().map(Ok::<_, Failure>);
         Some(Body::from_stream(stream::iter(pieces)))
     }
 
-    /// The changes from a version on, for at most `longest`; none if the caller has to ask the API server himself. `review` fails when his
-    /// right has ended.
+    /// The changes from a version on, for at most `longest`; none if the caller has to ask the API server himself. His right to it must have
+    /// been reviewed; `review` fails when it has ended.
     pub(super) async fn watch<R, F>(
         self: &Arc<Self>,
         place: &Place,
@@ -138,174 +165,102 @@ impl Shared {
         R: Fn() -> F + Send + 'static,
         F: Future<Output = Result<(), Failure>> + Send,
     {
-        let collection = self.ready(place.kind).await?;
-        let changed = collection.changed.subscribe();
-        let from = lock(&collection.store).place(version);
-        let following = Following {
-            collection,
-            changed,
-            namespace: place.namespace.clone(),
-            from: from.unwrap_or(LONG_AGO),
-            ended: false,
-            told: version,
-            review,
-            reviewed: Instant::now(),
-            ends: Instant::now() + longest,
-        };
+        let (collection, changed) = self.ready(place.kind).await?;
+        let namespace = place.namespace.clone();
+        let following = Following::new(collection, changed, namespace, version, longest, review);
         let lines = stream::unfold(following, |mut following| async move {
-            let lines = Box::pin(following.next()).await?;
-            Some((Ok::<_, Failure>(lines), following))
+            let line = Box::pin(following.next()).await?;
+            Some((Ok::<_, Failure>(line), following))
         });
         Some(Body::from_stream(lines))
     }
 }
 
-/// Keeps a collection until nobody has used it for a while.
-async fn keep(
-    shared: Weak<Shared>,
-    client: Client,
-    kind: &'static Kind,
-    collection: Arc<Collection>,
-) {
-    let ends = || {
-        let shared = shared.upgrade();
-        shared.is_none_or(|shared| shared.ends(kind, &collection))
-    };
-    let mut failures = 0;
-    loop {
-        let api = Api::<DynamicObject>::all_with(client.clone(), &resource(kind));
-        let config = watcher::Config::default().labels(kind.selector);
-        let mut events = Box::pin(watcher(api, config));
-        let error = loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                () = sleep(UNUSED / 4) => {
-                    if ends() {
-                        return tracing::debug!(kind = kind.plural, "nobody looks at it any more");
+impl Collection {
+    /// Keeps the store as the objects are, for ever.
+    async fn keep(&self, api: &Api<DynamicObject>, kind: &Kind) {
+        let mut version = None;
+        let mut well = Instant::now();
+        let mut failures = 0;
+        loop {
+            let begun = Instant::now();
+            match self.follow(api, kind, &mut version).await {
+                Ok(()) => well = Instant::now(),
+                Err(error) => {
+                    tracing::warn!(kind = kind.plural, error = %error, "the console's watch is broken");
+                    // It has run until now.
+                    if begun.elapsed() > PAUSE {
+                        (well, failures) = (Instant::now(), 0);
                     }
-                    continue;
+                    if version.is_none() || well.elapsed() > BROKEN {
+                        self.changed.send_replace(State::Broken);
+                    }
+                    let pause = Duration::from_millis(500) * 2_u32.saturating_pow(failures);
+                    sleep(pause.min(PAUSE)).await;
+                    failures += 1;
                 }
-            };
-            match event {
-                Some(Ok(event)) => {
-                    failures = 0;
-                    collection.take(event);
-                }
-                Some(Err(error)) => break error.to_string(),
-                None => break "it ended".to_owned(),
+            }
+        }
+    }
+
+    /// One watch, until the API server ends it; a list before it, where there was none.
+    async fn follow(
+        &self,
+        api: &Api<DynamicObject>,
+        kind: &Kind,
+        version: &mut Option<String>,
+    ) -> Result<(), kube::Error> {
+        let from = match version.take() {
+            Some(version) => version,
+            None => {
+                let list = api
+                    .list(&ListParams::default().labels(kind.selector))
+                    .await?;
+                let from = list.metadata.resource_version.unwrap_or_default();
+                lock(&self.store).fill(list.items, number(&from));
+                from
             }
         };
-        tracing::warn!(kind = kind.plural, error, "the console's watch is broken");
-        lock(&collection.store).lose();
-        collection.changed.send_replace(State::Broken);
-        if ends() {
-            return;
-        }
-        sleep(PAUSE.min(Duration::from_millis(500) * 2_u32.saturating_pow(failures))).await;
-        failures += 1;
-    }
-}
-
-impl Collection {
-    fn take(&self, event: Event<DynamicObject>) {
-        let mut store = lock(&self.store);
-        match event {
-            Event::Init => store.begin(),
-            Event::InitApply(object) => store.listed(object),
-            Event::InitDone => store.complete(),
-            Event::Apply(object) => store.apply(object),
-            Event::Delete(object) => store.delete(object),
-        }
-        if store.head().is_some() {
+        // A failure goes on from here, but for the one that says that this is too old.
+        let mut reached = from.clone();
+        *version = Some(from.clone());
+        let params = WatchParams::default()
+            .labels(kind.selector)
+            .timeout(WATCH_SECONDS);
+        let mut events = Box::pin(api.watch(&params, &from).await?);
+        self.changed.send_replace(State::Runs);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                    reached = object.metadata.resource_version.clone().unwrap_or(reached);
+                    lock(&self.store).apply(object);
+                }
+                Ok(WatchEvent::Deleted(object)) => {
+                    reached = object.metadata.resource_version.clone().unwrap_or(reached);
+                    lock(&self.store).delete(object);
+                }
+                Ok(WatchEvent::Bookmark(bookmark)) => {
+                    reached = bookmark.metadata.resource_version;
+                    lock(&self.store).reach(number(&reached));
+                }
+                Ok(WatchEvent::Error(status)) => {
+                    if status.code == 410 {
+                        *version = None;
+                        return Ok(());
+                    }
+                    return Err(kube::Error::Api(status));
+                }
+                Err(error) => return Err(error),
+            }
+            *version = Some(reached.clone());
             self.changed.send_replace(State::Runs);
         }
+        Ok(())
     }
 }
 
-/// One who looks on.
-struct Following<R> {
-    collection: Arc<Collection>,
-    changed: tokio::sync::watch::Receiver<State>,
-    namespace: Option<Name>,
-    /// Place among the changes.
-    from: u64,
-    /// The last line was told.
-    ended: bool,
-    /// The version that was told last.
-    told: u64,
-    review: R,
-    reviewed: Instant,
-    ends: Instant,
-}
-
-impl<R, F> Following<R>
-where
-    R: Fn() -> F + Send,
-    F: Future<Output = Result<(), Failure>> + Send,
-{
-    /// The next lines; none at the end.
-    async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            if self.ended {
-                return None;
-            }
-            // Before the look, so that a change after it is not missed.
-            self.changed.borrow_and_update();
-            let (next, head) = {
-                let store = lock(&self.collection.store);
-                (
-                    store.since(self.from, self.namespace.as_ref()),
-                    store.head(),
-                )
-            };
-            match next {
-                Next::Gone => return self.last(410, "too much has changed: list anew"),
-                Next::Lines(lines, place) => {
-                    self.from = place;
-                    if !lines.is_empty() {
-                        self.told = head.unwrap_or(self.told);
-                        return Some(lines.concat().into());
-                    }
-                }
-            }
-            let review = self.reviewed + REVIEW;
-            tokio::select! {
-                changed = self.changed.changed() => changed.ok()?,
-                () = tokio::time::sleep_until(review.min(self.ends)) => {
-                    if Instant::now() >= self.ends {
-                        return None;
-                    }
-                }
-            }
-            if Instant::now() >= review {
-                if let Some(end) = self.review().await {
-                    return Some(end);
-                }
-                if let Some(head) = head.filter(|head| *head > self.told) {
-                    self.told = head;
-                    return Some(store::bookmark(head));
-                }
-            }
-        }
-    }
-
-    /// The last line, if the right has ended, or nobody says that it has not.
-    async fn review(&mut self) -> Option<Bytes> {
-        let silent = || Failure::new(503, "the API server does not say whether you may look");
-        let answer = timeout(ANSWER, (self.review)()).await;
-        match answer.unwrap_or_else(|_| Err(silent())) {
-            Ok(()) => {
-                self.reviewed = Instant::now();
-                None
-            }
-            Err(failure) => self.last(failure.status, &failure.message),
-        }
-    }
-
-    fn last(&mut self, code: u16, message: &str) -> Option<Bytes> {
-        self.ended = true;
-        Some(store::error(code, message))
-    }
+fn number(version: &str) -> u64 {
+    version.parse().unwrap_or(0)
 }
 
 fn resource(kind: &Kind) -> ApiResource {

@@ -13,6 +13,9 @@ const CHANGES: usize = 4096;
 /// Bytes of them.
 const BYTES: usize = 16 * 1024 * 1024;
 
+/// Changes that one who looks on is given at once.
+const AT_ONCE: usize = 256;
+
 /// Namespace, empty for objects without, and name.
 type Id = (String, String);
 
@@ -29,8 +32,6 @@ struct Change {
 #[derive(Debug, Default)]
 pub(super) struct Store {
     objects: BTreeMap<Id, Bytes>,
-    /// What a list that is under way has brought.
-    listed: Option<(BTreeMap<Id, Bytes>, u64)>,
     /// The objects are those of this version; none where they are not known.
     head: Option<u64>,
     /// The changes after this version are known.
@@ -46,7 +47,7 @@ pub(super) struct Store {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Lines, and the place after them.
-    Lines(Vec<Bytes>, u64),
+    Lines(VecDeque<Bytes>, u64),
     /// It is too long ago: all must be listed anew.
     Gone,
 }
@@ -90,44 +91,21 @@ pub(super) fn bookmark(version: u64) -> Bytes {
 }
 
 impl Store {
-    /// A list begins.
-    pub(super) fn begin(&mut self) {
-        self.listed = Some((BTreeMap::new(), 0));
-    }
-
-    /// An object of the list.
-    pub(super) fn listed(&mut self, object: DynamicObject) {
-        if let Some((objects, head)) = &mut self.listed {
-            let (id, version, json) = bare(object);
-            *head = version.max(*head);
-            objects.insert(id, json);
-        }
-    }
-
-    /// The list is whole. What has changed since the one before is not known one by one: whoever looked on lists anew.
-    pub(super) fn complete(&mut self) {
-        let Some((objects, head)) = self.listed.take() else {
-            return;
-        };
-        self.objects = objects;
-        self.head = Some(head);
-        self.forget_changes(head);
-    }
-
-    /// Nothing is known any more.
-    pub(super) fn lose(&mut self) {
-        self.listed = None;
-        self.objects.clear();
-        self.head = None;
-        self.forget_changes(u64::MAX);
-    }
-
-    fn forget_changes(&mut self, floor: u64) {
-        self.floor = floor;
+    /// Takes a list. What has changed since the one before is not known one by one: whoever looks on lists anew.
+    pub(super) fn fill(&mut self, objects: Vec<DynamicObject>, version: u64) {
+        let bare = objects.into_iter().map(bare);
+        self.objects = bare.map(|(id, _, json)| (id, json)).collect();
+        self.head = Some(version);
+        self.floor = version;
         // One more than there were: nobody's place is among them.
         self.first += self.changes.len() as u64 + 1;
         self.changes.clear();
         self.bytes = 0;
+    }
+
+    /// Nothing has changed up to a version.
+    pub(super) fn reach(&mut self, version: u64) {
+        self.head = self.head.map(|head| head.max(version));
     }
 
     /// An object was made or has changed.
@@ -205,18 +183,19 @@ impl Store {
         Some(self.first + known.count() as u64)
     }
 
-    /// What has changed since a place.
+    /// What has changed since a place, some of it if it is much.
     pub(super) fn since(&self, place: u64, namespace: Option<&Name>) -> Next {
         let Some(skip) = place.checked_sub(self.first) else {
             return Next::Gone;
         };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        let new = self.changes.iter().skip(skip);
+        let new = self.changes.iter().skip(skip).take(AT_ONCE);
+        let after = place + new.len() as u64;
         let of = |change: &&Change| {
             namespace.is_none_or(|namespace| namespace.as_str() == change.namespace)
         };
         let lines = new.filter(of).map(|change| change.line.clone()).collect();
-        Next::Lines(lines, self.first + self.changes.len() as u64)
+        Next::Lines(lines, after)
     }
 }
 
@@ -225,7 +204,7 @@ mod tests {
     use kube::api::DynamicObject;
     use serde_json::{Value, json};
 
-    use super::{CHANGES, Next, Store};
+    use super::{AT_ONCE, CHANGES, Next, Store};
     use crate::backend::Name;
 
     fn object(namespace: &str, name: &str, version: u64) -> DynamicObject {
@@ -239,10 +218,7 @@ mod tests {
 
     fn filled() -> Store {
         let mut store = Store::default();
-        store.begin();
-        store.listed(object("a", "one", 3));
-        store.listed(object("b", "two", 7));
-        store.complete();
+        store.fill(vec![object("a", "one", 3), object("b", "two", 5)], 7);
         store
     }
 
@@ -278,17 +254,21 @@ mod tests {
 
     #[test]
     fn nothing_is_told_of_what_is_not_known() {
-        let mut store = Store::default();
+        let store = Store::default();
         assert_eq!(store.list(None), None);
         assert_eq!(store.place(7), None);
-        store.begin();
-        store.listed(object("a", "one", 3));
-        assert_eq!(store.list(None), None, "half a list is none");
-        let mut store = filled();
-        let place = store.place(7).unwrap();
-        store.lose();
-        assert_eq!(store.list(None), None);
-        assert_eq!(store.since(place, None), Next::Gone);
+    }
+
+    #[test]
+    fn what_was_deleted_before_the_list_is_not_kept_by_one_who_knew_it() {
+        // He knows `two`, which was deleted at 6; no object that is left says so.
+        let mut store = Store::default();
+        store.fill(vec![object("a", "one", 3)], 6);
+        assert_eq!(store.place(5), None);
+        assert!(store.place(6).is_some());
+        store.reach(9);
+        assert_eq!(list(&store, None)["metadata"]["resourceVersion"], "9");
+        assert!(store.place(9).is_some());
     }
 
     #[test]
@@ -323,10 +303,20 @@ mod tests {
         assert_eq!(store.since(place, None), Next::Gone);
         assert_eq!(store.place(7), None);
         let place = store.place(9000).unwrap();
-        store.begin();
-        store.listed(object("a", "one", 9000));
-        store.complete();
+        store.fill(vec![object("a", "one", 9000)], 9000);
         assert_eq!(store.since(place, None), Next::Gone);
         assert!(store.place(9000).is_some());
+    }
+
+    #[test]
+    fn much_is_told_in_parts() {
+        let mut store = filled();
+        for version in 0..=AT_ONCE as u64 {
+            store.apply(object("a", "one", 8 + version));
+        }
+        let (first, place) = lines(store.since(store.place(7).unwrap(), None));
+        let (second, place) = lines(store.since(place, None));
+        assert_eq!((first.len(), second.len()), (AT_ONCE, 1));
+        assert_eq!(lines(store.since(place, None)), (Vec::new(), place));
     }
 }
