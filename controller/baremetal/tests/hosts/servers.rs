@@ -150,7 +150,8 @@ async fn a_server_meets_four_troubles_says_each_and_goes_on() {
     let mut wrong = right.clone();
     wrong["checksum"] = json!("0".repeat(64));
     wanted(&machine, &wrong, ROOT);
-    machine.until_failed(State::Provisioning, "checksum").await;
+    let mismatch = format!("{} is wanted", "0".repeat(64));
+    machine.until_failed(State::Provisioning, &mismatch).await;
     let status = machine.bench.status();
     assert_eq!(status.error_type.as_deref(), Some("provisioning error"));
     assert!(machine.is_empty("root"), "it boots what was refused");

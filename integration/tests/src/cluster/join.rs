@@ -44,9 +44,10 @@ impl Cluster {
             .into_iter()
             .map(|(name, text)| file(&format!("{FOLDER}/{name}"), &text))
             .collect();
-        let words = format!("KUBELET_WORDS=--hostname-override={NODE} --node-ip={ADDRESS} --v=2\n");
+        let words = format!("KUBELET_WORDS=--hostname-override={NODE} --node-ip={ADDRESS} --v=1\n");
         files.extend([
             file("/etc/default/kubelet", &words),
+            file("/etc/systemd/journald.conf.d/console.conf", JOURNAL),
             file("/etc/containerd/config.toml", CONTAINERD),
             file(
                 "/etc/containerd/certs.d/registry.lab:5000/hosts.toml",
@@ -56,7 +57,11 @@ impl Cluster {
         ]);
         let data = json!({
             "write_files": files,
-            "runcmd": [["systemctl", "enable", "--now", "containerd", "kubelet", "kube-proxy"]],
+            "runcmd": [
+                ["sysctl", "--write", "net.ipv4.ip_forward=1"],
+                ["systemctl", "restart", "systemd-journald"],
+                ["systemctl", "enable", "--now", "containerd", "kubelet", "kube-proxy"],
+            ],
         });
         Ok((format!("#cloud-config\n{data}\n"), bindings))
     }
@@ -130,6 +135,7 @@ fn kube_proxy() -> Value {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": "nftables",
         "clusterCIDR": "10.78.0.0/16", "hostnameOverride": NODE,
+        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "clientConnection": {"kubeconfig": format!("{FOLDER}/kube-proxy.kubeconfig")},
     })
 }
@@ -152,6 +158,9 @@ fn registry() -> String {
     let url = format!("http://10.77.0.1:{}", registry_port());
     format!("server = \"{url}\"\n[host.\"{url}\"]\n")
 }
+
+/// What goes wrong there is seen on the serial port.
+const JOURNAL: &str = "[Journal]\nForwardToConsole=yes\nTTYPath=/dev/ttyS0\nMaxLevelConsole=info\n";
 
 const CONTAINERD: &str = r#"version = 3
 [plugins."io.containerd.cri.v1.images".pinned_images]

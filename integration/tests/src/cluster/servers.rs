@@ -77,7 +77,6 @@ impl Cluster {
             format!("FIRMWARE={}", if uefi { "uefi" } else { "bios" }),
             format!("MAC={MAC}"),
             "MEMORY=3072".to_owned(),
-            "CPUS=2".to_owned(),
             format!(
                 "NETWORK=tap,ifname={NODE},script={},downscript=no",
                 join.display()
