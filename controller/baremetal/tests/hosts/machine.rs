@@ -61,9 +61,12 @@ pub(crate) struct Machine {
     /// Certificate and key of the deploy server.
     identity: (String, String),
     port: u16,
-    serving: JoinSet<()>,
-    _images: JoinSet<()>,
+    serving: Serving,
+    _images: Serving,
 }
+
+/// A server's task, and what ends its connections.
+struct Serving(JoinSet<()>, CancellationToken);
 
 impl Machine {
     /// One that is off, and enrolled. The BMC of one with UEFI speaks TLS.
@@ -102,6 +105,7 @@ impl Machine {
         let [controller, images] = ports.map(|port| server(port, &identity.0, &ledger));
         let [own, others] = listeners;
         let mut machine = Self {
+            serving: serving(&controller, own, &identity),
             server: controller,
             _images: serving(&images, others, &identity),
             images,
@@ -110,17 +114,16 @@ impl Machine {
             ledger,
             identity,
             port: ports[0],
-            serving: JoinSet::new(),
         };
-        machine.serve(own);
+        machine.work();
         let mode = if firmware == "uefi" { "UEFI" } else { "legacy" };
         let spec = json!({"spec": {"bootMode": mode, "online": false}});
         machine.bench.cluster.change(&spec);
         machine
     }
 
-    fn serve(&mut self, listener: TcpListener) {
-        self.serving = serving(&self.server, listener, &self.identity);
+    /// From now on the server's agents are who works on the host.
+    fn work(&mut self) {
         let cluster: Fake = self.bench.cluster.clone();
         let agents = Agents::new(self.server.clone(), cluster, Patience::default());
         self.bench.restart_with(agents);
@@ -128,9 +131,13 @@ impl Machine {
 
     /// The controller is killed, and another process takes its place: it has what was written down.
     pub(crate) async fn restart(&mut self) {
-        self.serving.shutdown().await;
+        let Serving(tasks, stop) = &mut self.serving;
+        stop.cancel();
+        while tasks.join_next().await.is_some() {}
         self.server = server(self.port, &self.identity.0, &self.ledger);
-        self.serve(listen(self.port).await);
+        let listener = listen(self.port).await;
+        self.serving = serving(&self.server, listener, &self.identity);
+        self.work();
     }
 
     /// The URL of a file.
@@ -208,20 +215,11 @@ async fn listen(port: u16) -> TcpListener {
 }
 
 /// Serves until it is dropped. `identity`: certificate and key.
-fn serving(
-    server: &DeployServer,
-    listener: TcpListener,
-    identity: &(String, String),
-) -> JoinSet<()> {
+fn serving(server: &DeployServer, listener: TcpListener, identity: &(String, String)) -> Serving {
     let config = server_config(&identity.0, &identity.1).unwrap();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(serve(
-        server.router(),
-        listener,
-        config,
-        CancellationToken::new(),
-    ));
-    tasks
+    let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+    tasks.spawn(serve(server.router(), listener, config, stop.clone()));
+    Serving(tasks, stop)
 }
 
 /// What starts and ends QEMU.
