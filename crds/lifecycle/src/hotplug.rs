@@ -12,7 +12,7 @@
 use std::fmt;
 
 use catamaran_api::{
-    VirtualMachineInstance, VirtualMachineInstanceSpec, VirtualMachineInstanceStatus, Volume,
+    Disk, VirtualMachineInstance, VirtualMachineInstanceSpec, VirtualMachineInstanceStatus, Volume,
     VolumeStatus,
 };
 
@@ -138,11 +138,13 @@ pub(crate) fn follow_volumes(
             continue;
         }
         let mut disks = template.domain.devices.disks.iter();
-        let Some(disk) = disks.find(|disk| disk.name == volume.name) else {
-            continue;
-        };
+        let disk = disks.find(|disk| disk.name == volume.name).cloned();
         spec.volumes.push(volume.clone());
-        spec.domain.devices.disks.push(disk.clone());
+        // A volume that no disk names has one without further words.
+        spec.domain.devices.disks.push(disk.unwrap_or_else(|| Disk {
+            name: volume.name.clone(),
+            ..Disk::default()
+        }));
     }
 }
 

@@ -183,7 +183,9 @@ fn machine(
     faults: &mut Faults,
 ) -> Option<MachineSpec> {
     let (namespace, name) = object_names(identity.object, faults);
-    let domain = &spec.domain;
+    let mut spec = spec.clone();
+    defaults::add_missing_disks(&mut spec);
+    let (spec, domain) = (&spec, &spec.domain);
     let at = path.child("domain");
 
     let architecture = spec.architecture.as_deref();

@@ -2,6 +2,8 @@
 //!
 //! Source: the peer's mutating webhooks. What is not listed here has no default: absent stays absent in [`crate::MachineSpec`].
 
+use catamaran_api::{Disk, VirtualMachineInstanceSpec};
+
 use crate::disk::{Bus, PullPolicy};
 
 /// Machine type of an x86 guest.
@@ -51,6 +53,19 @@ pub fn pull_policy(image: &str) -> PullPolicy {
     }
 }
 
+/// Gives each volume that no disk names a disk without further words, as the peer does; what its command line writes relies on it.
+pub fn add_missing_disks(spec: &mut VirtualMachineInstanceSpec) {
+    let disks = &mut spec.domain.devices.disks;
+    for volume in &spec.volumes {
+        if !volume.name.is_empty() && disks.iter().all(|disk| disk.name != volume.name) {
+            disks.push(Disk {
+                name: volume.name.clone(),
+                ..Disk::default()
+            });
+        }
+    }
+}
+
 /// Host name made from the name of a machine: its first label.
 #[must_use]
 pub fn hostname(name: &str) -> String {
@@ -66,7 +81,9 @@ pub fn hostname(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{hostname, pull_policy};
+    use serde_json::json;
+
+    use super::{add_missing_disks, hostname, pull_policy};
     use crate::disk::PullPolicy;
 
     #[test]
@@ -85,5 +102,17 @@ mod tests {
     #[test]
     fn a_dotted_name_gives_its_first_label() {
         assert_eq!(hostname("web.example"), "web");
+    }
+
+    #[test]
+    fn a_volume_without_a_disk_gets_one() {
+        let mut spec = serde_json::from_value(json!({
+            "domain": {"devices": {"disks": [{"name": "b", "cdrom": {}}]}},
+            "volumes": [{"name": "a"}, {"name": "b"}, {"name": "a"}, {"name": ""}],
+        }))
+        .unwrap();
+        add_missing_disks(&mut spec);
+        let disks = serde_json::to_value(&spec.domain.devices.disks).unwrap();
+        assert_eq!(disks, json!([{"name": "b", "cdrom": {}}, {"name": "a"}]));
     }
 }

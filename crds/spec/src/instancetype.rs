@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use catamaran_api::{VirtualMachine, VirtualMachineInstancetypeSpec, VirtualMachinePreferenceSpec};
 use serde_json::Value;
 
+use crate::defaults;
 use crate::field::{Fault, Faults, FieldErrors, FieldPath};
 use crate::read;
 use crate::support::{self, Context};
@@ -96,6 +97,10 @@ pub fn expand(
     (spec.instancetype, spec.preference) = (None, None);
     let template = &mut spec.template;
     let machine = template.spec.get_or_insert_default();
+    if instancetype.is_some() || preference.is_some() {
+        // A preference is about them, too.
+        defaults::add_missing_disks(machine);
+    }
     let metadata = template.metadata.get_or_insert_default();
     let mut annotations = metadata.annotations.take().unwrap_or_default();
     if let Some(instancetype) = instancetype {

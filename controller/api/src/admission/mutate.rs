@@ -1,7 +1,9 @@
 //! What is added to a new machine or instance: finalizers, phase Pending, the finalizer, and the defaults that clients read from an instance's spec. No I/O.
 
+use catamaran_api::VirtualMachineInstanceSpec;
 use catamaran_spec::defaults;
 use k8s_openapi::jiff::{Timestamp, Unit};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::review::{Request, Verdict};
@@ -77,21 +79,41 @@ fn spec(spec: &Value, changes: &mut Vec<Value>) {
     }
     let devices = &spec["domain"]["devices"];
     let none = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+    if !devices.is_object() {
+        changes.push(add("/spec/domain/devices", json!({})));
+    }
+    let missing = missing_disks(spec);
+    if !missing.is_empty() && !devices["disks"].is_array() {
+        changes.push(add("/spec/domain/devices/disks", json!([])));
+    }
+    changes.extend(
+        missing
+            .into_iter()
+            .map(|disk| add("/spec/domain/devices/disks/-", disk)),
+    );
     if none(&devices["interfaces"])
         && none(&spec["networks"])
         && devices["autoattachPodInterface"] != false
     {
         let interface = json!([{"name": defaults::NETWORK_NAME, "bridge": {}}]);
-        changes.push(if devices.is_object() {
-            add("/spec/domain/devices/interfaces", interface)
-        } else {
-            add("/spec/domain/devices", json!({"interfaces": interface}))
-        });
+        changes.push(add("/spec/domain/devices/interfaces", interface));
         changes.push(add(
             "/spec/networks",
             json!([{"name": defaults::NETWORK_NAME, "pod": {}}]),
         ));
     }
+}
+
+/// Disks of volumes that no disk names.
+fn missing_disks(spec: &Value) -> Vec<Value> {
+    // What can't be read is refused later, with its path.
+    let Ok(mut spec) = VirtualMachineInstanceSpec::deserialize(spec) else {
+        return Vec::new();
+    };
+    let there = spec.domain.devices.disks.len();
+    defaults::add_missing_disks(&mut spec);
+    let added = spec.domain.devices.disks.into_iter().skip(there);
+    added.map(|disk| json!({"name": disk.name})).collect()
 }
 
 fn add(path: &str, value: Value) -> Value {
@@ -193,10 +215,29 @@ mod tests {
             Some(json!(30))
         );
         assert_eq!(value("/spec/domain/machine"), Some(json!({"type": "q35"})));
+        assert_eq!(value("/spec/domain/devices"), Some(json!({})));
         assert_eq!(
-            value("/spec/domain/devices"),
-            Some(json!({"interfaces": [{"name": "default", "bridge": {}}]}))
+            value("/spec/domain/devices/interfaces"),
+            Some(json!([{"name": "default", "bridge": {}}]))
         );
+    }
+
+    #[test]
+    fn volumes_get_their_disks() {
+        let disks = |devices: Value| {
+            let found = changes(json!({
+                "metadata": {},
+                "spec": {"domain": {"devices": devices}, "volumes": [{"name": "a", "emptyDisk": {"capacity": "1Gi"}}]},
+            }));
+            let found = found.into_iter();
+            found
+                .filter(|(path, _)| path.starts_with("/spec/domain/devices/disks"))
+                .map(|(_, value)| value)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(disks(json!({})), [json!([]), json!({"name": "a"})]);
+        assert_eq!(disks(json!({"disks": []})), [json!({"name": "a"})]);
+        assert!(disks(json!({"disks": [{"name": "a"}]})).is_empty());
     }
 
     #[test]

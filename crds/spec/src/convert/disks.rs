@@ -186,7 +186,7 @@ fn block_size(
     Some((sizes[0], sizes[1]))
 }
 
-/// Names of disks are unique, each has a volume, and each volume a disk.
+/// Names of disks are unique, and each has a volume.
 pub(super) fn join(
     devices: &Devices,
     at: &FieldPath,
@@ -210,14 +210,5 @@ pub(super) fn join(
             );
         }
         seen.push(name);
-    }
-    for (i, volume) in spec.volumes.iter().enumerate() {
-        if !volume.name.is_empty() && !seen.contains(&volume.name.as_str()) {
-            faults.invalid(
-                &root.child("volumes").index(i).child("name"),
-                &volume.name,
-                &format!("no disk of this name in {}", at.child("disks")),
-            );
-        }
     }
 }
