@@ -15,7 +15,10 @@ use crate::wait::{BOOT, Seen, wait_for};
 use crate::{command, programs};
 
 /// A port that nobody listens on now.
-fn free_port() -> Result<u16> {
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
@@ -43,6 +46,14 @@ impl ApiServer {
     /// # Errors
     /// When it can't be started.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts it with further flags.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start_with(flags: &[String]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut server = Self {
             processes: Vec::new(),
@@ -80,36 +91,41 @@ impl ApiServer {
         let url = format!("https://127.0.0.1:{port}");
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "bench",
-            "clusters": [{"name": "bench", "cluster": {"server": url, "insecure-skip-tls-verify": true}}],
+            "clusters": [{"name": "bench", "cluster": {"server": url, "certificate-authority": file("tls/apiserver.crt")}}],
             "users": [{"name": "bench", "user": {"token": "bench"}}],
             "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
         });
         fs::write(server.kubeconfig(), kubeconfig.to_string())?;
-        server.spawn(
-            "kube-apiserver",
-            &[
-                "--etcd-servers",
-                &etcd,
-                "--bind-address",
-                "127.0.0.1",
-                "--secure-port",
-                &port.to_string(),
-                "--cert-dir",
-                &file("tls"),
-                "--authorization-mode",
-                "RBAC",
-                "--token-auth-file",
-                &file("tokens"),
-                "--service-cluster-ip-range",
-                "10.79.0.0/16",
-                "--service-account-issuer",
-                "https://kubernetes.default.svc",
-                "--service-account-key-file",
-                &file("service-account.key"),
-                "--service-account-signing-key-file",
-                &file("service-account.key"),
-            ],
-        )?;
+        let tls = file("tls");
+        let (port, tokens, key) = (
+            port.to_string(),
+            file("tokens"),
+            file("service-account.key"),
+        );
+        let mut words = vec![
+            "--etcd-servers",
+            &etcd,
+            "--bind-address",
+            "127.0.0.1",
+            "--secure-port",
+            &port,
+            "--cert-dir",
+            &tls,
+            "--authorization-mode",
+            "RBAC",
+            "--token-auth-file",
+            &tokens,
+            "--service-cluster-ip-range",
+            "10.79.0.0/16",
+            "--service-account-issuer",
+            "https://kubernetes.default.svc",
+            "--service-account-key-file",
+            &key,
+            "--service-account-signing-key-file",
+            &key,
+        ];
+        words.extend(flags.iter().map(String::as_str));
+        server.spawn("kube-apiserver", &words)?;
         wait_for("the API server is ready", BOOT, || {
             server.kubectl(&["get", "--raw", "/readyz"]).map(Seen::Yes)
         })?;
@@ -154,6 +170,20 @@ impl ApiServer {
     /// # Errors
     /// When it can't be started.
     pub fn controller(&self, programs: &Path) -> Result<Controller> {
+        self.controller_at(programs, 0, &[])
+    }
+
+    /// Starts the controller with its API on a port of the loopback, 0 being any, and further settings by their variables.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn controller_at(
+        &self,
+        programs: &Path,
+        port: u16,
+        settings: &[(&str, &str)],
+    ) -> Result<Controller> {
+        let listen = format!("127.0.0.1:{port}");
         let health = format!("127.0.0.1:{}", free_port()?);
         let log = File::create(self.folder().join("controller.log"))?;
         let process = Command::new(programs.join("catamaran-controller"))
@@ -163,8 +193,9 @@ impl ApiServer {
                 "--health",
                 &health,
             ])
-            .args(["--listen", "127.0.0.1:0", "--namespace", SYSTEM])
+            .args(["--listen", &listen, "--namespace", SYSTEM])
             .env("KUBECONFIG", self.kubeconfig())
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()

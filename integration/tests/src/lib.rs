@@ -14,6 +14,7 @@ pub mod ironic;
 pub mod manifest;
 pub mod metrics;
 pub mod offer;
+pub mod pages;
 pub mod parcel;
 pub mod programs;
 pub mod setting;

@@ -48,6 +48,8 @@ pub(crate) fn run(filter: Option<&str>, extent: Extent<'_>) -> Result<()> {
             &mut Command::new(root().join("guest-images/test-reproducible")),
         )?;
     }
+    // The controller embeds its pages.
+    let pages = web::built()?;
     // One build for all: the programs under test are those of the development profile, which checks overflows too.
     step::run(
         "product and tests",
@@ -74,13 +76,14 @@ pub(crate) fn run(filter: Option<&str>, extent: Extent<'_>) -> Result<()> {
             let ignored = ["--", "--ignored", "--test-threads", "1"];
             command.args(ignored).args(&filter);
             note(step::run("servers in QEMU", &mut command));
-            if filter.is_empty() {
-                note(web::browser());
-            }
+        }
+        if pages && filter.is_empty() {
+            note(web::demo());
         }
     }
     let (kubernetes, play): (Vec<_>, Vec<_>) = names()?
         .into_iter()
+        .filter(|name| pages || !web::TESTS.contains(&name.as_str()))
         .partition(|name| name.starts_with("kubernetes_"));
     if filter != ["kubernetes"] {
         note(integration("integration tests", &play, &filter, extra));

@@ -1,43 +1,93 @@
 //! The web console's own checks, by npm: building and checking the rest needs no Node.js.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::step::{root, run};
 
 /// The oldest Node.js that builds the web console.
 const NODE: (u32, u32) = (20, 19);
+/// Integration tests in which people use the pages of a controller.
+pub(crate) const TESTS: [&str; 2] = ["console_login", "kubernetes_browser"];
+/// What of the web part's folder is in no file of the site.
+const NOT_EMBEDDED: [&str; 3] = ["node_modules", "e2e", "real"];
 
-/// Types, build and unit tests, where there is a Node.js for them.
-pub(crate) fn lint() -> Result<()> {
-    if is_there() {
+/// Types, build and unit tests, where there is a Node.js for them; whether there is one.
+pub(crate) fn lint() -> Result<bool> {
+    let there = is_there();
+    if there {
         npm(&["ci"])?;
         npm(&["run", "check"])?;
         npm(&["run", "build"])?;
         npm(&["test"])?;
     }
-    Ok(())
+    Ok(there)
 }
 
-/// Those, and the tests in a browser, on the demo's invented cluster: minutes.
+/// Those, and the tests in a browser.
 pub(crate) fn browser() -> Result<()> {
-    lint()?;
-    if is_there() {
-        npm(&["run", "e2e"])?;
+    if lint()? { demo() } else { Ok(()) }
+}
+
+/// The tests in a browser on the demo's invented cluster, once the pages are [`built`].
+pub(crate) fn demo() -> Result<()> {
+    npm(&["run", "e2e"])
+}
+
+/// Sees to what the controller embeds and what [`TESTS`] need, as far as it is missing or older than what it is made of; whether there is a
+/// Node.js for it.
+pub(crate) fn built() -> Result<bool> {
+    if !is_there() {
+        return Ok(false);
     }
-    Ok(())
+    let web = folder();
+    let installed = time(&web.join("node_modules/.package-lock.json"));
+    if installed < time(&web.join("package-lock.json")) {
+        npm(&["ci"])?;
+    }
+    if time(&web.join("../dist/site/index.html")) < Some(newest(&web)?) {
+        npm(&["run", "build"])?;
+    }
+    Ok(true)
+}
+
+/// When a file was written; nothing where there is none.
+fn time(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).and_then(|file| file.modified()).ok()
+}
+
+/// When the newest file of what the site is made of was written.
+fn newest(folder: &Path) -> Result<SystemTime> {
+    let mut newest = SystemTime::UNIX_EPOCH;
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        if NOT_EMBEDDED.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
+        let time = if entry.file_type()?.is_dir() {
+            self::newest(&entry.path())?
+        } else {
+            entry.metadata()?.modified()?
+        };
+        newest = newest.max(time);
+    }
+    Ok(newest)
+}
+
+fn folder() -> PathBuf {
+    root().join("controller/console/web")
 }
 
 fn npm(words: &[&str]) -> Result<()> {
     run(
         &format!("web console: npm {}", words.join(" ")),
-        Command::new("npm")
-            .args(words)
-            .current_dir(root().join("controller/console/web")),
+        Command::new("npm").args(words).current_dir(folder()),
     )
 }
-
 /// Whether there is a Node.js that is new enough; says so if there is none.
 fn is_there() -> bool {
     let said = Command::new("node").arg("--version").output();
