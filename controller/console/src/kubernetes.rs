@@ -104,8 +104,13 @@ impl Backend for Kubernetes {
         let client = self.client(token)?;
         let review = json!(SelfSubjectReview::default()).to_string();
         let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
-        let answer: SelfSubjectReview =
-            whole(ask(&client, Method::POST, path, JSON, review.into()).await?).await?;
+        let answer = ask(&client, Method::POST, path, JSON, review.into()).await;
+        let answer = answer.map_err(|failure| match failure.status {
+            // Its own word is "Unauthorized".
+            401 => Failure::new(401, "the API server does not know this token"),
+            _ => failure,
+        })?;
+        let answer: SelfSubjectReview = whole(answer).await?;
         let info = answer.status.and_then(|status| status.user_info);
         let info = info.unwrap_or_default();
         match info.username {

@@ -8,11 +8,13 @@ pub mod audit;
 mod block;
 pub mod bmcs;
 pub mod browser;
+pub mod chromium;
 pub mod install;
 mod join;
 mod machines;
 mod nodes;
 pub mod servers;
+mod users;
 pub mod websocket;
 
 use std::collections::VecDeque;
@@ -131,8 +133,13 @@ impl Cluster {
     /// The network namespace of the control plane, which is the cluster's switch.
     #[must_use]
     pub fn network(&self) -> PathBuf {
-        let name = std::env::var("CATAMARAN_CLUSTER_NAME");
-        format!("/run/netns/{}-hub", name.as_deref().unwrap_or("lab")).into()
+        network("hub")
+    }
+
+    /// The network namespace of a node, where services answer at their addresses.
+    #[must_use]
+    pub fn network_of(&self, node: u8) -> PathBuf {
+        network(&format!("node{node}"))
     }
 
     /// `kubectl` as administrator, in the test's namespace.
@@ -422,6 +429,12 @@ fn feed(mut command: Command, input: &str) -> Result<String> {
         String::from_utf8_lossy(&output.stdout)
     );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A network namespace of the cluster.
+fn network(part: &str) -> PathBuf {
+    let name = std::env::var("CATAMARAN_CLUSTER_NAME");
+    format!("/run/netns/{}-{part}", name.as_deref().unwrap_or("lab")).into()
 }
 
 /// The program that drives the cluster.

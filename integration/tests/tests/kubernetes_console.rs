@@ -12,28 +12,6 @@ use serde_json::{Value, json};
 /// Within this a console must close when its right is taken away.
 const REVOKED: Duration = Duration::from_secs(10);
 
-/// A service account with a role, in this namespace only or in all of them, and its token.
-fn account(cluster: &Cluster, name: &str, role: &str, everywhere: bool) -> Result<String> {
-    let namespace = cluster.namespace();
-    cluster.kubectl(["create", "serviceaccount", name])?;
-    let (role, account) = (
-        format!("--clusterrole={role}"),
-        format!("--serviceaccount={namespace}:{name}"),
-    );
-    if everywhere {
-        let name = format!("{namespace}-{name}");
-        cluster.kubectl(["create", "clusterrolebinding", &name, &role, &account])?;
-    } else {
-        cluster.kubectl(["create", "rolebinding", name, &role, &account])?;
-    }
-    token(cluster, name)
-}
-
-fn token(cluster: &Cluster, name: &str) -> Result<String> {
-    let token = cluster.kubectl(["create", "token", name, "--duration=1h"])?;
-    Ok(token.trim().to_owned())
-}
-
 /// Waits until the rights of a role have come about.
 fn wait_right(browser: &Browser, namespace: &str, thing: &str, word: &str) -> Result<()> {
     // The console keeps what was said for ten seconds.
@@ -123,7 +101,7 @@ fn each_class_of_routes_is_open_to_whom_the_roles_allow_it() -> Result<()> {
         .into_iter()
         .enumerate()
         {
-            let user = browser.login(&account(cluster, name, role, everywhere)?)?;
+            let user = browser.login(&cluster.user(name, role, everywhere)?)?;
             ensure!(
                 user["name"] == format!("system:serviceaccount:{namespace}:{name}"),
                 "{user}"
@@ -149,7 +127,7 @@ fn each_class_of_routes_is_open_to_whom_the_roles_allow_it() -> Result<()> {
         let [there, not_there] = refusals;
         ensure!(there? == not_there?, "refusals tell what is there");
         // A wrong field is named.
-        browser.login(&token(cluster, "operator")?)?;
+        browser.login(&cluster.token("operator")?)?;
         new["spec"]["template"]["spec"]["domain"]["cpu"] = json!({"cors": 2});
         let refused = browser.ask("POST", &create, &new)?;
         ensure!((400..500).contains(&refused.code), "{refused:?}");
@@ -176,7 +154,7 @@ fn consoles_live_as_long_as_session_and_right_and_outlive_the_controller() -> Re
         let namespace = cluster.namespace();
         let here = format!("?namespace={namespace}");
         cluster.apply(&[&machine("a")])?;
-        let token = account(cluster, "operator", "edit", false)?;
+        let token = cluster.user("operator", "edit", false)?;
         let mut pair = browsers(cluster, 2)?;
         let (mut other, mut browser) = (
             pair.pop().context("no second")?,

@@ -66,23 +66,35 @@ async fn send(client: &Client, request: Request<kube::client::Body>) -> Result<A
 async fn refusal(answer: Answer) -> Failure {
     let status = answer.status().as_u16();
     let said: Option<Status> = whole(answer).await.ok();
-    let said = said.unwrap_or_default();
+    failure(status, said.unwrap_or_default())
+}
+
+/// What a refusal means.
+fn failure(status: u16, said: Status) -> Failure {
     let causes = said.details.and_then(|details| details.causes);
+    let mut causes: Vec<_> = causes
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|cause| {
+            Some(Cause {
+                field: cause.field?,
+                message: cause.message.unwrap_or_default(),
+            })
+        })
+        .collect();
+    // The API server names no field here, and a form wants one.
+    if causes.is_empty() && said.reason.as_deref() == Some("AlreadyExists") {
+        causes.push(Cause {
+            field: "metadata.name".to_owned(),
+            message: "already exists".to_owned(),
+        });
+    }
     Failure {
         status,
         message: said
             .message
             .unwrap_or_else(|| format!("the API server answered with status {status}")),
-        causes: causes
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|cause| {
-                Some(Cause {
-                    field: cause.field?,
-                    message: cause.message.unwrap_or_default(),
-                })
-            })
-            .collect(),
+        causes,
     }
 }
 
@@ -92,4 +104,23 @@ pub(super) async fn whole<T: DeserializeOwned>(answer: Answer) -> Result<T, Fail
     let body = Limited::new(answer.into_body(), ANSWER_BYTES);
     let bytes = body.collect().await.map_err(|_| unreadable())?.to_bytes();
     serde_json::from_slice(&bytes).map_err(|_| unreadable())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+
+    use super::failure;
+
+    #[test]
+    fn a_name_that_is_taken_is_wrong_in_the_field_of_the_name() {
+        let said = |reason: &str| Status {
+            reason: Some(reason.to_owned()),
+            message: Some("virtualmachines.kubevirt.io \"web\" …".to_owned()),
+            ..Status::default()
+        };
+        let taken = failure(409, said("AlreadyExists"));
+        assert_eq!(taken.causes[0].field, "metadata.name");
+        assert!(failure(409, said("Conflict")).causes.is_empty());
+    }
 }

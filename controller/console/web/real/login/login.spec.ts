@@ -62,7 +62,7 @@ test("who does not agree at the provider is told that he did not come in", async
 test("whom the API server does not believe stays out", async ({ page }) => {
   await leave(page);
   await agree(page, "eve");
-  await expect(page.getByText(/The log-in failed: .*token/)).toBeVisible();
+  await expect(page.getByText(/The log-in failed: the API server does not know this token/)).toBeVisible();
   await expect(page.getByRole("heading", { name: "Log in" })).toBeVisible();
 });
 

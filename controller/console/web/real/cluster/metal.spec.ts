@@ -1,0 +1,24 @@
+import { enter, expect, given, test } from "../page";
+
+test("a node tells what it has and which machines run there", async ({ page }) => {
+  await enter(page, "root", "/nodes");
+  await expect(page.getByRole("row", { name: /node1 Ready/ })).toContainText("emulated");
+  await page.getByRole("link", { name: "node1", exact: true }).click();
+  await expect(page.getByRole("region", { name: "Machines on it" })).toContainText(`${given.namespace}/web`);
+  await expect(page.getByRole("region", { name: "What it can" })).toContainText("takes them");
+});
+
+test("who may not list nodes is told so", async ({ page }) => {
+  await enter(page, "operator", "/nodes");
+  await expect(page.getByRole("alert").filter({ hasText: "nodes is forbidden" })).toBeVisible();
+});
+
+test("a server has its state and inventory, and is turned on", async ({ page }) => {
+  await enter(page, "root", "/hosts");
+  await expect(page.getByRole("row", { name: /rack-1 available/ })).toBeVisible();
+  await page.getByRole("link", { name: "rack-1" }).click();
+  await expect(page.getByRole("region", { name: "Inventory" })).toContainText(/GiB/);
+  await page.getByRole("button", { name: "Turn on" }).click();
+  await expect(page.getByText("rack-1 is to be on.")).toBeVisible();
+  await expect(page.getByRole("region", { name: "Power and BMC" })).toContainText(/Power\s*on/);
+});
