@@ -38,6 +38,7 @@ pub(super) async fn all(
         let mut held = Vec::new();
         for (number, value) in wanted.iter().enumerate() {
             let last = number + 1 == wanted.len();
+            let before = !dry && is_there(connection, value).await;
             let created = if last || dry || !is_free_host(value) {
                 create(connection, value, dry).await
             } else {
@@ -49,7 +50,7 @@ pub(super) async fn all(
                 Err(error) => {
                     if !dry {
                         // No answer is no refusal: it may be there all the same.
-                        if error.code().is_none() {
+                        if error.code().is_none() && !before {
                             made.extend(made_unsaid(connection, value).await);
                         }
                         take_back(connection, &made).await;
@@ -103,6 +104,14 @@ async fn create(connection: &Connection, value: &Value, dry: bool) -> Result<Val
         path.push_str("&dryRun=All");
     }
     connection.json(Method::POST, &path, Some(value)).await
+}
+
+/// Whether an object was there before: whatever becomes of ours, that one stays. What cannot be looked at may be there.
+async fn is_there(connection: &Connection, value: &Value) -> bool {
+    let (group, plural) = place(value);
+    let name = text(&value["metadata"]["name"]);
+    let path = object(group, connection.namespace(), plural, &name);
+    !matches!(connection.look(&path).await, Ok(Seen::Missing))
 }
 
 /// An object that the server has made although its answer was lost: it is there, and nobody but this program has written it.

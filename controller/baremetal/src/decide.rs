@@ -4,6 +4,7 @@ use catamaran_api::metal3::BareMetalHost;
 
 use crate::annotations::{self, Detached, FORCE_DELETE, PAUSED};
 use crate::back_off;
+use crate::deploy::Progress;
 use crate::facts::{Contact, Facts, Login, Seconds};
 use crate::outcome::{ErrorType, Step};
 use crate::state::State;
@@ -95,7 +96,7 @@ pub(crate) fn failures(host: &BareMetalHost) -> i64 {
 pub fn decide(host: &BareMetalHost, facts: &Facts) -> Step {
     let state = State::of(host);
     if host.metadata.deletion_timestamp.is_some() {
-        if let Some(step) = deletion(host, state) {
+        if let Some(step) = deletion(host, state, facts) {
             return step;
         }
     } else if let Some(step) = access(host, state, facts) {
@@ -105,7 +106,7 @@ pub fn decide(host: &BareMetalHost, facts: &Facts) -> Step {
 }
 
 /// Where a deletion leads from a state; none where the state itself knows.
-fn deletion(host: &BareMetalHost, state: State) -> Option<Step> {
+fn deletion(host: &BareMetalHost, state: State, facts: &Facts) -> Option<Step> {
     let failures = failures(host);
     let forced = annotations::get(host, FORCE_DELETE).is_some() || detached(host).is_some();
     let to = match state {
@@ -113,6 +114,8 @@ fn deletion(host: &BareMetalHost, state: State) -> Option<Step> {
         _ if forced => State::Deleting,
         State::New | State::Unmanaged | State::Registering => State::Deleting,
         State::Provisioning | State::Provisioned => State::Deprovisioning,
+        // What is being wiped is not given up, whatever went wrong before.
+        State::Deprovisioning if matches!(facts.progress, Progress::Working(_)) => return None,
         State::Deprovisioning if failures > GIVE_UP_AFTER => State::PoweringOff,
         State::PoweringOff if failures > GIVE_UP_AFTER => State::Deleting,
         State::Deprovisioning | State::PoweringOff => return None,

@@ -66,15 +66,6 @@ pub enum ErrorType {
 }
 
 impl ErrorType {
-    /// It is the BMC that could not be talked to, whatever the host was at.
-    #[must_use]
-    pub fn is_of_contact(self) -> bool {
-        matches!(
-            self,
-            Self::Registration | Self::ProvisionedRegistration | Self::PowerManagement
-        )
-    }
-
     /// The word in the status.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -74,7 +74,7 @@ pub(crate) fn next(
             new.error_type = Some(failure.error_type.as_str().to_owned());
             new.error_message.clone_from(&failure.message);
             // The BMC has answered since: it is not the same trouble still.
-            let anew = failure.error_type.is_of_contact() && old.error_type.is_none();
+            let anew = matches!(facts.contact, Contact::Failed(_)) && old.error_type.is_none();
             new.error_count = if anew { 1 } else { failures(host) + 1 };
             if failure.error_type == ErrorType::Provisioning && state == State::Provisioning {
                 new.provisioning_fail_count += 1;

@@ -41,6 +41,8 @@ const UNUSED: Duration = Duration::from_secs(300);
 const BROKEN: Duration = Duration::from_secs(10);
 /// The longest pause before a broken watch is begun anew.
 const PAUSE: Duration = Duration::from_secs(30);
+/// For an answer of the API server.
+const SILENT: Duration = Duration::from_secs(30);
 /// After this the API server ends a watch, which is begun anew, seconds: the longest that kube takes.
 const WATCH_SECONDS: u32 = 290;
 
@@ -209,13 +211,12 @@ impl Collection {
         api: &Api<DynamicObject>,
         kind: &Kind,
         version: &mut Option<String>,
-    ) -> Result<(), kube::Error> {
+    ) -> Result<(), Broken> {
         let from = match version.take() {
             Some(version) => version,
             None => {
-                let list = api
-                    .list(&ListParams::default().labels(kind.selector))
-                    .await?;
+                let params = ListParams::default().labels(kind.selector);
+                let list = in_time(api.list(&params)).await??;
                 let from = list.metadata.resource_version.unwrap_or_default();
                 lock(&self.store).fill(list.items, number(&from));
                 from
@@ -227,9 +228,17 @@ impl Collection {
         let params = WatchParams::default()
             .labels(kind.selector)
             .timeout(WATCH_SECONDS);
-        let mut events = Box::pin(api.watch(&params, &from).await?);
+        let watched = in_time(api.watch(&params, &from)).await?;
+        if let Err(kube::Error::Api(status)) = &watched
+            && status.code == 410
+        {
+            *version = None;
+        }
+        let mut events = Box::pin(watched?);
         self.changed.send_replace(State::Runs);
-        while let Some(event) = events.next().await {
+        // A connection whose other end is gone without a word brings neither changes nor the end that was asked for.
+        let silent = Duration::from_secs(u64::from(WATCH_SECONDS)) + SILENT;
+        while let Some(event) = timeout(silent, events.next()).await? {
             match event {
                 Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                     reached = object.metadata.resource_version.clone().unwrap_or(reached);
@@ -246,17 +255,30 @@ impl Collection {
                 Ok(WatchEvent::Error(status)) => {
                     if status.code == 410 {
                         *version = None;
-                        return Ok(());
                     }
-                    return Err(kube::Error::Api(status));
+                    return Err(kube::Error::Api(status).into());
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
             *version = Some(reached.clone());
             self.changed.send_replace(State::Runs);
         }
         Ok(())
     }
+}
+
+/// Why a watch is broken.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Refused(#[from] kube::Error),
+    #[error("the API server does not answer")]
+    Silent(#[from] tokio::time::error::Elapsed),
+}
+
+/// For the beginning of an answer.
+async fn in_time<T>(asked: impl Future<Output = T>) -> Result<T, Broken> {
+    Ok(timeout(SILENT, asked).await?)
 }
 
 fn number(version: &str) -> u64 {
