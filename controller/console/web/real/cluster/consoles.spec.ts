@@ -24,6 +24,8 @@ test("a screen is seen, typed into, sent a key of the menu, and a text", async (
   await enter(page, "operator-here", machine("web", "console"));
   // The other end of each proof: what is typed on the screen writes to the serial port.
   const serial = await shell(page, "web");
+  // A terminal that nobody has opened can't be switched to.
+  await type(page, "web", ": >/dev/tty2");
   await page.getByRole("link", { name: "Screen", exact: true }).click();
   const screen = page.getByRole("region", { name: "Screen of web" });
   await expect(screen.getByRole("status")).toContainText("Connected");
