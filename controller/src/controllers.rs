@@ -131,11 +131,13 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics, bm
         },
     );
     let watch_nodes = node_states::follow(client.clone(), &world.nodes, |name| {
-        for instance in world.instances.all() {
+        let on_it = world.instances.each(|instance| {
             let status = instance.status.as_ref();
-            if status.and_then(|status| status.node_name.as_deref()) == Some(name) {
-                wake_instance.wake(&Key::of(&instance));
-            }
+            let node = status.and_then(|status| status.node_name.as_deref());
+            (node == Some(name)).then(|| Key::of(instance))
+        });
+        for key in on_it {
+            wake_instance.wake(&key);
         }
     });
     let watch_daemons = follow(

@@ -1,14 +1,30 @@
 //! Events, for people who ask what happened. They are best effort: an event that can't be written holds nothing up.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use kube::Resource;
 use kube::client::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::error::chain;
 
-/// Writes events. The same one again is counted, not written anew.
+/// After so many events those before are forgotten. A recorder keeps what it has written until it writes again six minutes later, and looks
+/// through all of it each time.
+const REMEMBERED: usize = 500;
+
+/// Writes events. The same one again is counted, not written anew, as long as it is remembered.
 #[derive(Clone)]
-pub struct Events(Recorder);
+pub struct Events {
+    client: Client,
+    reporter: Reporter,
+    recorder: Arc<Mutex<Recent>>,
+}
+
+/// A recorder, and how much it remembers at most.
+struct Recent {
+    recorder: Recorder,
+    written: usize,
+}
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -26,13 +42,18 @@ impl Events {
     /// In the name of this replica, as a controller of that name.
     #[must_use]
     pub fn by(client: Client, controller: &str, replica: &str) -> Self {
-        Self(Recorder::new(
+        let reporter = Reporter {
+            controller: controller.to_owned(),
+            instance: Some(replica.to_owned()),
+        };
+        Self {
+            recorder: Arc::new(Mutex::new(Recent {
+                recorder: Recorder::new(client.clone(), reporter.clone()),
+                written: 0,
+            })),
             client,
-            Reporter {
-                controller: controller.to_owned(),
-                instance: Some(replica.to_owned()),
-            },
-        ))
+            reporter,
+        }
     }
 
     /// Something went as it should.
@@ -67,12 +88,25 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.0.publish(&event, &object.object_ref(&())).await {
+        let recorder = self.recorder();
+        if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
             tracing::warn!(
                 reason,
                 error = chain(&error),
                 "an event could not be written"
             );
         }
+    }
+
+    fn recorder(&self) -> Recorder {
+        let mut recent = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.written == REMEMBERED {
+            *recent = Recent {
+                recorder: Recorder::new(self.client.clone(), self.reporter.clone()),
+                written: 0,
+            };
+        }
+        recent.written += 1;
+        recent.recorder.clone()
     }
 }

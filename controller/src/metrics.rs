@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use catamaran_api::VirtualMachineInstance;
 use catamaran_baremetal::HostMetrics;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use prometheus::{
     Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
@@ -154,9 +154,9 @@ impl Metrics {
         let mut families = self.registry.gather();
         let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(world) = world.upgrade() {
-            let machines = world.machines.all();
-            let namespaces = machines.iter().map(|vm| vm.namespace().unwrap_or_default());
-            families.extend(counted(namespaces, &world.instances.all())?.gather());
+            let namespaces = world.machines.each(ResourceExt::namespace);
+            let places = world.instances.each(|instance| Some(place(instance)));
+            families.extend(counted(namespaces, places)?.gather());
             let daemons = world.daemons.all();
             families.extend(components(daemons.iter().map(Component::from))?.gather());
         }
@@ -166,10 +166,21 @@ impl Metrics {
     }
 }
 
+/// Node and phase of an instance.
+fn place(instance: &VirtualMachineInstance) -> (String, String) {
+    let status = instance.status.as_ref();
+    let node = status.and_then(|status| status.node_name.clone());
+    let phase = status.and_then(|status| status.phase.as_deref());
+    (
+        node.unwrap_or_default(),
+        phase.unwrap_or_default().to_lowercase(),
+    )
+}
+
 /// Machines by namespace, instances by phase and node.
 fn counted(
-    machines: impl Iterator<Item = String>,
-    instances: &[VirtualMachineInstance],
+    machines: Vec<String>,
+    instances: Vec<(String, String)>,
 ) -> Result<Registry, prometheus::Error> {
     let registry = Registry::new();
     let by_namespace = GaugeVec::new(
@@ -192,11 +203,8 @@ fn counted(
         by_namespace.with_label_values(&[&namespace]).inc();
     }
     let mut phases: BTreeMap<(String, String), f64> = BTreeMap::new();
-    for vmi in instances {
-        let status = vmi.status.clone().unwrap_or_default();
-        let phase = status.phase.unwrap_or_default().to_lowercase();
-        let node = status.node_name.unwrap_or_default();
-        *phases.entry((node, phase)).or_default() += 1.0;
+    for place in instances {
+        *phases.entry(place).or_default() += 1.0;
     }
     for ((node, phase), count) in phases {
         by_phase.with_label_values(&[&node, &phase]).set(count);
@@ -248,8 +256,10 @@ mod tests {
         };
         let machines = ["shop", "shop", "lab"].map(str::to_owned);
         let registry = counted(
-            machines.into_iter(),
-            &[vmi("Running"), vmi("Running"), vmi("Failed")],
+            machines.into(),
+            ["Running", "Running", "Failed"]
+                .map(|phase| place(&vmi(phase)))
+                .into(),
         )
         .unwrap();
         let mut text = Vec::new();

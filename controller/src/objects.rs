@@ -60,6 +60,9 @@ impl fmt::Display for Key {
 /// Longest that an answer and the watch are apart.
 const APART: Duration = Duration::from_secs(60);
 
+/// So many objects that are gone are remembered however long ago they went.
+const FEW: usize = 64;
+
 /// All objects of one kind.
 #[derive(Debug)]
 pub struct Objects<K: Resource<DynamicType = ()> + Clone + 'static> {
@@ -74,6 +77,8 @@ struct Recent<K> {
     written: HashMap<Key, (K, Instant)>,
     /// Versions at which objects went.
     gone: HashMap<Key, (u64, Instant)>,
+    /// So many of these are looked through for old ones.
+    full: usize,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
@@ -85,6 +90,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
             recent: Mutex::new(Recent {
                 written: HashMap::new(),
                 gone: HashMap::new(),
+                full: FEW,
             }),
         }
     }
@@ -114,14 +120,25 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
         Some(ours.clone())
     }
 
-    /// Every readable object of the cache.
+    /// A copy of every readable object of the cache: of kinds of which there are few.
     #[must_use]
     pub fn all(&self) -> Vec<K> {
-        self.store
-            .state()
-            .iter()
-            .filter_map(|guard| guard.0.as_ref().ok().cloned())
-            .collect()
+        self.each(|object| Some(object.clone()))
+    }
+
+    /// What a look at each readable object of the cache gives. There may be thousands: only what is asked for is copied.
+    #[must_use]
+    pub fn each<T>(&self, look: impl Fn(&K) -> Option<T>) -> Vec<T> {
+        let all = self.store.state();
+        let readable = all.iter().filter_map(|guard| guard.0.as_ref().ok());
+        readable.filter_map(look).collect()
+    }
+
+    /// Whether a readable object of the cache is so. Nothing is copied.
+    #[must_use]
+    pub fn any(&self, is_so: impl Fn(&K) -> bool) -> bool {
+        let found = self.store.find(|guard| guard.0.as_ref().is_ok_and(&is_so));
+        found.is_some()
     }
 
     /// Remembers what a write has answered.
@@ -146,7 +163,11 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
         {
             recent.written.remove(&key);
         }
-        recent.gone.retain(|_, (_, since)| since.elapsed() < APART);
+        // Not each time: when thousands go at once, each would look at all that went before it.
+        if recent.gone.len() >= recent.full {
+            recent.gone.retain(|_, (_, since)| since.elapsed() < APART);
+            recent.full = FEW.max(recent.gone.len() * 2);
+        }
         recent.gone.insert(key, (at, Instant::now()));
     }
 
@@ -233,5 +254,38 @@ mod tests {
             Some("11"),
             "a new one of that name"
         );
+    }
+
+    #[test]
+    fn a_look_at_all_objects_copies_only_what_is_asked_for() {
+        let (store, mut writer) = reflector::store::<Guarded<ConfigMap>>();
+        let objects = Objects::new(store);
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitApply(DeserializeGuard(Ok(object("7")))));
+        writer.apply_watcher_event(&Event::InitDone);
+        let version = |found: &ConfigMap| found.metadata.resource_version.clone();
+        assert_eq!(objects.each(version), ["7"]);
+        assert!(objects.any(|found| version(found).as_deref() == Some("7")));
+        assert!(!objects.any(|found| version(found).is_none()));
+    }
+
+    #[test]
+    fn thousands_that_go_at_once_are_all_remembered() {
+        let (store, mut writer) = reflector::store::<Guarded<ConfigMap>>();
+        let objects = Objects::new(store);
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        let named = |name: usize| {
+            let mut object = object("10");
+            object.metadata.name = Some(name.to_string());
+            object
+        };
+        for name in 0..2000 {
+            objects.forget(&named(name));
+        }
+        for name in [0, 63, 64, 1999] {
+            objects.put(named(name));
+            assert!(objects.get(&Key::of(&named(name))).is_none(), "{name}");
+        }
     }
 }

@@ -36,10 +36,7 @@ pub async fn reconcile(world: &World, key: &Key) -> Result<Next, Error> {
     }
     let mut owned: Vec<VirtualMachineInstance> = world
         .instances
-        .all()
-        .into_iter()
-        .filter(|vmi| plan::is_owned(vmi, &set))
-        .collect();
+        .each(|vmi| plan::is_owned(vmi, &set).then(|| vmi.clone()));
     // What was just made is known before the watch tells of it.
     for name in plan::names(&set) {
         if owned.iter().all(|vmi| vmi.name_any() != name)

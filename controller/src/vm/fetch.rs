@@ -24,7 +24,7 @@ pub(super) fn fetch(world: &World, key: &Key, vm: &VirtualMachine) -> Found {
         .get(key)
         .filter(|vmi| is_owned(vmi, vm.metadata.uid.as_deref()));
     let earlier_run_alive = instance.is_none()
-        && world.pods.all().iter().any(|pod| {
+        && world.pods.any(|pod| {
             pod.metadata.namespace.as_deref() == Some(&key.namespace)
                 && vmi::is_pod_of(pod, &key.name)
                 && !vmi::is_over(pod)

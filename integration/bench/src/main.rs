@@ -78,7 +78,7 @@ enum Name {
     Enrolment,
     /// On Kubernetes: starts, restarts, deletions and what they cost, beside pods
     Kubernetes,
-    /// On Kubernetes: fifty machines that halt, for ten minutes
+    /// On Kubernetes: fifty machines that halt on one node, for ten minutes, and the node's daemon
     Idle,
     /// On Kubernetes: the controller with five thousand machines on pretended nodes
     Fleet,

@@ -17,7 +17,8 @@ pretend() {
     build_kwok
     pretended_nodes "$count" | kubectl apply --server-side --force-conflicts -f - >/dev/null
     background kwok ip netns exec "$HUB" kwok --kubeconfig "$KUBECONFIG" --config "$HERE/pretended.yaml" \
-        --manage-nodes-with-label-selector "$PRETENDED=true" --node-ip "$NET.1" --cidr "$PRETENDED_PODS"
+        --manage-nodes-with-label-selector "$PRETENDED=true" --node-ip "$NET.1" --cidr "$PRETENDED_PODS" \
+        --node-lease-duration-seconds 40
     await 120 "$count pretended nodes are ready" kubectl wait --for=condition=Ready node --selector "$PRETENDED=true" --timeout=10s
 }
 
@@ -30,7 +31,9 @@ build_kwok() {
 
 # pretended_nodes COUNT
 pretended_nodes() {
-    local n sizes='{cpu: "64", memory: 256Gi, ephemeral-storage: 1Ti, pods: "110"}'
+    local n sizes
+    # Devices as the node daemon offers them.
+    sizes="{cpu: \"64\", memory: 256Gi, ephemeral-storage: 1Ti, pods: \"110\", devices.kubevirt.io/kvm: \"1000\", devices.kubevirt.io/tun: \"1000\"}"
     for n in $(seq "$1"); do
         cat <<END
 ---

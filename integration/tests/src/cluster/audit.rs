@@ -35,6 +35,12 @@ impl Write {
         self.resource == "leases"
     }
 
+    /// Whether a daemon says of its node that it is there.
+    #[must_use]
+    pub fn is_heartbeat(&self) -> bool {
+        self.resource == "nodes" && self.user.ends_with(":catamaran-node")
+    }
+
     /// Whether it is an event.
     #[must_use]
     pub fn is_event(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Many objects at once: made, waited for, removed.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,77 +29,63 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    fn name(&self, number: usize) -> String {
-        format!("{}{number}", self.prefix)
-    }
-
     /// Makes those with the numbers, and gives the seconds from the begin until each was there.
-    pub(super) fn make(&self, rig: &Rig<'_>, numbers: std::ops::Range<usize>) -> Result<Samples> {
-        let wanted = numbers.len();
+    pub(super) fn make(&self, rig: &Rig<'_>, numbers: Range<usize>) -> Result<Samples> {
+        let (wanted, first) = (numbers.len(), numbers.start);
         let mut times = BTreeMap::new();
-        let begin = Instant::now();
-        let mut told = 0;
-        let first = numbers.start;
-        self.each(
-            rig,
-            numbers,
-            |name| ("POST", rig.path(self.kind), (self.object)(name).to_string()),
-            |word, object| {
-                let name = text(object, "/metadata/name").unwrap_or_default();
-                let ours = name
-                    .strip_prefix(self.prefix)
-                    .and_then(|number| number.parse::<usize>().ok())
-                    .is_some_and(|number| number >= first);
-                if ours && word != "DELETED" && (self.is_there)(object) {
-                    times
-                        .entry(name.to_owned())
-                        .or_insert_with(|| begin.elapsed().as_secs_f64());
+        let mut progress = Progress::of(wanted);
+        let request = |name: &str| ("POST", rig.path(self.kind), (self.object)(name).to_string());
+        self.each(rig, numbers, request, |failed| {
+            // The API server ends the watch of a client that is slow; the next one tells first what there is.
+            while times.len() < wanted && !failed.load(Ordering::Relaxed) {
+                let mut watch = rig.follow_all(self.kind)?;
+                let seen = watch.until(self.kind, LONGEST, |word, object| {
+                    let name = text(object, "/metadata/name").unwrap_or_default();
+                    let number = name.strip_prefix(self.prefix).and_then(|n| n.parse().ok());
+                    let ours = number.is_some_and(|number: usize| number >= first);
+                    if ours && word != "DELETED" && (self.is_there)(object) {
+                        let time = progress.begin.elapsed().as_secs_f64();
+                        times.entry(name.to_owned()).or_insert(time);
+                    }
+                    progress.tell(times.len());
+                    times.len() == wanted || failed.load(Ordering::Relaxed)
+                });
+                if progress.begin.elapsed() > LONGEST {
+                    return seen.map(drop);
                 }
-                progress(&mut told, times.len(), wanted, begin);
-                times.len() == wanted
-            },
-        )?;
+            }
+            Ok(())
+        })?;
         Ok(Samples::new(times.into_values().collect()))
     }
 
-    /// Deletes those with the numbers, and waits until they are gone; gives how long it took.
-    pub(super) fn remove(
-        &self,
-        rig: &Rig<'_>,
-        numbers: std::ops::Range<usize>,
-    ) -> Result<Duration> {
-        let wanted = numbers.len();
-        let begin = Instant::now();
-        let (mut gone, mut told) = (0, 0);
-        self.each(
-            rig,
-            numbers,
-            |name| {
-                (
-                    "DELETE",
-                    format!("{}/{name}", rig.path(self.kind)),
-                    String::new(),
-                )
-            },
-            |word, _| {
-                gone += usize::from(word == "DELETED");
-                progress(&mut told, gone, wanted, begin);
-                gone == wanted
-            },
-        )?;
-        Ok(begin.elapsed())
+    /// Deletes those with the numbers, which are all that there are, and waits until they are gone; gives how long it took.
+    pub(super) fn remove(&self, rig: &Rig<'_>, numbers: Range<usize>) -> Result<Duration> {
+        let mut progress = Progress::of(numbers.len());
+        let list = rig.path(self.kind);
+        let request = |name: &str| ("DELETE", format!("{list}/{name}"), String::new());
+        self.each(rig, numbers, request, |failed| {
+            wait::every(LOOK, "end of all", LONGEST, || {
+                let first: Value =
+                    serde_json::from_str(&rig.request("GET", &format!("{list}?limit=1"), "")?)?;
+                let more = first["metadata"]["remainingItemCount"].as_u64();
+                let left = first["items"].as_array().map_or(0, Vec::len)
+                    + usize::try_from(more.unwrap_or_default())?;
+                progress.tell(progress.of.saturating_sub(left));
+                Ok((left == 0 || failed.load(Ordering::Relaxed)).then_some(()))
+            })
+        })?;
+        Ok(progress.begin.elapsed())
     }
 
-    /// Makes a request for each number, and looks at what changes until it is enough.
+    /// Makes a request for each number, some at a time, and does something meanwhile, which ends when a request has failed.
     fn each(
         &self,
         rig: &Rig<'_>,
-        numbers: std::ops::Range<usize>,
+        numbers: Range<usize>,
         request: impl Fn(&str) -> (&'static str, String, String) + Sync,
-        mut enough: impl FnMut(&str, &Value) -> bool,
+        meanwhile: impl FnOnce(&AtomicBool) -> Result<()>,
     ) -> Result<()> {
-        // It is there before the first request, so that nothing is missed.
-        let mut watch = rig.follow_all(self.kind)?;
         let (next, failed) = (AtomicUsize::new(numbers.start), AtomicBool::new(false));
         thread::scope(|scope| {
             let work = || {
@@ -107,7 +94,7 @@ impl Crowd {
                     if number >= numbers.end || failed.load(Ordering::Relaxed) {
                         return anyhow::Ok(());
                     }
-                    let (method, path, body) = request(&self.name(number));
+                    let (method, path, body) = request(&format!("{}{number}", self.prefix));
                     if let Err(error) = patient(rig, method, &path, &body) {
                         failed.store(true, Ordering::Relaxed);
                         return Err(error);
@@ -115,16 +102,15 @@ impl Crowd {
                 }
             };
             let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
-            let seen = watch.until(self.kind, LONGEST, |word, object| {
-                enough(word, object) || failed.load(Ordering::Relaxed)
-            });
+            let done = meanwhile(&failed);
+            failed.fetch_or(done.is_err(), Ordering::Relaxed);
             for worker in workers {
                 match worker.join() {
-                    Ok(done) => done?,
+                    Ok(worked) => worked?,
                     Err(_) => bail!("a worker has panicked"),
                 }
             }
-            seen.map(drop)
+            done
         })
     }
 }
@@ -144,12 +130,27 @@ fn patient(rig: &Rig<'_>, method: &str, path: &str, body: &str) -> Result<()> {
     })
 }
 
-fn progress(told: &mut usize, done: usize, of: usize, begin: Instant) {
-    if of >= 1000 && done >= *told + of / 10 {
-        *told = done;
-        say(&format!(
-            "{done} after {:.0} s",
-            begin.elapsed().as_secs_f64()
-        ));
+/// How far a large crowd is.
+struct Progress {
+    begin: Instant,
+    of: usize,
+    told: usize,
+}
+
+impl Progress {
+    fn of(of: usize) -> Self {
+        Self {
+            begin: Instant::now(),
+            of,
+            told: 0,
+        }
+    }
+
+    fn tell(&mut self, done: usize) {
+        if self.of >= 1000 && done >= self.told + self.of / 10 {
+            self.told = done;
+            let seconds = self.begin.elapsed().as_secs_f64();
+            say(&format!("{done} of {} after {seconds:.0} s", self.of));
+        }
     }
 }
