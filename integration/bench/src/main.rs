@@ -12,8 +12,8 @@
 //!
 //! `managed-hosts` and `enrolment` need the programs of `integration/cluster`, and no root; they are no part of `all`. `enrolment` installs an Ironic.
 //!
-//! `kubernetes`, `idle` and `fleet` run on the cluster of `integration/cluster`, as its tests do, and are no part of `all`. `fleet` adds pretended
-//! nodes to it, whose pods only seem to run; its first run builds kwok for that.
+//! `kubernetes`, `console`, `idle` and `fleet` run on the cluster of `integration/cluster`, as its tests do, and are no part of `all`. `fleet` adds
+//! pretended nodes to it, whose pods only seem to run; its first run builds kwok for that.
 //!
 //! Needs root, QEMU, libvirt and the guest images (`guest-images/build`). All but these run in network and mount namespaces of their
 //! own, below one temporary folder, and are gone afterwards.
@@ -78,6 +78,8 @@ enum Name {
     Enrolment,
     /// On Kubernetes: starts, restarts, deletions and what they cost, beside pods
     Kubernetes,
+    /// On Kubernetes: serial consoles of the web console in Chromium, and the controller's memory with fifty of them
+    Console,
     /// On Kubernetes: fifty machines that halt on one node, for ten minutes, and the node's daemon
     Idle,
     /// On Kubernetes: the controller with five thousand machines on pretended nodes
@@ -112,6 +114,10 @@ fn main() -> Result<()> {
         }
         Name::Kubernetes => {
             return benches::kubernetes::starts(&programs, arguments.samples.unwrap_or(10), print);
+        }
+        Name::Console => {
+            let samples = arguments.samples.unwrap_or(10);
+            return print(&benches::kubernetes::console(&programs, samples)?);
         }
         Name::Idle => {
             let machines = arguments.samples.unwrap_or(50);
@@ -173,7 +179,7 @@ fn build(cargo: &OsStr, name: Name) -> Result<()> {
         Name::ManagedHosts | Name::Enrolment => {
             vec!["catamaran-controller", "catamaran-redfish-mock"]
         }
-        Name::Kubernetes | Name::Idle | Name::Fleet => vec![
+        Name::Kubernetes | Name::Console | Name::Idle | Name::Fleet => vec![
             "catamaran-node",
             "catamaran-launcher",
             "catamaran-controller",

@@ -3,6 +3,7 @@
 //!
 //! The guest is a boot sector that halts: what is measured is the system around it.
 
+mod console;
 mod costs;
 mod fleet;
 mod idle;
@@ -57,6 +58,16 @@ pub(crate) fn fleet(programs: &Path, machines: usize) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     on_cluster(programs, 1, |rig| {
         rows = fleet::run(rig, machines)?;
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Measures what the web console costs.
+pub(crate) fn console(programs: &Path, samples: usize) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    on_cluster(programs, 1, |rig| {
+        rows = console::run(rig, samples)?;
         Ok(())
     })?;
     Ok(rows)
