@@ -1,10 +1,10 @@
-//! One viewer of the guest's screen: a connection of its own to QEMU (which shares its screen among them), and for
-//! viewers who may only look, a filter that lets no key and no click through.
+//! One viewer of the guest's screen: a connection of its own to QEMU, which shares its screen among them and closes on who wants it alone, as most
+//! viewers say they do; so that word is not passed on. For viewers who may only look, a filter lets no key and no click through.
 
 use std::io;
 use std::path::Path;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 /// Connects to QEMU's screen.
@@ -16,26 +16,47 @@ pub async fn connect(socket: &Path) -> io::Result<UnixStream> {
 }
 
 /// Joins a viewer and QEMU until one of them goes away.
-pub async fn serve(
-    mut viewer: UnixStream,
-    early: Vec<u8>,
-    mut screen: UnixStream,
-    read_only: bool,
-) {
-    if !read_only {
-        if screen.write_all(&early).await.is_ok() {
-            let _ =
-                tokio::io::copy_bidirectional_with_sizes(&mut viewer, &mut screen, 4096, 32 << 10)
-                    .await;
-        }
-        return;
-    }
+pub async fn serve(viewer: UnixStream, early: Vec<u8>, screen: UnixStream, read_only: bool) {
     let (from_viewer, mut to_viewer) = viewer.into_split();
-    let (mut from_screen, mut to_screen) = screen.into_split();
-    let pictures = tokio::io::copy(&mut from_screen, &mut to_viewer);
-    let requests = look_only(io::Cursor::new(early).chain(from_viewer), &mut to_screen);
+    let (from_screen, mut to_screen) = screen.into_split();
+    let mut from_screen = BufReader::with_capacity(PICTURES, from_screen);
+    let pictures = tokio::io::copy_buf(&mut from_screen, &mut to_viewer);
+    let requests = async {
+        let mut from_viewer = io::Cursor::new(early).chain(from_viewer);
+        join(&mut from_viewer, &mut to_screen).await?;
+        if read_only {
+            look_only(from_viewer, &mut to_screen).await
+        } else {
+            let passed = tokio::io::copy(&mut from_viewer, &mut to_screen).await;
+            passed.map(drop)
+        }
+    };
     tokio::select! { _ = pictures => {}, _ = requests => {} }
 }
+
+/// Bytes of pictures that are read at once.
+const PICTURES: usize = 32 << 10;
+
+/// Passes on what a viewer begins with, with the word that it shares the screen: RFC 6143, 7.1 to 7.3.
+async fn join<R, W>(viewer: &mut R, screen: &mut W) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    // Version (12 bytes), security type (1; QEMU's socket offers None alone), ClientInit (1).
+    let mut version = [0; 12];
+    viewer.read_exact(&mut version).await?;
+    screen.write_all(&version).await?;
+    if !OLD.contains(&&version) {
+        let security = viewer.read_u8().await?;
+        screen.write_all(&[security]).await?;
+    }
+    viewer.read_u8().await?;
+    screen.write_all(&[1]).await
+}
+
+/// Versions in which a viewer chooses no security type; QEMU takes all of them for the first.
+const OLD: [&[u8; 12]; 3] = [b"RFB 003.003\n", b"RFB 003.004\n", b"RFB 003.005\n"];
 
 /// Longest message of a viewer that is read, bytes (encodings are 4 bytes each, clipboards are thrown away).
 const MESSAGE_MAX: usize = 1 << 20;
@@ -43,19 +64,9 @@ const MESSAGE_MAX: usize = 1 << 20;
 /// Passes on what asks for pictures, and drops keys, clicks, clipboards and sizes. RFC 6143, 7.5, and QEMU's message 255.
 async fn look_only<R, W>(mut viewer: R, screen: &mut W) -> io::Result<()>
 where
-    R: tokio::io::AsyncRead + Unpin,
-    W: tokio::io::AsyncWrite + Unpin,
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
 {
-    // Version (12 bytes), security type (1; QEMU's socket offers None alone), ClientInit (1).
-    let mut hello = [0; 14];
-    viewer.read_exact(&mut hello[..12]).await?;
-    screen.write_all(&hello[..12]).await?;
-    if &hello[..12] != b"RFB 003.003\n" {
-        viewer.read_exact(&mut hello[12..13]).await?;
-        screen.write_all(&hello[12..13]).await?;
-    }
-    viewer.read_exact(&mut hello[13..]).await?;
-    screen.write_all(&[1]).await?;
     loop {
         let kind = viewer.read_u8().await?;
         let mut message = vec![kind];
@@ -109,7 +120,7 @@ where
     }
 }
 
-async fn more<R: tokio::io::AsyncRead + Unpin>(
+async fn more<R: AsyncRead + Unpin>(
     reader: &mut R,
     message: &mut Vec<u8>,
     count: usize,
@@ -129,11 +140,39 @@ async fn more<R: tokio::io::AsyncRead + Unpin>(
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_looker_asks_for_pictures_and_presses_nothing() {
+    /// What reaches the screen of what a viewer says, until it is silent or wrong.
+    fn passed(said: &[u8], read_only: bool) -> (Vec<u8>, io::ErrorKind) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
+        let (mut said, mut passed) = (said, Vec::new());
+        let end: io::Result<()> = runtime.block_on(async {
+            join(&mut said, &mut passed).await?;
+            if read_only {
+                look_only(said, &mut passed).await?;
+            }
+            Err(io::ErrorKind::Other.into())
+        });
+        (passed, end.unwrap_err().kind())
+    }
+
+    #[test]
+    fn whoever_wants_the_screen_alone_shares_it() {
+        for (said, expected) in [
+            (
+                b"RFB 003.008\n\x01\x00".as_slice(),
+                b"RFB 003.008\n\x01\x01".as_slice(),
+            ),
+            (b"RFB 003.007\n\x01\x01", b"RFB 003.007\n\x01\x01"),
+            (b"RFB 003.003\n\x00", b"RFB 003.003\n\x01"),
+            (b"RFB 003.005\n\x00", b"RFB 003.005\n\x01"),
+        ] {
+            assert_eq!(passed(said, false).0, expected);
+        }
+    }
+
+    #[test]
+    fn a_looker_asks_for_pictures_and_presses_nothing() {
         let picture = [3, 0, 0, 0, 0, 0, 2, 0, 1, 0];
         let mut said = b"RFB 003.008\n\x01\x00".to_vec();
         said.extend([4, 1, 0, 0, 0, 0, 0, 65]);
@@ -141,12 +180,8 @@ mod tests {
         said.extend([6, 0, 0, 0, 0, 0, 0, 2, b'h', b'i']);
         said.extend([255, 0, 0, 1, 0, 0, 0, 65, 0, 0, 0, 30]);
         said.extend(picture);
-        let mut passed = Vec::new();
-        let end = runtime
-            .block_on(look_only(said.as_slice(), &mut passed))
-            .unwrap_err();
-        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
-        // It joins as a viewer who shares, whatever it asked for.
+        let (passed, end) = passed(&said, true);
+        assert_eq!(end, io::ErrorKind::UnexpectedEof);
         assert_eq!(
             passed,
             [b"RFB 003.008\n\x01\x01".as_slice(), &picture].concat()
@@ -155,13 +190,7 @@ mod tests {
 
     #[test]
     fn an_unknown_message_ends_the_connection() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        let said = b"RFB 003.008\n\x01\x01\x63".as_slice();
-        let error = runtime
-            .block_on(look_only(said, &mut Vec::new()))
-            .unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let (_, end) = passed(b"RFB 003.008\n\x01\x01\x63", true);
+        assert_eq!(end, io::ErrorKind::InvalidData);
     }
 }
