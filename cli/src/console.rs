@@ -1,5 +1,6 @@
 //! `console` and `vnc`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -15,19 +16,38 @@ use crate::target::{Kind, Target, object};
 
 /// Between two tries while a machine comes up, as the peer's client.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Viewers that take `HOST::PORT` or a URL, best first.
+/// Port of display 0.
+const DISPLAYS: i32 = 5900;
+/// Viewers, best first.
 const VIEWERS: [(&str, Address); 4] = [
     ("remote-viewer", Address::Url),
     ("vncviewer", Address::DoubleColon),
     ("xtigervncviewer", Address::DoubleColon),
-    ("gvncviewer", Address::DoubleColon),
+    ("gvncviewer", Address::Display),
 ];
 
 /// How a viewer wants to be told where.
 #[derive(Debug, Clone, Copy)]
 enum Address {
+    /// `vnc://HOST:PORT`.
     Url,
+    /// `HOST::PORT`.
     DoubleColon,
+    /// `HOST:DISPLAY`, and no other.
+    Display,
+}
+
+impl Address {
+    fn of(self, bound: SocketAddr) -> String {
+        match self {
+            Self::Url => format!("vnc://{bound}"),
+            Self::DoubleColon => format!("{}::{}", bound.ip(), bound.port()),
+            Self::Display => {
+                let display = i32::from(bound.port()) - DISPLAYS;
+                format!("{}:{display}", bound.ip())
+            }
+        }
+    }
 }
 
 /// `console`: waits until the machine runs, then copies.
@@ -132,13 +152,9 @@ pub(crate) async fn vnc(connection: &Connection, args: &Vnc) -> Result<(), Error
         );
         return Ok(serve.await?);
     };
-    let word = match address {
-        Address::Url => format!("vnc://{bound}"),
-        Address::DoubleColon => format!("{}::{}", bound.ip(), bound.port()),
-    };
     let name = program.display().to_string();
     let mut child = tokio::process::Command::new(&program)
-        .arg(word)
+        .arg(address.of(bound))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true)
@@ -166,4 +182,17 @@ fn viewer() -> Option<(PathBuf, Address)> {
             .find(|file| file.is_file())?;
         Some((found, address))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_viewer_is_told_where_in_its_own_way() {
+        let bound: SocketAddr = "127.0.0.1:40001".parse().unwrap();
+        assert_eq!(Address::Url.of(bound), "vnc://127.0.0.1:40001");
+        assert_eq!(Address::DoubleColon.of(bound), "127.0.0.1::40001");
+        assert_eq!(Address::Display.of(bound), "127.0.0.1:34101");
+    }
 }

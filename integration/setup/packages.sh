@@ -24,7 +24,7 @@ runtime=(ovmf seabios ipxe-qemu swtpm swtpm-tools xorriso dosfstools nftables ip
 build=(gcc libc6-dev make pkg-config protobuf-compiler git)
 test=(python3 mmdebstrap debian-archive-keyring busybox-static mtools syslinux xorriso kmod dosfstools e2fsprogs fdisk zstd cpio xz-utils
     skopeo umoci docker-registry isc-dhcp-client udhcpc socat tmux strace jq openssh-client iputils-ping libxml2-utils openssl
-    systemd tcpdump fence-agents python3-venv chromium)
+    systemd tcpdump fence-agents python3-venv chromium xvfb xdotool tigervnc-viewer)
 cluster=(gcc libc6-dev binutils libseccomp-dev pkg-config openssl curl iproute2 iptables nftables conntrack ethtool kmod mount
     util-linux procps tini skopeo docker-registry busybox-static python3)
 # Node.js, where there is none: one from elsewhere brings an npm of its own, beside which Debian's can't be installed.

@@ -8,6 +8,7 @@ pub mod api_server;
 pub mod bench;
 pub mod cluster;
 pub mod command;
+pub mod display;
 pub mod guest;
 pub mod host;
 pub mod ironic;

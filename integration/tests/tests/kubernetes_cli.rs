@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use catamaran_tests::cluster::{self, Cluster, MINIMAL};
+use catamaran_tests::display::Display;
 use catamaran_tests::{BOOT, Console, SHORT, command, programs, wait::Seen, wait_for};
 use tempfile::TempDir;
 
@@ -68,16 +69,12 @@ impl<'a> Plugin<'a> {
     }
 }
 
-fn ended_well(mut child: Child) -> Result<()> {
+fn wait_for_end(mut child: Child) -> Result<ExitStatus> {
     wait_for("the program ends", SHORT, || {
         Ok(match child.try_wait()? {
             Some(status) => Seen::Yes(status),
             None => Seen::NotYet("it runs".to_owned()),
         })
-    })
-    .and_then(|status| {
-        ensure!(status.success(), "it ended with {status}");
-        Ok(())
     })
 }
 
@@ -95,7 +92,9 @@ fn console_answers_and_is_left(plugin: &Plugin) -> Result<()> {
     guest.wait_for(":/root# ", BOOT)?;
     ensure!(guest.shell("hostname")? == "demo");
     guest.type_in("\x1d")?;
-    ended_well(child)
+    let status = wait_for_end(child)?;
+    ensure!(status.success(), "it ended with {status}");
+    Ok(())
 }
 
 fn page_comes_through_a_forwarded_port(plugin: &Plugin) -> Result<()> {
@@ -109,6 +108,46 @@ fn page_comes_through_a_forwarded_port(plugin: &Plugin) -> Result<()> {
         let page = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(Seen::when(page.contains("catamaran-guest demo"), page))
     })
+}
+
+/// OpenSSH, to the guest's ssh server: the key of the test opens it, and what a command ends with comes back.
+fn ssh_reaches_the_guest(plugin: &Plugin) -> Result<()> {
+    let (key, known) = (plugin.file("key"), plugin.file("known_hosts"));
+    let ssh = |command: &str| {
+        let mut kubectl = plugin.kubectl(&["catamaran"]);
+        kubectl
+            .args(["ssh", "root@demo", "-i", &key, "--known-hosts", &known])
+            .args(["-c", command])
+            .args(["--", "-F", "none", "-o", "StrictHostKeyChecking=accept-new"]);
+        command::output(&mut kubectl)
+    };
+    wait_for("ssh lets us in", SHORT, || {
+        let said = ssh("hostname")?;
+        Ok(Seen::when(said.stdout == b"demo\n", format!("{said:?}")))
+    })?;
+    ensure!(ssh("exit 7")?.status.code() == Some(7));
+    // The key is kept under the machine's name, so that another machine behind the same name is noticed.
+    let keys = fs::read_to_string(&known)?;
+    let name = format!("vm.demo.{} ", plugin.cluster.namespace());
+    ensure!(keys.starts_with(&name), "{keys}");
+    Ok(())
+}
+
+/// A real viewer shows the screen, and what is typed into its window reaches the guest.
+fn viewer_shows_the_screen(plugin: &Plugin) -> Result<()> {
+    let display = Display::open()?;
+    let mut kubectl = plugin.kubectl(&["catamaran", "vnc", "demo"]);
+    let child = display.show(&mut kubectl).spawn()?;
+    let window = display.window("demo")?;
+    let (_proxy, mut guest) = plugin.cluster.shell("demo")?;
+    display.type_line(&window, "echo typed > /tmp/typed")?;
+    wait_for("what was typed has come", SHORT, || {
+        let said = guest.shell("cat /tmp/typed 2>/dev/null || true")?;
+        Ok(Seen::when(said == "typed", said))
+    })?;
+    // Without a display the viewer ends, and the plugin tells how it did.
+    drop(display);
+    wait_for_end(child).map(drop)
 }
 
 fn why_names_the_missing_image(plugin: &Plugin) -> Result<()> {
@@ -190,8 +229,14 @@ fn a_user_lives_by_kubectl_alone() -> Result<()> {
             &user_data,
             format!("#cloud-config\nhostname: demo\npassword: {PASSWORD}\n"),
         )?;
+        let key = plugin.file("key");
+        let words = ["-q", "-t", "ed25519", "-N", "", "-f", &key];
+        command::stdout(&mut command::program("ssh-keygen", words))?;
+        let public_key = format!("{key}.pub");
         let words = [
             "demo",
+            "--ssh-key",
+            &public_key,
             "--image",
             MINIMAL,
             "--memory",
@@ -238,6 +283,8 @@ fn a_user_lives_by_kubectl_alone() -> Result<()> {
         // Its console and its ports.
         console_answers_and_is_left(&plugin)?;
         page_comes_through_a_forwarded_port(&plugin)?;
+        ssh_reaches_the_guest(&plugin)?;
+        viewer_shows_the_screen(&plugin)?;
         let png = plugin.file("screen.png");
         plugin.run(&["screenshot", "demo", "--file", &png])?;
         ensure!(fs::read(&png)?.starts_with(b"\x89PNG"));
