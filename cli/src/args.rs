@@ -15,11 +15,11 @@ use crate::target::Target;
 
 mod create;
 mod host;
+mod making;
 
-pub(crate) use create::{Binding, Create, DryRun};
-pub(crate) use host::{
-    Enroll, Host, HostList, HostName, HostVerb, Import, Inspect, Making, PowerVerb, Waiting,
-};
+pub(crate) use create::{Binding, Create};
+pub(crate) use host::{Enroll, Host, HostName, HostVerb, Import, Inspect, PowerVerb, Waiting};
+pub(crate) use making::{DryRun, Making};
 
 /// Virtual machines of a Kubernetes cluster with Catamaran.
 #[derive(Debug, Parser)]
@@ -206,7 +206,7 @@ pub(crate) struct Name {
     pub(crate) target: Target,
 }
 
-/// `list`.
+/// `list`, `host list`.
 #[derive(Debug, Args)]
 pub(crate) struct List {
     /// In all namespaces

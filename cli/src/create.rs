@@ -3,10 +3,8 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use catamaran_api::VirtualMachine;
-use catamaran_client::{Format, say};
+use catamaran_client::say;
 use hyper::Method;
-use serde_json::Value;
 
 use crate::args::{Create, DryRun, Globals};
 use crate::connection::Connection;
@@ -24,48 +22,28 @@ const KINDS: [&str; 4] = ["vm", "vms", "virtualmachine", "virtualmachines"];
 
 /// `create`.
 pub(crate) async fn run(globals: &Globals, args: &Create) -> Result<(), Error> {
-    let output = args.output.unwrap_or_default();
-    if output == Format::Wide {
-        return Err(Error::Usage(
-            "unknown output format \"wide\" of create: allowed are json, yaml and name".to_owned(),
-        ));
-    }
+    let format = args.making.format()?;
     let wanted = wanted(globals, args)?;
     let machine = manifest::machine(&wanted).map_err(Error::Usage)?;
     let mut value = serde_json::to_value(&machine)?;
-    if args.dry_run != Some(DryRun::Client) {
+    if args.making.dry_run != Some(DryRun::Client) {
         let connection = Connection::open(globals).await?;
         let mut path = objects(
             catamaran_api::API_VERSION,
             Some(connection.namespace()),
             "virtualmachines",
         ) + "?fieldManager=kubectl-catamaran&fieldValidation=Strict";
-        if args.dry_run == Some(DryRun::Server) {
+        if args.making.dry_run == Some(DryRun::Server) {
             path.push_str("&dryRun=All");
         }
         value = connection.json(Method::POST, &path, Some(&value)).await?;
     }
-    let said = printed(&value, &machine, output, args.dry_run)?;
+    let said = format.print(&value)?.unwrap_or_else(|| {
+        let name = machine.metadata.name.as_deref().unwrap_or_default();
+        let object = format!("virtualmachine.kubevirt.io/{name}");
+        args.making.line(&object)
+    });
     say(&said).map_err(Error::io("standard output"))
-}
-
-fn printed(
-    value: &Value,
-    machine: &VirtualMachine,
-    output: Format,
-    dry_run: Option<DryRun>,
-) -> Result<String, Error> {
-    if let Some(text) = output.print(value)? {
-        return Ok(text);
-    }
-    let name = machine.metadata.name.as_deref().unwrap_or_default();
-    let object = format!("virtualmachine.kubevirt.io/{name}");
-    Ok(match (output, dry_run) {
-        (Format::Name, _) => format!("{object}\n"),
-        (_, None) => format!("{object} created\n"),
-        (_, Some(DryRun::Client)) => format!("{object} created (dry run)\n"),
-        (_, Some(DryRun::Server)) => format!("{object} created (server dry run)\n"),
-    })
 }
 
 /// What is wanted, with the files read.

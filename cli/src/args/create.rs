@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use catamaran_client::Format;
 use clap::{Args, ValueEnum};
+
+use super::Making;
 
 /// `create`.
 #[derive(Debug, Clone, Args)]
@@ -55,13 +56,8 @@ pub(crate) struct Create {
     /// Seconds that the guest has to shut down
     #[arg(long, value_name = "SECONDS")]
     pub(crate) termination_grace_period: Option<u32>,
-    /// Create nothing: `client` asks nobody, `server` has the server check it
-    #[arg(long, value_enum, value_name = "client|server", num_args = 0..=1, require_equals = true,
-          default_missing_value = "client")]
-    pub(crate) dry_run: Option<DryRun>,
-    /// json, yaml or name
-    #[arg(short, long, value_name = "FORMAT")]
-    pub(crate) output: Option<Format>,
+    #[command(flatten)]
+    pub(crate) making: Making,
 }
 
 /// How a guest joins the pod's network.
@@ -71,13 +67,4 @@ pub(crate) enum Binding {
     Masquerade,
     /// The pod's own address
     Bridge,
-}
-
-/// How far `create` goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DryRun {
-    /// Nobody is asked.
-    Client,
-    /// The server checks it.
-    Server,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use catamaran_client::Format;
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::DryRun;
+use super::{List, Making};
 
 /// `host`.
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub(crate) struct Host {
 pub(crate) enum HostVerb {
     /// List servers: their states and since when, their power, and why those that wait do
     #[command(visible_alias = "ls")]
-    List(HostList),
+    List(List),
     /// Tell all of one server: state, power, hardware, conditions and events
     Describe(HostName),
     /// Make a BareMetalHost and the Secret of its BMC
@@ -66,32 +66,6 @@ pub(crate) struct Waiting {
         requires = "wait"
     )]
     pub(crate) timeout: u64,
-}
-
-/// `host list`.
-#[derive(Debug, Args)]
-pub(crate) struct HostList {
-    /// In all namespaces
-    #[arg(short = 'A', long)]
-    pub(crate) all_namespaces: bool,
-    /// Only those with these labels
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    pub(crate) selector: Option<String>,
-    /// json, yaml, wide or name
-    #[arg(short, long, value_name = "FORMAT")]
-    pub(crate) output: Option<Format>,
-}
-
-/// How much is made.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Making {
-    /// Create nothing: `client` only prints, `server` has the server check it
-    #[arg(long, value_enum, value_name = "client|server", num_args = 0..=1, require_equals = true,
-          default_missing_value = "client")]
-    pub(crate) dry_run: Option<DryRun>,
-    /// json, yaml or name
-    #[arg(short, long, value_name = "FORMAT")]
-    pub(crate) output: Option<Format>,
 }
 
 /// `host enroll`.

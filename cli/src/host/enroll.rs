@@ -15,7 +15,7 @@ use crate::error::Error;
 
 /// `host enroll`.
 pub(super) async fn run(globals: &Globals, args: &Enroll) -> Result<(), Error> {
-    make::check(&args.making)?;
+    args.making.format()?;
     if args.making.dry_run.is_some() && args.waiting.wait {
         return Err(Error::Usage(
             "--wait waits for nothing with --dry-run".to_owned(),

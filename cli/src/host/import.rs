@@ -36,7 +36,7 @@ use plan::{Found, Setting};
 
 /// `host import`.
 pub(super) async fn run(globals: &Globals, args: &Import) -> Result<(), Error> {
-    make::check(&args.making)?;
+    args.making.format()?;
     let credentials = match &args.credentials {
         Some(file) => Credentials::parse(&read(file)?).map_err(Error::Usage)?,
         None => Credentials::default(),

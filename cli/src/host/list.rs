@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{GROUP, HOSTS, view};
-use crate::args::HostList;
+use crate::args::List;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::list::{items, short};
 use crate::target::objects;
 
 /// `host list`.
-pub(super) async fn run(connection: &Connection, args: &HostList) -> Result<(), Error> {
+pub(super) async fn run(connection: &Connection, args: &List) -> Result<(), Error> {
     let namespace = (!args.all_namespaces).then(|| connection.namespace());
     let mut path = objects(GROUP, namespace, HOSTS);
     if let Some(selector) = &args.selector {

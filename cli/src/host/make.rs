@@ -6,23 +6,13 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::{GROUP, HOSTS};
-use crate::args::{DryRun, Making};
+use crate::args::Making;
 use crate::connection::{Connection, Seen};
 use crate::error::Error;
 use crate::target::{object, objects};
 
 /// As which this program writes.
 const MANAGER: &str = "kubectl-catamaran";
-
-/// Formats that make no sense here are named at once.
-pub(super) fn check(making: &Making) -> Result<Format, Error> {
-    match making.output.unwrap_or_default() {
-        Format::Wide => Err(Error::Usage(
-            "unknown output format \"wide\": allowed are json, yaml and name".to_owned(),
-        )),
-        format => Ok(format),
-    }
-}
 
 /// Makes Secrets and hosts in the order that they are given in; without a connection it only prints them. When one is refused, what was made
 /// before goes again.
@@ -31,7 +21,7 @@ pub(super) async fn all(
     wanted: &[Value],
     making: &Making,
 ) -> Result<(), Error> {
-    let format = check(making)?;
+    let format = making.format()?;
     let mut made = Vec::new();
     if let Some(connection) = connection {
         let dry = making.dry_run.is_some();
@@ -65,7 +55,7 @@ pub(super) async fn all(
     } else {
         made = wanted.to_vec();
     }
-    say(&printed(&made, format, making.dry_run)?).map_err(Error::io("standard output"))
+    say(&printed(&made, format, making)?).map_err(Error::io("standard output"))
 }
 
 /// Has the server check them all.
@@ -166,7 +156,7 @@ fn reference(value: &Value) -> String {
 }
 
 /// What is said of what was made. Pure.
-fn printed(made: &[Value], format: Format, dry_run: Option<DryRun>) -> Result<String, Error> {
+fn printed(made: &[Value], format: Format, making: &Making) -> Result<String, Error> {
     if format == Format::Yaml {
         let documents: Result<Vec<String>, _> = made
             .iter()
@@ -178,15 +168,7 @@ fn printed(made: &[Value], format: Format, dry_run: Option<DryRun>) -> Result<St
     if let Some(said) = format.print(&list)? {
         return Ok(said);
     }
-    let note = match (format, dry_run) {
-        (Format::Name, _) => "",
-        (_, None) => " created",
-        (_, Some(DryRun::Client)) => " created (dry run)",
-        (_, Some(DryRun::Server)) => " created (server dry run)",
-    };
-    let lines = made
-        .iter()
-        .map(|value| format!("{}{note}\n", reference(value)));
+    let lines = made.iter().map(|value| making.line(&reference(value)));
     Ok(lines.collect())
 }
 
