@@ -271,8 +271,7 @@ fn service_leads_to_the_guest(virtctl: &Virtctl) -> Result<()> {
             address.as_str().context("no address")?
         );
         wait_for("the guest answers through the service", SHORT, || {
-            let words = ["exec", "curl", "-sS", "--max-time", "5", &address];
-            let page = stdout(&mut cluster.command(words))?;
+            let page = cluster.on_node(1, &["curl", "-sS", "--max-time", "5", &address])?;
             Ok(Seen::when(page.trim() == "made", page))
         })?;
     }
