@@ -131,7 +131,7 @@ async fn until_in_the_middle(machine: &Machine) {
             let status = one.server.status("u");
             let progress = status.and_then(|status| status.progress);
             progress.is_some_and(|report| {
-                report.total > 1 << 30 && report.done > 0 && report.done < report.total / 2
+                report.total > 256 << 20 && report.done > 0 && report.done < report.total / 2
             })
         })
         .await;
@@ -173,7 +173,7 @@ async fn a_server_meets_four_troubles_says_each_and_goes_on() {
         .write(true)
         .open(&large)
         .unwrap()
-        .set_len(2 << 30)
+        .set_len(512 << 20)
         .unwrap();
     let url = machine.publish("large.raw", &large);
     let large_image = json!({"url": url, "checksum": sha256(&large), "format": "raw"});

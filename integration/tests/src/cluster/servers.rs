@@ -198,6 +198,12 @@ impl Server {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Whether its QEMU is there.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.folder.path().join("pid").exists()
+    }
+
     /// What there is to know when it does not do what it should.
     #[must_use]
     pub fn report(&self) -> String {
