@@ -10,6 +10,7 @@ mod preprovisioning;
 use std::sync::Arc;
 
 use catamaran_api::metal3::{BareMetalHost, BareMetalHostStatus};
+use catamaran_client::chain;
 use catamaran_redfish::{Bmc, Error as BmcError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::json;
@@ -290,7 +291,17 @@ impl<S: Store, D: Deploy> Shell<S, D> {
     ) -> Result<(Login, Option<Result<Bmc, BmcError>>), StoreError> {
         let secret = match secret_name(host) {
             Some(secret) if !secret.is_empty() => {
-                let found = self.store.secret(&name.namespace, secret).await?;
+                let found = match self.store.secret(&name.namespace, secret).await {
+                    // It went with its namespace, or what lets us read it did: a deletion does not wait for it.
+                    Err(error) if host.metadata.deletion_timestamp.is_some() => {
+                        let why = format!(
+                            "spec.bmc.credentialsName: the Secret '{secret}' can't be read: {}",
+                            chain(&error)
+                        );
+                        return Ok((Login::Unusable(why), None));
+                    }
+                    found => found?,
+                };
                 match found {
                     // Of a host that is left alone nothing is written.
                     Some(found) if left_alone(host) => Some(found),

@@ -23,6 +23,8 @@ pub(crate) struct Memory {
     pub(crate) host: Option<BareMetalHost>,
     pub(crate) hardware: Option<HardwareDetails>,
     pub(crate) password: String,
+    /// Secrets can't be read.
+    pub(crate) secrets_forbidden: bool,
     /// Of the BMC's certificate, where it speaks TLS.
     pub(crate) authority: Option<String>,
     pub(crate) now: i64,
@@ -120,6 +122,9 @@ impl Store for Fake {
 
     async fn secret(&self, _: &str, name: &str) -> Result<Option<Secret>, StoreError> {
         let memory = self.0.lock().unwrap();
+        if memory.secrets_forbidden {
+            return Err(StoreError("forbidden".into()));
+        }
         let mut secret = Secret::default();
         secret.metadata.name = Some(name.to_owned());
         let entry =

@@ -333,3 +333,21 @@ async fn a_host_that_something_else_has_set_up_keeps_the_inventory_that_is_given
     );
     assert_eq!(bench.status().operational_status, "OK");
 }
+
+#[tokio::test]
+async fn a_host_goes_whose_secret_can_not_be_read_any_more() {
+    for forced in [false, true] {
+        let bench = Bench::new().await;
+        bench.until(State::Available).await;
+        bench.cluster.0.lock().unwrap().secrets_forbidden = true;
+        if forced {
+            let force = json!({"catamaran.dev/force-delete": ""});
+            bench
+                .cluster
+                .change(&json!({"metadata": {"annotations": force}}));
+        }
+        bench.delete();
+        let looks = bench.gone().await;
+        assert!(!forced || looks < 4, "{looks}");
+    }
+}
