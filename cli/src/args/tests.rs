@@ -126,7 +126,7 @@ fn wrong_words_are_named_with_what_is_allowed() {
 #[test]
 fn dry_run_alone_is_that_of_the_client() {
     let dry_run = |word| match parse(&["kubectl-create-vm", "a", word]).unwrap().command {
-        Command::Create(create) => create.dry_run,
+        Command::Create(create) => create.making.dry_run,
         _ => None,
     };
     assert_eq!(dry_run("--dry-run"), Some(DryRun::Client));
