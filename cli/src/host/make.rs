@@ -1,9 +1,11 @@
 //! Makes objects that belong together: all of them, or none.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use catamaran_api::metal3::annotations::PAUSED;
 use catamaran_client::{Format, say, text};
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{GROUP, HOSTS};
 use crate::args::Making;
@@ -28,7 +30,6 @@ pub(super) async fn all(
         let mut held = Vec::new();
         for (number, value) in wanted.iter().enumerate() {
             let last = number + 1 == wanted.len();
-            let before = !dry && is_there(connection, value).await;
             let created = if last || dry || !is_free_host(value) {
                 create(connection, value, dry).await
             } else {
@@ -40,7 +41,7 @@ pub(super) async fn all(
                 Err(error) => {
                     if !dry {
                         // No answer is no refusal: it may be there all the same.
-                        if error.code().is_none() && !before {
+                        if error.code().is_none() {
                             made.extend(made_unsaid(connection, value).await);
                         }
                         take_back(connection, &made).await;
@@ -96,21 +97,16 @@ async fn create(connection: &Connection, value: &Value, dry: bool) -> Result<Val
     connection.json(Method::POST, &path, Some(value)).await
 }
 
-/// Whether an object was there before: whatever becomes of ours, that one stays. What cannot be looked at may be there.
-async fn is_there(connection: &Connection, value: &Value) -> bool {
-    let (group, plural) = place(value);
-    let name = text(&value["metadata"]["name"]);
-    let path = object(group, connection.namespace(), plural, &name);
-    !matches!(connection.look(&path).await, Ok(Seen::Missing))
-}
-
-/// An object that the server has made although its answer was lost: it is there, and nobody but this program has written it.
+/// An object that the server has made although its answer was lost: it is there, nobody but this program has written it, and nothing is in it
+/// that was not given now. Of an earlier run it may be all the same; then nothing has come of it, and nothing is lost.
 async fn made_unsaid(connection: &Connection, value: &Value) -> Option<Value> {
     let (group, plural) = place(value);
     let name = text(&value["metadata"]["name"]);
     let path = object(group, connection.namespace(), plural, &name);
     match connection.look(&path).await {
-        Ok(Seen::There(there)) => is_ours_alone(&there).then_some(there),
+        Ok(Seen::There(there)) => {
+            (is_ours_alone(&there) && holds_nothing_else(value, &there)).then_some(there)
+        }
         Ok(_) => None,
         Err(error) => {
             eprintln!(
@@ -126,6 +122,17 @@ async fn made_unsaid(connection: &Connection, value: &Value) -> Option<Value> {
 fn is_ours_alone(object: &Value) -> bool {
     let written = object["metadata"]["managedFields"].as_array();
     written.is_some_and(|all| !all.is_empty() && all.iter().all(|one| one["manager"] == MANAGER))
+}
+
+/// Whether a Secret has the credentials that were given; what has none holds nothing that could be lost.
+fn holds_nothing_else(given: &Value, there: &Value) -> bool {
+    let given = given["stringData"].as_object();
+    let kept = there["data"].as_object();
+    given.map_or(0, Map::len) == kept.map_or(0, Map::len)
+        && given.into_iter().flatten().all(|(key, text)| {
+            let text = text.as_str().unwrap_or_default();
+            there["data"][key] == BASE64_STANDARD.encode(text)
+        })
 }
 
 async fn take_back(connection: &Connection, made: &[Value]) {
@@ -185,5 +192,25 @@ mod tests {
         assert!(by(&[MANAGER]));
         assert!(!by(&[MANAGER, "kubectl"]) && !by(&["kubectl"]) && !by(&[]));
         assert!(!is_ours_alone(&json!({"metadata": {}})));
+    }
+
+    #[test]
+    fn a_secret_with_other_credentials_is_left() {
+        let given = json!({"stringData": {"username": "root"}});
+        let there = |data: Value| json!({"data": data});
+        assert!(holds_nothing_else(
+            &given,
+            &there(json!({"username": "cm9vdA=="}))
+        ));
+        assert!(!holds_nothing_else(
+            &given,
+            &there(json!({"username": "YWRtaW4="}))
+        ));
+        let more = json!({"username": "cm9vdA==", "password": "eA=="});
+        assert!(!holds_nothing_else(&given, &there(more)));
+        assert!(holds_nothing_else(
+            &json!({"spec": {}}),
+            &json!({"spec": {}})
+        ));
     }
 }

@@ -153,7 +153,7 @@ async fn one_watch_serves_all_browsers() {
     }
     let mut looking = Vec::new();
     for caller in [&alice, &bob, &alice] {
-        let watch = world.backend.watch(caller, &machines(), 7).await.unwrap();
+        let watch = world.backend.watch(caller, &machines(), 9).await.unwrap();
         looking.push(watch.into_data_stream());
     }
     timeout(DEADLINE, async {
@@ -183,14 +183,14 @@ async fn who_may_not_look_is_refused_in_the_api_servers_words() {
         (403, "machines are forbidden")
     );
     assert_eq!(world.asked("mallory list"), 1);
-    assert!(world.backend.watch(&mallory, &machines(), 7).await.is_err());
+    assert!(world.backend.watch(&mallory, &machines(), 9).await.is_err());
 }
 
 #[tokio::test]
 async fn a_watch_ends_soon_after_its_right() {
     let world = World::new().await;
     let bob = world.backend.resume("bob").unwrap();
-    let watch = world.backend.watch(&bob, &machines(), 7).await.unwrap();
+    let watch = world.backend.watch(&bob, &machines(), 9).await.unwrap();
     let mut lines = watch.into_data_stream();
     world
         .server

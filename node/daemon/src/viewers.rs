@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use catamaran_wire::Stream;
 use serde::{Deserialize, Serialize};
 
-/// Longest name of a user that is kept, bytes.
-const USER_BYTES: usize = 256;
+/// Longest name of a user that is kept, characters.
+const USER_LENGTH: usize = 256;
 
 /// What one who only reads has said, or was told, of the keyboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ pub struct Viewer {
     pub keyboard: Keyboard,
 }
 
-/// What is looked at: a run of a machine, by its UID.
+/// What is looked at: the UID of an instance; under `play` its key.
 type Machine = String;
 
 /// All who look.
@@ -84,7 +84,7 @@ impl Viewers {
         table.next += 1;
         let viewer = Viewer {
             id: once.map_or_else(|| number.to_string(), ToOwned::to_owned),
-            user: user.chars().take(USER_BYTES).collect(),
+            user: user.chars().take(USER_LENGTH).collect(),
             stream,
             read_only,
             since: crate::serve::time::now(),

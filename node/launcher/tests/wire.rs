@@ -101,6 +101,9 @@ fn spawn(dir: &Path) -> Child {
         .unwrap()
 }
 
+/// Id of requests to be told of changes: the answer to one and the first report may come in either order.
+const WATCH: u64 = 900;
+
 struct Client {
     connection: Connection,
     last: u64,
@@ -124,7 +127,9 @@ impl Client {
         frame["id"] = self.last.into();
         self.connection.send_with_fds(&frame, fds).await.unwrap();
         loop {
-            if let Incoming::Reply(reply) = self.connection.receive::<Incoming>().await.unwrap().0 {
+            if let Incoming::Reply(reply) = self.connection.receive::<Incoming>().await.unwrap().0
+                && reply.id != WATCH
+            {
                 assert_eq!(reply.id, self.last);
                 return reply;
             }
@@ -139,7 +144,7 @@ impl Client {
     async fn wait_for(&mut self, wanted: impl Fn(&VmReport) -> bool) -> VmReport {
         self.connection
             .send(&Request {
-                id: 900,
+                id: WATCH,
                 verb: Verb::Watch,
             })
             .await
