@@ -210,11 +210,11 @@ fn every_route_is_open_to_the_roles_of_the_table_only() -> Result<()> {
             let resource = parts.next().unwrap_or_default();
             // Behind the name; a port and its protocol are no part of a right.
             let whole = parts.nth(1).unwrap_or_default();
-            let whole = if whole.starts_with("portforward") {
-                "portforward"
-            } else {
-                whole
-            };
+            let with_arguments = ["portforward", "viewers"];
+            let whole = with_arguments
+                .into_iter()
+                .find(|word| whole.starts_with(word))
+                .unwrap_or(whole);
             // The API server knows the first part only, and asks about that; we ask about all of it.
             let first = whole.split('/').next().unwrap_or_default();
             for role in roles {
