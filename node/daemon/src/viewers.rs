@@ -7,24 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use catamaran_console::Keyboard;
 use catamaran_wire::Stream;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Longest name of a user that is kept, characters.
 const USER_LENGTH: usize = 256;
-
-/// What one who only reads has said, or was told, of the keyboard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Keyboard {
-    /// Nothing.
-    #[default]
-    None,
-    /// He asks for it.
-    Asked,
-    /// He may take it.
-    Given,
-}
 
 /// One who looks.
 #[derive(Debug, Clone, Serialize)]

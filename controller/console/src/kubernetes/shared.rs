@@ -189,6 +189,9 @@ impl Collection {
             match self.follow(api, kind, &mut version).await {
                 Ok(()) => well = Instant::now(),
                 Err(error) => {
+                    if error.is_too_old() {
+                        version = None;
+                    }
                     tracing::warn!(kind = kind.plural, error = %error, "the console's watch is broken");
                     // It has run until now.
                     if begun.elapsed() > PAUSE {
@@ -222,18 +225,13 @@ impl Collection {
                 from
             }
         };
-        // A failure goes on from here, but for the one that says that this is too old.
+        // A failure goes on from here.
         let mut reached = from.clone();
         *version = Some(from.clone());
         let params = WatchParams::default()
             .labels(kind.selector)
             .timeout(WATCH_SECONDS);
         let watched = in_time(api.watch(&params, &from)).await?;
-        if let Err(kube::Error::Api(status)) = &watched
-            && status.code == 410
-        {
-            *version = None;
-        }
         let mut events = Box::pin(watched?);
         self.changed.send_replace(State::Runs);
         // A connection whose other end is gone without a word brings neither changes nor the end that was asked for.
@@ -253,9 +251,6 @@ impl Collection {
                     lock(&self.store).reach(number(&reached));
                 }
                 Ok(WatchEvent::Error(status)) => {
-                    if status.code == 410 {
-                        *version = None;
-                    }
                     return Err(kube::Error::Api(status).into());
                 }
                 Err(error) => return Err(error.into()),
@@ -274,6 +269,13 @@ enum Broken {
     Refused(#[from] kube::Error),
     #[error("the API server does not answer")]
     Silent(#[from] tokio::time::error::Elapsed),
+}
+
+impl Broken {
+    /// The version to go on from is forgotten already: all must be listed anew.
+    fn is_too_old(&self) -> bool {
+        matches!(self, Self::Refused(kube::Error::Api(status)) if status.code == 410)
+    }
 }
 
 /// For the beginning of an answer.

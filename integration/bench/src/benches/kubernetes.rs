@@ -45,38 +45,33 @@ pub(crate) fn starts(
 
 /// Measures what machines cost that only run.
 pub(crate) fn idle(programs: &Path, machines: usize, minutes: usize) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    on_cluster(programs, 1, |rig| {
-        rows = idle::run(rig, machines, minutes)?;
-        Ok(())
-    })?;
-    Ok(rows)
+    rows(programs, |rig| idle::run(rig, machines, minutes))
 }
 
 /// Measures the controller with machines on pretended nodes.
 pub(crate) fn fleet(programs: &Path, machines: usize) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    on_cluster(programs, 1, |rig| {
-        rows = fleet::run(rig, machines)?;
-        Ok(())
-    })?;
-    Ok(rows)
+    rows(programs, |rig| fleet::run(rig, machines))
 }
 
 /// Measures what the web console costs.
 pub(crate) fn console(programs: &Path, samples: usize) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    on_cluster(programs, 1, |rig| {
-        rows = console::run(rig, samples)?;
-        Ok(())
-    })?;
-    Ok(rows)
+    rows(programs, |rig| console::run(rig, samples))
 }
 
 /// The cluster with the product in it, and a way to ask it that costs little.
 struct Rig<'a> {
     cluster: &'a Cluster,
     proxy: Proxy,
+}
+
+/// What is measured on a cluster of one node.
+fn rows(programs: &Path, bench: impl FnOnce(&Rig<'_>) -> Result<Vec<Row>>) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    on_cluster(programs, 1, |rig| {
+        rows = bench(rig)?;
+        Ok(())
+    })?;
+    Ok(rows)
 }
 
 fn on_cluster(

@@ -35,7 +35,7 @@ use crate::serve::api::answer::{Refusal, picture};
 use crate::serve::daemon::Daemon;
 use crate::serve::manifest::{self, Problem};
 use crate::serve::store::{Key, Kind};
-use crate::viewers::{self, Looking};
+use crate::viewers::Looking;
 
 /// Listens; nobody else than this machine may reach the console.
 ///
@@ -382,11 +382,6 @@ impl Backend for Local {
         keyboard: Keyboard,
     ) -> Result<(), Failure> {
         let key = Self::instance(namespace, name).to_string();
-        let keyboard = match keyboard {
-            Keyboard::Asked => viewers::Keyboard::Asked,
-            Keyboard::Given => viewers::Keyboard::Given,
-            Keyboard::None => viewers::Keyboard::None,
-        };
         if self.daemon.viewers.say(&key, viewer, keyboard) {
             return Ok(());
         }

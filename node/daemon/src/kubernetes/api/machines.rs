@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use catamaran_console::Keyboard;
 use catamaran_plan::pod::STATE_VOLUME;
 use catamaran_wire::{Stream, Verb};
 use kube::api::Patch;
@@ -22,7 +23,7 @@ use crate::machine::launcher::{self, LauncherError};
 use crate::serve::api::answer::{Refusal, picture};
 use crate::serve::api::streams::splice;
 use crate::serve::store::{Key, Kind};
-use crate::viewers::{self, Keyboard};
+use crate::viewers;
 
 /// Header that names whoever looks at a stream: the API part knows.
 const USER: &str = "catamaran-user";
