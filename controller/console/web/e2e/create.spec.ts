@@ -44,6 +44,17 @@ test("YAML and form are two views of one machine", async ({ page }) => {
   await expect(page.getByLabel("Processors")).toBeDisabled();
 });
 
+test("a file fills the form", async ({ page }) => {
+  await open(page, "/create?ns=shop");
+  const vm = { apiVersion: "kubevirt.io/v1", kind: "VirtualMachine", metadata: { name: "filed" }, spec: { runStrategy: "Always", template: { spec: { domain: { cpu: { cores: 3 }, devices: {} } } } } };
+  await page.getByLabel("From a file").setInputFiles({ name: "filed.yaml", mimeType: "text/yaml", buffer: Buffer.from(JSON.stringify(vm)) });
+  await expect(page.getByLabel("Name", { exact: true })).toHaveValue("filed");
+  await expect(page.getByLabel("Processors")).toHaveValue("3");
+  await page.getByLabel("From a file").setInputFiles({ name: "filed.yaml", mimeType: "text/yaml", buffer: Buffer.alloc(2 * 1024 * 1024) });
+  await expect(page.getByLabel("YAML")).toHaveAccessibleDescription(/filed.yaml has 2 MiB/);
+  await accessible(page);
+});
+
 test("user data is kept in a Secret where that is wished", async ({ page }) => {
   await open(page, "/create?ns=shop");
   await page.getByLabel("Name", { exact: true }).fill("quiet");
