@@ -125,6 +125,14 @@ pub struct Args {
         value_name = "BOOL"
     )]
     pub fence_lost_nodes: bool,
+    /// Grafana with the dashboards of controller/deploy/dashboards, which the web console links to
+    #[arg(
+        long,
+        env = "CATAMARAN_GRAFANA",
+        default_value = "",
+        value_name = "URL"
+    )]
+    pub grafana: String,
     /// OpenID Connect provider at which users of the web console may log in, as the API server's --oidc-issuer-url; without it they paste tokens
     #[arg(
         long,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use catamaran_baremetal::Bmcs;
-use catamaran_console::{Kubernetes, Oidc, OidcConfig};
+use catamaran_console::{Grafana, Kubernetes, Oidc, OidcConfig};
 use catamaran_controller_api::ApiConfig;
 use catamaran_redfish::Limits;
 use clap::Parser as _;
@@ -98,6 +98,17 @@ fn oidc(args: &Args) -> anyhow::Result<Option<Arc<Oidc>>> {
     Ok(Some(Arc::new(provider)))
 }
 
+/// What the web console links to, if that is configured.
+fn grafana(args: &Args) -> anyhow::Result<Option<Grafana>> {
+    match args.grafana.as_str() {
+        "" => Ok(None),
+        address => match address.parse() {
+            Ok(grafana) => Ok(Some(grafana)),
+            Err(wrong) => anyhow::bail!("--grafana {address}: {wrong}"),
+        },
+    }
+}
+
 async fn serve(args: &Args, client: Client, console: Kubernetes) -> anyhow::Result<()> {
     let image = args.node_image.as_deref();
     let image = image.context("--node-image is missing: the image of the launcher pods")?;
@@ -119,6 +130,7 @@ async fn serve(args: &Args, client: Client, console: Kubernetes) -> anyhow::Resu
         client: client.clone(),
         console,
         oidc: oidc(args)?,
+        grafana: grafana(args)?,
         namespace: args.namespace.clone(),
         listen: args.listen,
         node_port: args.node_port,

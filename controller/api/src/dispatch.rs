@@ -164,6 +164,7 @@ async fn act(
         | Action::GuestOsInfo
         | Action::UserList
         | Action::FilesystemList
+        | Action::Usage
         | Action::Viewers
         | Action::Dmesg) => {
             let vmi = of_target(state, target).await?;

@@ -102,7 +102,7 @@ pub(crate) async fn keyboard(
     nodes.ask(node(vmi)?, Method::PUT, &path, body).await
 }
 
-/// A question: guestosinfo, userlist, filesystemlist, dmesg, viewers, vnc/screenshot.
+/// A question: guestosinfo, userlist, filesystemlist, dmesg, usage, viewers, vnc/screenshot.
 pub(crate) async fn question(
     nodes: &Nodes,
     vmi: &VirtualMachineInstance,
@@ -124,6 +124,7 @@ fn answerable(vmi: &VirtualMachineInstance, action: Action) -> Result<&'static s
         Action::UserList => "userlist",
         Action::FilesystemList => "filesystemlist",
         Action::Screenshot => "vnc/screenshot",
+        Action::Usage => "usage",
         Action::Viewers => "viewers",
         _ => "dmesg",
     };

@@ -36,7 +36,7 @@ mod websocket;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use catamaran_console::{Kubernetes, Oidc};
+use catamaran_console::{Grafana, Kubernetes, Oidc};
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,8 @@ pub struct ApiConfig {
     pub console: Kubernetes,
     /// Where its users may log in besides.
     pub oidc: Option<Arc<Oidc>>,
+    /// The Grafana that the web console links to.
+    pub grafana: Option<Grafana>,
     /// Where we are installed.
     pub namespace: String,
     /// Where HTTPS is served.

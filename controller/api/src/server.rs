@@ -64,6 +64,7 @@ impl State {
                     mode: "kubernetes",
                     login: &["token"],
                     oidc: config.oidc.clone(),
+                    grafana: config.grafana.clone(),
                     site: Site::Https,
                     namespace: config.namespace.clone(),
                     tasks: tasks.clone(),

@@ -14,6 +14,8 @@ pub(crate) enum Asked {
     Login,
     Logout,
     Session,
+    /// Other sites that pages link to.
+    Links,
     Sessions,
     EndSession(String),
     Rights(Option<Name>),
@@ -50,6 +52,7 @@ impl Asked {
             ["login"] => (Self::Login, Method::POST),
             ["logout"] => (Self::Logout, Method::POST),
             ["session"] => (Self::Session, Method::GET),
+            ["links"] => (Self::Links, Method::GET),
             ["sessions"] => (Self::Sessions, Method::GET),
             ["sessions", id] => (Self::EndSession(id.to_owned()), Method::DELETE),
             ["rights"] => (Self::Rights(namespace), Method::GET),

@@ -14,6 +14,7 @@ mod asked;
 mod backend;
 mod deeds;
 mod files;
+mod grafana;
 mod guard;
 mod kind;
 mod kubernetes;
@@ -31,6 +32,7 @@ mod viewing;
 mod words;
 
 pub use backend::{Access, Backend, Cause, Duplex, Failure, Name, Place, User};
+pub use grafana::Grafana;
 pub use guard::Site;
 pub use kind::{Deed, Kind};
 pub use kubernetes::Kubernetes;

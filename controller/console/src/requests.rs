@@ -18,6 +18,7 @@ use crate::asked::Asked;
 use crate::backend::{Backend, Failure, Name};
 use crate::deeds::{self, HostWish};
 use crate::files::Files;
+use crate::grafana::Grafana;
 use crate::guard::{self, Site};
 use crate::limit::Limit;
 use crate::logins::KnownRights;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub login: &'static [&'static str],
     /// The provider at which one may log in.
     pub oidc: Option<Arc<Oidc>>,
+    /// The Grafana that pages link to.
+    pub grafana: Option<Grafana>,
     /// Where it is served.
     pub site: Site,
     /// Namespace of the installation: who may delete its `KubeVirt` may end the sessions of others.
@@ -187,6 +190,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
             // Answered before.
             Asked::Mode | Asked::Login | Asked::Stream => ok(&json!({})),
             Asked::Session => ok(&json!(session.user)),
+            Asked::Links => ok(&json!({"grafana": self.settings.grafana})),
             Asked::Logout => {
                 self.sessions.close(&session.id).await?;
                 tracing::info!(user = session.user.name, "logged out of the console");

@@ -88,17 +88,20 @@ pub enum Question {
     Screenshot,
     /// Who looks at its console and screen.
     Viewers,
+    /// What it used in the last quarter of an hour.
+    Usage,
 }
 
 impl Question {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::GuestOs,
         Self::Users,
         Self::Filesystems,
         Self::Dmesg,
         Self::Screenshot,
         Self::Viewers,
+        Self::Usage,
     ];
 
     /// By its word in a path.
@@ -117,6 +120,7 @@ impl Question {
             Self::Dmesg => "dmesg",
             Self::Screenshot => "screenshot",
             Self::Viewers => "viewers",
+            Self::Usage => "usage",
         }
     }
 

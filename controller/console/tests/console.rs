@@ -114,6 +114,7 @@ impl World {
                 mode: "kubernetes",
                 login: &["token"],
                 oidc: None,
+                grafana: None,
                 site: Site::Https,
                 namespace: "catamaran-system".to_owned(),
                 tasks: TaskTracker::new(),

@@ -251,6 +251,19 @@ fn verbs_questions_and_streams_reach_a_running_machine() -> Result<()> {
                 log,
             ))
         })?;
+        wait_for("what it used", BOOT, || {
+            let said = expect(&proxy, "GET", &of_instance("usage"), "", 200)?;
+            let usage: Value = serde_json::from_str(&said)?;
+            let known = |series: &str| -> usize {
+                let numbers = usage[series].as_array().into_iter().flatten();
+                numbers
+                    .filter_map(Value::as_f64)
+                    .filter(|n| *n > 0.0)
+                    .count()
+            };
+            let all = known("cpu") > 0 && known("resident") > 1 && usage["processors"] == 1;
+            Ok(Seen::when(all, said))
+        })?;
         refused(
             &proxy,
             "GET",

@@ -95,6 +95,14 @@ fn one_machine_is_seen_used_and_stopped_in_a_browser() -> Result<()> {
         let picture = browser.ask("GET", "machines/default/web/screenshot", &Value::Null)?;
         ensure!(picture.code == 200 && picture.body.starts_with(b"\x89PNG"));
 
+        wait_for("what it used", BOOT, || {
+            let path = "machines/default/web/usage";
+            let usage = browser.expect("GET", path, &Value::Null, 200)?;
+            let cpu = usage["cpu"].as_array().into_iter().flatten();
+            let known = cpu.filter_map(Value::as_f64).any(|busy| busy > 0.0);
+            Ok(Seen::when(known, usage.to_string()))
+        })?;
+
         // Verbs.
         browser.expect("POST", "machines/default/web/pause", &Value::Null, 200)?;
         browser.expect("POST", "machines/default/web/unpause", &Value::Null, 200)?;

@@ -54,6 +54,7 @@ use crate::machine::capabilities::Cache;
 use crate::serve::daemon::Streams;
 use crate::serve::host;
 use crate::serve::layout::Layout;
+use crate::usage::{self, History};
 use crate::viewers::Viewers;
 
 /// Field manager of the daemon's writes.
@@ -94,6 +95,13 @@ pub async fn run(state: &Path, args: &Node) -> Result<()> {
     tasks.spawn(certificate::run(world.clone(), publish));
     tasks.spawn(api::serve(world.clone(), listener, certificates));
     tasks.spawn(api::serve_metrics(world.clone(), args.metrics));
+    let looked_at = world.clone();
+    tasks.spawn(usage::watch(world.usage.clone(), move || {
+        let launchers = looked_at.machines.launchers().into_iter();
+        launchers
+            .map(|(instance, launcher)| (instance.uid.to_string(), launcher))
+            .collect()
+    }));
     tasks.spawn(supervise::run(world.clone()));
     for device in device_plugin::devices(&world) {
         tasks.spawn(device_plugin::run(world.clone(), device));
@@ -138,6 +146,7 @@ async fn world(layout: Layout, args: &Node) -> Result<World> {
         streams: Streams::default(),
         once: once::Once::default(),
         viewers: Viewers::default(),
+        usage: History::default(),
     })
 }
 

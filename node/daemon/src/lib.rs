@@ -6,6 +6,7 @@ pub mod kubernetes;
 pub mod machine;
 mod offline;
 pub mod serve;
+pub mod usage;
 pub mod viewers;
 
 use std::io::IsTerminal as _;

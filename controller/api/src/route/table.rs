@@ -40,6 +40,7 @@ pub(crate) enum Action {
     UserList,
     FilesystemList,
     Dmesg,
+    Usage,
     Viewers,
     Keyboard,
     Pause,
@@ -115,7 +116,7 @@ const fn row(
 use Action::{
     AddVolume, Console, Dmesg, ExpandManifest, ExpandSpec, FilesystemList, Freeze, GuestOsInfo,
     Keyboard, Pause, PortForward, Refused, RemoveVolume, Reset, Restart, Screenshot, SoftReboot,
-    Start, Stop, Unfreeze, Unpause, UserList, Viewers, Vnc,
+    Start, Stop, Unfreeze, Unpause, Usage, UserList, Viewers, Vnc,
 };
 use Method::{Get, Put};
 use On::{Instance, Machine, Manifest};
@@ -135,7 +136,7 @@ const VSOCK: &str = "vsock is not supported: use portforward";
 const SEV: &str = "confidential computing (SEV) is not supported";
 
 /// All of them. Order: machines, instances, manifests; by path.
-pub(crate) static ROWS: [Row; 43] = [
+pub(crate) static ROWS: [Row; 44] = [
     row(
         Machine,
         Put,
@@ -268,6 +269,7 @@ pub(crate) static ROWS: [Row; 43] = [
     row(Instance, Put, "unfreeze", Unfreeze, None),
     row(Instance, Put, "unpause", Unpause, Some("UnpauseOptions")),
     row(Instance, Get, "usbredir", Refused(USB), None),
+    row(Instance, Get, "usage", Usage, None),
     row(Instance, Get, "userlist", UserList, None),
     row(Instance, Get, "viewers", Viewers, None),
     row(Instance, Put, "viewers/{viewer}", Keyboard, None),

@@ -128,6 +128,7 @@ impl World {
             client: cluster.client(),
             console: Kubernetes::at(&kube::Config::new("http://127.0.0.1:1".parse().unwrap())),
             oidc: None,
+            grafana: None,
             namespace: "catamaran-system".to_owned(),
             listen: address,
             node_port: nodes.local_addr().unwrap().port(),

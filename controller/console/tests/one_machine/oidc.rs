@@ -85,6 +85,7 @@ impl World {
             mode: "kubernetes",
             login: &["token"],
             oidc: Some(Arc::new(oidc.unwrap())),
+            grafana: None,
             site: Site::Https,
             namespace: "catamaran-system".to_owned(),
             tasks: TaskTracker::new(),

@@ -40,6 +40,7 @@ fn replica(machine: &MadeUp, vault: &Arc<Memory>) -> Replica {
         mode: "kubernetes",
         login: &["token"],
         oidc: None,
+        grafana: None,
         site: Site::Loopback(8188),
         namespace: "catamaran-system".to_owned(),
         tasks: TaskTracker::new(),

@@ -8,6 +8,10 @@ test("the overview tells what is specified, what runs, and why", async ({ page }
   await expect(page.getByRole("region", { name: "Network" })).toContainText("10.42.2.33");
   await expect(page.getByRole("region", { name: "Guest" })).toContainText("Debian GNU/Linux 13");
   await expect(page.getByRole("link", { name: "Open the screen of queue" })).toBeVisible();
+  const usage = page.getByRole("region", { name: "Last 15 minutes" });
+  await expect(usage.getByRole("img", { name: /^Processors, last 15 minutes: [0-9.]+ of 2 busy$/ })).toBeVisible();
+  await expect(usage.getByRole("img")).toHaveCount(4);
+  await expect(usage.getByRole("link", { name: "More in Grafana" })).toHaveAttribute("href", "https://grafana.example.org/d/catamaran-machines?var-namespace=shop&var-name=queue");
   await accessible(page);
 });
 

@@ -55,6 +55,7 @@ export const http: Server = {
   async logout() {
     await ask("logout", send("POST"));
   },
+  links: () => json("links"),
   rights: (namespace) => json(path(["rights"], { namespace })),
   list: (kind, namespace, signal) => json(path(["list", kind], { namespace }), signal ? { signal } : {}),
   async watch<T>(kind: string, namespace: string, version: string, signal: AbortSignal) {

@@ -34,7 +34,9 @@ export type Drained = { evicted: number; refused: { pod: string; message: string
 export type Keyboard = "none" | "asked" | "given";
 export type Viewer = { id: string; user: string; stream: StreamKind; readOnly: boolean; since: string; keyboard: Keyboard };
 export type HostChange = { online: boolean } | { reboot: "soft" | "hard" } | { inspect: true };
-export type Told = "guestosinfo" | "userlist" | "filesystemlist" | "dmesg" | "viewers";
+export type Told = "guestosinfo" | "userlist" | "filesystemlist" | "dmesg" | "usage" | "viewers";
+/** Other sites, where there are some. */
+export type Links = { grafana: string | null };
 export type StreamKind = "console" | "vnc";
 export type StreamWish = { readOnly: boolean; replay: boolean };
 
@@ -70,6 +72,7 @@ export type Server = {
   session(): Promise<User | null>;
   login(token: string): Promise<User>;
   logout(): Promise<void>;
+  links(): Promise<Links>;
   rights(namespace: string): Promise<Rights>;
   list<T>(kind: Kind, namespace: string, signal?: AbortSignal): Promise<List<T>>;
   /** The changes from a version on, until the server ends the stream. Resolved when the stream is open. */

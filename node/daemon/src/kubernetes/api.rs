@@ -43,6 +43,7 @@ fn router(world: Arc<World>) -> Router {
         .route(&path("guestosinfo"), get(agent::info))
         .route(&path("userlist"), get(agent::users))
         .route(&path("filesystemlist"), get(agent::filesystems))
+        .route(&path("usage"), get(machines::usage))
         .route(&path("viewers"), get(machines::viewers))
         .route(&path("viewers/{viewer}"), put(machines::keyboard))
         .route(&path("{verb}"), put(machines::verb))

@@ -20,6 +20,7 @@ use crate::serve::daemon::Streams;
 use crate::serve::host::Host;
 use crate::serve::layout::Layout;
 use crate::serve::store::Key;
+use crate::usage::History;
 use crate::viewers::Viewers;
 
 /// What all parts share.
@@ -51,6 +52,8 @@ pub struct World {
     pub once: Once,
     /// Who looks at machines.
     pub viewers: Viewers,
+    /// What machines used.
+    pub usage: History,
 }
 
 /// Something without a `Debug` of its own.
@@ -157,6 +160,17 @@ impl Registry {
             .iter()
             .map(|(key, entry)| (key.clone(), entry.clone()))
             .collect()
+    }
+
+    /// The launchers that are connected, by their instances.
+    #[must_use]
+    pub fn launchers(&self) -> Vec<(Arc<Instance>, Launcher)> {
+        let all = self.all().into_iter();
+        all.filter_map(|(_, entry)| {
+            let launcher = entry.launcher.filter(Launcher::connected)?;
+            Some((entry.instance, launcher))
+        })
+        .collect()
     }
 
     /// Asks the launcher of an instance that runs here.

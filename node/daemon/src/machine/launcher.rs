@@ -13,7 +13,7 @@ use std::time::Duration;
 use catamaran_plan::paths::UID;
 use catamaran_wire::{
     Connection, ErrorKind, FrameError, Hello, Incoming, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Request,
-    Stream, Verb, VmReport, WireError,
+    Statistics, Stream, Verb, VmReport, WireError,
 };
 use rustix::fs::{FileType, OFlags};
 use serde_json::Value;
@@ -28,6 +28,8 @@ const LONGEST_TEXT: usize = 4096;
 const WARNINGS: usize = 16;
 /// Longest wait for an answer. Verbs that take longer on purpose (stop) answer at once and report later.
 const ANSWER: Duration = Duration::from_secs(60);
+/// Longest wait for counters.
+const STATISTICS: Duration = Duration::from_secs(5);
 /// Longest wait for a launcher's hello: it says it at once, or it hangs.
 const GREETING: Duration = Duration::from_secs(10);
 
@@ -96,6 +98,13 @@ impl Launcher {
     /// When the launcher refuses, is gone, or does not answer in time.
     pub async fn ask(&self, verb: Verb) -> Result<Value, LauncherError> {
         self.ask_with_fds(verb, Vec::new()).await
+    }
+
+    /// What the guest has used since its start. Nothing when the launcher does not say within 5 s: whoever counts goes on with the next one.
+    pub async fn statistics(&self) -> Option<Statistics> {
+        let asked = self.ask(Verb::Statistics);
+        let answer = tokio::time::timeout(STATISTICS, asked).await.ok()?.ok()?;
+        serde_json::from_value(answer).ok()
     }
 
     /// Asks, with descriptors.

@@ -62,6 +62,7 @@ pub async fn serve(daemon: Arc<Daemon>, listener: TcpListener) {
             mode: "play",
             login: &["one-time"],
             oidc: None,
+            grafana: None,
             site: Site::Loopback(address.port()),
             namespace: "default".to_owned(),
             tasks: TaskTracker::new(),
@@ -351,6 +352,10 @@ impl Backend for Local {
             Question::Viewers => {
                 let key = Self::instance(namespace, name).to_string();
                 Body::from(json!(self.daemon.viewers.of(&key)).to_string())
+            }
+            Question::Usage => {
+                let key = Self::instance(namespace, name).to_string();
+                Body::from(json!(self.daemon.usage.of(&key)).to_string())
             }
             Question::Users => {
                 let said = ask(agent::command("guest-get-users")).await;

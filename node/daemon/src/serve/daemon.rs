@@ -23,6 +23,7 @@ use crate::serve::manifest::Document;
 use crate::serve::pods::Pods;
 use crate::serve::store::{Key, Kind, Store, StoreError};
 use crate::serve::time;
+use crate::usage::History;
 use crate::viewers::{self, Looking, Viewers};
 
 /// What the operator set.
@@ -78,6 +79,8 @@ pub struct Daemon {
     pub streams: Streams,
     /// Who looks at machines.
     pub viewers: Viewers,
+    /// What machines used.
+    pub usage: History,
     /// Progress bars.
     pub bars: MultiProgress,
     /// Tells daemons with different state folders apart.
@@ -155,6 +158,7 @@ impl Daemon {
             code,
             streams: Streams::default(),
             viewers: Viewers::default(),
+            usage: History::default(),
             bars: MultiProgress::new(),
             identity,
             images_in_use: Mutex::default(),

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
@@ -11,7 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use catamaran_lifecycle::Phase;
-use catamaran_wire::{Statistics, Verb};
+use catamaran_wire::Statistics;
 use prometheus::{Encoder as _, GaugeVec, Opts, Registry, TextEncoder};
 use tokio::net::TcpListener;
 
@@ -20,8 +19,6 @@ use crate::machine::status::phase_of;
 use crate::serve::daemon::Daemon;
 use crate::serve::store::{Key, Kind};
 
-/// Longest wait for one machine's counters; a slow one is left out of this scrape.
-const ANSWER: Duration = Duration::from_secs(5);
 /// Labels of every machine's metrics.
 const MACHINE: [&str; 3] = ["node", "namespace", "name"];
 
@@ -125,13 +122,7 @@ pub async fn render(node: &str, found: Found) -> Result<Vec<u8>, prometheus::Err
     let asked = found
         .launchers
         .into_iter()
-        .map(|(key, launcher)| async move {
-            let answer = tokio::time::timeout(ANSWER, launcher.ask(Verb::Statistics))
-                .await
-                .ok()?
-                .ok()?;
-            Some((key, serde_json::from_value::<Statistics>(answer).ok()?))
-        });
+        .map(|(key, launcher)| async move { Some((key, launcher.statistics().await?)) });
     for (key, statistics) in futures::future::join_all(asked).await.into_iter().flatten() {
         page.machine(&[node, &key.namespace, &key.name], &statistics)?;
     }

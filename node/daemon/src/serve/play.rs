@@ -25,6 +25,7 @@ use crate::serve::pods::{self, ContainerSettings};
 use crate::serve::store::Store;
 use crate::serve::watch::{Target, Watch};
 use crate::serve::{api, code, collect, console, host, manifest, metrics, names, watch};
+use crate::usage;
 
 /// Runs until it is told to end. SIGINT and SIGTERM end the daemon only: guests and containers go on.
 ///
@@ -114,6 +115,13 @@ async fn serve(
     let mut tasks = JoinSet::new();
     tasks.spawn(api::serve(daemon.clone(), listener, cancel.clone()));
     tasks.spawn(metrics::serve(daemon.clone(), counters));
+    let looked_at = daemon.clone();
+    tasks.spawn(usage::watch(daemon.usage.clone(), move || {
+        let launchers = looked_at.machines.all().into_iter();
+        launchers
+            .map(|(machine, launcher)| (machine.to_string(), launcher))
+            .collect()
+    }));
     if let Some(page) = page {
         tasks.spawn(console::serve(daemon.clone(), page));
     }

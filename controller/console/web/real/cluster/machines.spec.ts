@@ -37,3 +37,12 @@ test("a machine is started, restarted and stopped, and its state followed", asyn
   await expect(page.getByRole("button", { name: "Start", exact: true })).toBeEnabled({ timeout: BOOT });
   await expect(page.getByRole("button", { name: /^Stop \(not possible: It is not running/ })).toBeVisible({ timeout: BOOT });
 });
+
+test("what a machine used is drawn, on its page and in the list", async ({ page }) => {
+  await enter(page, "viewer", machine("web"));
+  const usage = page.getByRole("region", { name: "Last 15 minutes" });
+  await expect(usage.getByRole("img", { name: /^Processors, last 15 minutes: [0-9.]+ of 1 busy$/ })).toBeVisible({ timeout: BOOT });
+  await expect(usage).toContainText(/MiB of .* (used|held on the node)/);
+  await page.goto("./#/vms");
+  await expect(page.getByRole("row").filter({ has: page.getByRole("link", { name: "web", exact: true }) }).getByRole("img", { name: /^Processors: / })).toBeVisible();
+});

@@ -7,6 +7,7 @@ import { type Change, type Keyboard, type Kind, type Rights, type Server, type S
 import { instance, pod, uid } from "./objects";
 import { Screen, drawn } from "./screen";
 import { Serial } from "./serial";
+import { used } from "./usage";
 import { type World, world as begun } from "./world";
 
 /** How the demo is begun, by words of its query: `?demo&many=2000&viewer`. */
@@ -18,12 +19,12 @@ const [BOOT, SHUTDOWN] = [2500, 3000];
 const EVERYTHING: Rights = {
   allowed: {
     virtualmachines: ["list", "watch", "create", "update", "delete"],
-    machines: ["start", "stop", "restart", "pause", "unpause", "softreboot", "reset", "console", "vnc", "screenshot", "viewers", "hand"],
+    machines: ["start", "stop", "restart", "pause", "unpause", "softreboot", "reset", "console", "vnc", "screenshot", "usage", "viewers", "hand"],
     nodes: ["list", "cordon", "uncordon", "drain"],
     baremetalhosts: ["list", "create", "update", "patch", "delete"],
   },
 };
-const VIEWER: Rights = { allowed: { virtualmachines: ["list", "watch"], machines: ["screenshot"], nodes: ["list"], baremetalhosts: ["list"] } };
+const VIEWER: Rights = { allowed: { virtualmachines: ["list", "watch"], machines: ["screenshot", "usage"], nodes: ["list"], baremetalhosts: ["list"] } };
 
 const later = (run: () => void, wait: number) => void setTimeout(run, wait);
 
@@ -112,6 +113,7 @@ export function demo(wish: Wish): Server {
       if (token !== "demo") throw new Refusal(401, "the API server does not know this token");
       return (user = { name: "demo-operator", groups: ["demo"] });
     },
+    links: async () => ({ grafana: "https://grafana.example.org" }),
     async logout() {
       user = null;
     },
@@ -181,6 +183,7 @@ export function demo(wish: Wish): Server {
         userlist: { items: [{ userName: "debian", loginTime: Date.now() / 1000 - 4000 }] },
         filesystemlist: { items: [{ diskName: "vda1", mountPoint: "/", fileSystemType: "ext4", usedBytes: 3_221_225_472, totalBytes: 21_474_836_480 }] },
         dmesg: "[    0.000000] Linux version 6.12.48\n[    0.412001] virtio_blk virtio1: [vda] 41943040 512-byte logical blocks\n",
+        usage: used(name),
         viewers: [{ id: "demo", user: "demo-operator", stream: "console", readOnly: false, since: now(), keyboard: "none" }, { id: "ann", user: "ann@example.org", stream: "console", readOnly: true, since: sessions[1]?.since ?? now(), keyboard }],
       };
       return answers[what];

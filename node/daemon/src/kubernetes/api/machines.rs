@@ -270,6 +270,16 @@ async fn attach(
     splice(&world.streams, request, guest, first, looking)
 }
 
+/// What an instance used in the last quarter of an hour.
+pub(super) async fn usage(
+    State(world): State<Arc<World>>,
+    Path((namespace, name)): Named,
+) -> Result<Response, Refusal> {
+    let entry = world.machines.entry(&key(&namespace, &name))?;
+    let usage = world.usage.of(&entry.instance.uid.to_string());
+    Ok(axum::Json(usage).into_response())
+}
+
 /// Who looks at an instance.
 pub(super) async fn viewers(
     State(world): State<Arc<World>>,
