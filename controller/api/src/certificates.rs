@@ -35,6 +35,8 @@ pub(crate) use authority::{Authority, common_name, node_name};
 pub(crate) use signer::run as signer;
 pub(crate) use store::labels;
 
+/// HTTP/2's name in a handshake.
+pub(crate) const HTTP2: &[u8] = b"h2";
 /// Between two looks.
 const PERIOD: Duration = Duration::from_secs(60);
 /// Between two looks while there is nothing to serve with.
@@ -237,7 +239,7 @@ fn keys(material: &Material) -> Result<Keys, CertificateError> {
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(CertificateError::crypto("serving certificate"))?;
-    server.alpn_protocols = vec![b"http/1.1".to_vec()];
+    server.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
 
     let authority = Authority::load(&material.authority.current)?;
     let mut daemons = RootCertStore::empty();

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::world::{World, request};
 
@@ -360,4 +363,34 @@ async fn the_console_is_for_everyone_and_takes_no_identity_from_the_front_proxy(
         }
     }
     assert_eq!(world.cluster.writes().len(), 0);
+}
+
+#[tokio::test]
+async fn a_browser_has_all_its_requests_on_one_connection() {
+    let world = World::new().await;
+    let stream = world.dial_speaking(None, &[b"h2", b"http/1.1"]).await;
+    let (executor, stream) = (TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, connection) = hyper::client::conn::http2::handshake(executor, stream)
+        .await
+        .unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    let ask = |method, path: &str, origin| {
+        let mut sender = sender.clone();
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://c.example:8443/console/api/{path}"))
+            .header("origin", origin)
+            .body(Full::<Bytes>::from("{\"token\": \"\"}"));
+        async move {
+            let response = sender.send_request(request.unwrap()).await.unwrap();
+            response.status().as_u16()
+        }
+    };
+    let home = "https://c.example:8443";
+    let modes = futures::future::join_all((0..20).map(|_| ask("GET", "mode", home))).await;
+    assert_eq!(modes, [200; 20]);
+    // The page is known by the host, which is in the address here.
+    assert_ne!(ask("POST", "login", home).await, 403);
+    assert_eq!(ask("POST", "login", "https://evil.example").await, 403);
 }

@@ -181,6 +181,15 @@ impl World {
 
     /// A TLS connection as the front proxy, or without a certificate.
     pub(crate) async fn dial(&self, proxy: Option<&str>) -> TlsStream<TcpStream> {
+        self.dial_speaking(proxy, &[]).await
+    }
+
+    /// The same by a client that speaks some protocols (ALPN).
+    pub(crate) async fn dial_speaking(
+        &self,
+        proxy: Option<&str>,
+        protocols: &[&[u8]],
+    ) -> TlsStream<TcpStream> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.authority().await.certificate()).unwrap();
@@ -188,13 +197,14 @@ impl World {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
-        let config = match proxy {
+        let mut config = match proxy {
             Some(name) => {
                 let (chain, key) = self.proxy.client(name);
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
             None => builder.with_no_client_auth(),
         };
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let name = ServerName::try_from("catamaran-api.catamaran-system.svc").unwrap();
         let connector = TlsConnector::from(Arc::new(config));
         // The listener is there from the start, and answers when the serving key is made.

@@ -1,4 +1,4 @@
-/** What the machines on the page used. Each is asked for again while it is drawn and somebody looks; two requests at most are under way. */
+/** What the machines on the page used. Each is asked for again while it is drawn and somebody looks; one after the other. */
 
 import { SvelteMap } from "svelte/reactivity";
 import type { Usage } from "./pure/usage";
@@ -6,12 +6,10 @@ import { server } from "./server";
 
 /** The node has a new number every 10 s; a list with many rows asks less often, ms. */
 export const [OFTEN, SELDOM] = [10_000, 30_000];
-/** Left to the other requests of the page: a browser has six connections. */
-const AT_ONCE = 2;
 
 const known = new SvelteMap<string, Usage>();
 const waiting: (() => Promise<void>)[] = [];
-let running = 0;
+let busy = false;
 
 /** What is known of a machine. */
 export function usageOf(namespace: string, name: string): Usage | undefined {
@@ -19,11 +17,11 @@ export function usageOf(namespace: string, name: string): Usage | undefined {
 }
 
 function next() {
-  const ask = running < AT_ONCE ? waiting.shift() : undefined;
+  const ask = busy ? undefined : waiting.shift();
   if (!ask) return;
-  running += 1;
+  busy = true;
   void ask().finally(() => {
-    running -= 1;
+    busy = false;
     next();
   });
 }

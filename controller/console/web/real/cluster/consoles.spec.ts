@@ -56,7 +56,7 @@ test("a screen is seen, typed into, sent a key of the menu, and a text", async (
   await type(page, "web", "chvt 1");
 });
 
-test("two look at one console at once, and one of them only looks", async ({ page, browser }) => {
+test("two look at one console at once, one of them only looks, asks for the keyboard and gets it", async ({ page, browser }) => {
   await enter(page, "operator", machine("web", "console"));
   const serial = await shell(page, "web");
   const context = await browser.newContext();
@@ -71,5 +71,13 @@ test("two look at one console at once, and one of them only looks", async ({ pag
   await type(page, "web", "echo both-$((2*4))");
   for (const one of [serial, theirs]) await expect(lines(one)).toContainText("both-8");
   await expect(lines(serial)).not.toContainText("nobody-hears");
+  await theirs.getByRole("button", { name: "Ask for the keyboard" }).click();
+  const asked = serial.getByRole("alert").filter({ hasText: /admin-here asks for the keyboard/ });
+  await asked.getByRole("button", { name: "Give it" }).click();
+  await expect(serial.getByText("read only", { exact: true })).toBeVisible();
+  await expect(theirs.getByText("read only", { exact: true })).toBeHidden();
+  await expect(theirs.getByRole("status")).toContainText("Connected");
+  await type(other, "web", "echo given-$((3*9))");
+  for (const one of [serial, theirs]) await expect(lines(one)).toContainText("given-27");
   await context.close();
 });
