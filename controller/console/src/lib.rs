@@ -21,6 +21,7 @@ mod kubernetes;
 mod limit;
 mod logins;
 mod oidc;
+mod open;
 mod requests;
 mod rights;
 mod seal;

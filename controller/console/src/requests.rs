@@ -23,14 +23,18 @@ use crate::guard::{self, Site};
 use crate::limit::Limit;
 use crate::logins::KnownRights;
 use crate::oidc::Oidc;
+use crate::open::{Held, Open};
 use crate::sessions::{Session, Sessions, Use};
 use crate::tickets::Used;
 use crate::vault::Vault;
-use crate::viewing::{Open, Wish};
+use crate::viewing::{self, Wish};
 use crate::words::Keyboard;
 
 /// Longest body of a request, bytes: an object.
 const BODY_BYTES: usize = 1024 * 1024;
+
+/// Lists that one session follows at once: a page follows four, and people have many tabs.
+const WATCHES: usize = 200;
 
 /// What a console is told of where it is.
 #[derive(Debug, Clone)]
@@ -62,6 +66,7 @@ pub struct Console<B: Backend, V> {
     pub(crate) sessions: Sessions<B::Caller, V>,
     pub(crate) used: Used,
     pub(crate) open: Open,
+    watches: Open,
     files: Files,
     pub(crate) limit: Limit,
     pub(crate) known_rights: KnownRights,
@@ -88,7 +93,8 @@ impl<B: Backend, V: Vault> Console<B, V> {
             settings,
             sessions: Sessions::new(vault),
             used: Used::default(),
-            open: Open::default(),
+            open: Open::new("consoles", viewing::PER_SESSION),
+            watches: Open::new("lists", WATCHES),
             files: Files::embedded(),
             limit: Limit::default(),
             known_rights: KnownRights::default(),
@@ -155,7 +161,9 @@ impl<B: Backend, V: Vault> Console<B, V> {
             Asked::List(..) | Asked::Watch(..) | Asked::Rights(..) | Asked::Session => {
                 Use::DoesNotCount
             }
-            Asked::Question(..) | Asked::Sessions | Asked::Ticket(..) => Use::DoesNotCount,
+            Asked::Question(..) | Asked::Links | Asked::Sessions | Asked::Ticket(..) => {
+                Use::DoesNotCount
+            }
             _ => Use::Counts,
         };
         let found = self.sessions.find(&self.backend, cookie, using);
@@ -206,8 +214,10 @@ impl<B: Backend, V: Vault> Console<B, V> {
             Asked::Rights(namespace) => ok(&self.rights_of(session, namespace).await?),
             Asked::List(place) => Ok(stream(backend.list(caller, &place).await?)),
             Asked::Watch(place, version) => {
+                let held = self.watches.enter(&session.id);
+                let held = held.map_err(|words| Failure::new(429, words))?;
                 let body = backend.watch(caller, &place, version).await?;
-                Ok(stream(self.until_the_end(body, session)))
+                Ok(stream(self.until_the_end(body, session, held)))
             }
             Asked::Get(place) => ok(&backend.get(caller, &place).await?),
             Asked::Create(place, dry_run) => {
@@ -288,9 +298,17 @@ impl<B: Backend, V: Vault> Console<B, V> {
     }
 
     /// A stream ends with its session: when it is closed here or elsewhere, or expires without being used.
-    fn until_the_end(self: &Arc<Self>, body: Body, session: &Session<B::Caller>) -> Body {
+    fn until_the_end(
+        self: &Arc<Self>,
+        body: Body,
+        session: &Session<B::Caller>,
+        held: Held,
+    ) -> Body {
         let (console, session) = (Arc::clone(self), session.clone());
-        let end = async move { console.sessions.end_of(&session).await };
+        let end = async move {
+            let _held = held;
+            console.sessions.end_of(&session).await
+        };
         Body::from_stream(body.into_data_stream().take_until(Box::pin(end)))
     }
 

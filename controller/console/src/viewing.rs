@@ -1,8 +1,7 @@
 //! From a ticket to a stream: who may look, who looks, and until when.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -23,7 +22,7 @@ use crate::vault::Vault;
 use crate::words::{Look, StreamKind};
 
 /// Streams of one session.
-const PER_SESSION: usize = 16;
+pub(crate) const PER_SESSION: usize = 16;
 /// Between two looks whether the right is there still.
 const LOOK: Duration = Duration::from_secs(4);
 /// For the answer to one look.
@@ -40,51 +39,6 @@ pub(crate) struct Wish {
     read_only: bool,
     #[serde(default)]
     replay: bool,
-}
-
-/// How many streams each session has open at this replica.
-#[derive(Debug, Default)]
-pub(crate) struct Open(Mutex<BTreeMap<String, usize>>);
-
-/// An open stream of a session, until this is dropped.
-struct Looking<'a> {
-    open: &'a Open,
-    session: String,
-}
-
-impl Open {
-    fn table(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Fails if the session looks at as much as it may.
-    fn enter(&self, session: &str) -> Result<Looking<'_>, String> {
-        let mut table = self.table();
-        let open = table.entry(session.to_owned()).or_default();
-        if *open >= PER_SESSION {
-            return Err(format!(
-                "a session has at most {PER_SESSION} consoles open at once"
-            ));
-        }
-        *open += 1;
-        Ok(Looking {
-            open: self,
-            session: session.to_owned(),
-        })
-    }
-}
-
-impl Drop for Looking<'_> {
-    fn drop(&mut self) {
-        let mut table = self.open.table();
-        let left = table.get_mut(&self.session).map(|open| {
-            *open -= 1;
-            *open
-        });
-        if left == Some(0) {
-            table.remove(&self.session);
-        }
-    }
 }
 
 /// A moment as Kubernetes writes it.
@@ -250,7 +204,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
             let words = format!("{namespace}/{name} is {phase}, not Running");
             return Err(End::NotRunning(words));
         }
-        let _looking = self.open.enter(&session.id).map_err(End::Ticket)?;
+        let _held = self.open.enter(&session.id).map_err(End::Ticket)?;
         let look = Look {
             stream: ticket.stream,
             read_only: ticket.read_only,
@@ -325,20 +279,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Open, PER_SESSION, time};
-
-    #[test]
-    fn a_session_cannot_open_consoles_without_end_and_holds_up_nobody_else() {
-        let open = Open::default();
-        let held: Vec<_> = (0..PER_SESSION)
-            .map(|_| open.enter("s1").unwrap())
-            .collect();
-        assert!(open.enter("s1").is_err());
-        assert!(open.enter("s2").is_ok());
-        drop(held);
-        assert!(open.enter("s1").is_ok());
-        assert!(open.table().is_empty());
-    }
+    use super::time;
 
     #[test]
     fn moments_are_written_as_kubernetes_writes_them() {
