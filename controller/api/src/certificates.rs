@@ -92,6 +92,8 @@ impl CertificateError {
 pub(crate) struct Keys {
     /// For the API server's calls. A client certificate is asked for; webhooks and probes come without.
     pub(crate) server: Arc<ServerConfig>,
+    /// The same for browsers, which may have all their requests on one connection.
+    pub(crate) browsers: Arc<ServerConfig>,
     /// For calls to node daemons.
     pub(crate) client: Arc<ClientConfig>,
     /// Who may name callers.
@@ -239,7 +241,9 @@ fn keys(material: &Material) -> Result<Keys, CertificateError> {
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(CertificateError::crypto("serving certificate"))?;
-    server.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+    server.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut browsers = server.clone();
+    browsers.alpn_protocols.insert(0, HTTP2.to_vec());
 
     let authority = Authority::load(&material.authority.current)?;
     let mut daemons = RootCertStore::empty();
@@ -253,6 +257,7 @@ fn keys(material: &Material) -> Result<Keys, CertificateError> {
         .map_err(CertificateError::crypto("client certificate"))?;
     Ok(Keys {
         server: Arc::new(server),
+        browsers: Arc::new(browsers),
         client: Arc::new(client),
         request_header: material.request_header.clone(),
     })

@@ -71,13 +71,16 @@ async fn take(
             if let Some(question) = route.question() {
                 access::review(&state.client, &user, &question).await?;
             }
-            tracing::info!(
-                user = user.name,
-                vm.namespace = target.namespace,
-                vm.name = target.name,
-                verb = target.row.path,
-                "request"
-            );
+            // What open pages ask again and again says nothing of what people do.
+            if !matches!(target.row.action, Action::Usage | Action::Viewers) {
+                tracing::info!(
+                    user = user.name,
+                    vm.namespace = target.namespace,
+                    vm.name = target.name,
+                    verb = target.row.path,
+                    "request"
+                );
+            }
             Box::pin(act(state, target, &user.name, request)).await
         }
     }

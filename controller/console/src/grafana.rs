@@ -21,6 +21,9 @@ impl FromStr for Grafana {
         if !matches!(uri.scheme_str(), Some("https" | "http")) {
             return Err(wrong("it begins with neither https:// nor http://"));
         }
+        if uri.authority().is_some_and(|at| at.as_str().contains('@')) {
+            return Err(wrong("it has a user, whom everybody would see"));
+        }
         if uri.query().is_some() || text.contains('#') {
             return Err(wrong("it has a query or a fragment"));
         }
@@ -47,6 +50,7 @@ mod tests {
             "https://g.example/?a=b",
             "https://g.example/#a",
             "https://g example",
+            "https://me:secret@g.example",
         ] {
             assert!(taken(wrong).is_err(), "{wrong}");
         }

@@ -38,7 +38,7 @@ pub use guard::Site;
 pub use kind::{Deed, Kind};
 pub use kubernetes::Kubernetes;
 pub use oidc::{Oidc, OidcConfig, OidcError};
-pub use requests::{Console, Peer, Settings, owns};
+pub use requests::{Console, Peer, Settings, WATCHES, owns};
 pub use seal::{Key, NoRandom};
 pub use vault::{Entry, Kept, Memory, Vault, nobody};
 pub use words::{Keyboard, Look, NodeVerb, Question, StreamKind, Verb};

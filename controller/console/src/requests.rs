@@ -33,8 +33,8 @@ use crate::words::Keyboard;
 /// Longest body of a request, bytes: an object.
 const BODY_BYTES: usize = 1024 * 1024;
 
-/// Lists that one session follows at once: a page follows four, and people have many tabs.
-const WATCHES: usize = 200;
+/// Lists that one session follows at once: a page follows four or five, and people have many tabs.
+pub const WATCHES: usize = 200;
 
 /// What a console is told of where it is.
 #[derive(Debug, Clone)]

@@ -2,23 +2,22 @@
 //!
 //! One task asks every launcher every 10 s; what is kept are rates. A daemon that begins anew has forgotten them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use catamaran_wire::Statistics;
-use futures::StreamExt as _;
 use serde::Serialize;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::machine::launcher::Launcher;
+use crate::serve::time;
 
 /// Between two looks at a machine.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Looks that are kept: a quarter of an hour.
 const KEPT: usize = 90;
-/// Launchers that are asked at once.
-const AT_ONCE: usize = 4;
 
 /// What a machine used, the oldest first. A number that nobody knows is `null`: the guest does not tell, or the daemon did not look.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -101,7 +100,8 @@ impl Counters {
 #[derive(Debug)]
 struct Series {
     seen: Instant,
-    end: String,
+    /// Seconds of the Unix epoch.
+    end: i64,
     processors: usize,
     memory_bytes: Option<u64>,
     counters: Counters,
@@ -117,9 +117,9 @@ impl History {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a machine used; nothing of one that was not looked at.
+    /// What a machine used until now; nothing of one that was not looked at.
     #[must_use]
-    pub fn of(&self, machine: &str) -> Usage {
+    pub fn of(&self, machine: &str, now: Instant) -> Usage {
         let series = self.series();
         let interval_seconds = INTERVAL.as_secs();
         let Some(found) = series.get(machine) else {
@@ -128,10 +128,20 @@ impl History {
                 ..Usage::default()
             };
         };
-        let all = |which: usize| found.samples.iter().map(|sample| sample[which]).collect();
+        let missed = missed(now.duration_since(found.seen));
+        let first = (found.samples.len() + missed).saturating_sub(KEPT);
+        let all = |which: usize| {
+            let known = found.samples.iter().map(|sample| sample[which]);
+            let unknown = std::iter::repeat_n(f32::NAN, missed);
+            known.chain(unknown).skip(first).collect()
+        };
         Usage {
             interval_seconds,
-            end: found.end.clone(),
+            end: time::format(
+                found
+                    .end
+                    .saturating_add(missed as i64 * INTERVAL.as_secs() as i64),
+            ),
             processors: found.processors,
             memory_bytes: found.memory_bytes,
             cpu: all(0),
@@ -165,7 +175,7 @@ impl History {
         samples.drain(..samples.len().saturating_sub(KEPT));
         let series = Series {
             seen: now,
-            end: crate::serve::time::now(),
+            end: time::seconds().cast_signed(),
             processors: statistics.vcpus.len(),
             memory_bytes: memory.actual.or(memory.domain),
             counters,
@@ -187,25 +197,32 @@ fn missed(passed: Duration) -> usize {
     usize::try_from(rounds).map_or(KEPT, |rounds| rounds.saturating_sub(1).min(KEPT))
 }
 
-/// Looks at all machines for ever.
+/// Looks at all machines for ever. A launcher that has not answered yet is not asked again.
 pub async fn watch(history: History, machines: impl Fn() -> Vec<(String, Launcher)>) {
     let mut rounds = tokio::time::interval(INTERVAL);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let (mut asked, mut waiting) = (JoinSet::new(), BTreeSet::new());
     loop {
-        rounds.tick().await;
-        let asked = machines()
-            .into_iter()
-            .map(|(machine, launcher)| async move {
-                let statistics = launcher.statistics().await?;
-                Some((machine, statistics))
-            });
-        let mut answers = futures::stream::iter(asked).buffer_unordered(AT_ONCE);
-        while let Some(answer) = answers.next().await {
-            if let Some((machine, statistics)) = answer {
-                history.record(&machine, Instant::now(), &statistics);
+        tokio::select! {
+            _ = rounds.tick() => {
+                history.forget(Instant::now());
+                for (machine, launcher) in machines() {
+                    if waiting.insert(machine.clone()) {
+                        asked.spawn(async move { (machine, launcher.statistics().await) });
+                    }
+                }
+            }
+            Some(Ok((machine, answer))) = asked.join_next(), if !asked.is_empty() => {
+                waiting.remove(&machine);
+                match answer {
+                    Ok(statistics) => history.record(&machine, Instant::now(), &statistics),
+                    Err(error) => {
+                        let error = catamaran_client::chain(&error);
+                        tracing::debug!(machine, error, "no counters");
+                    }
+                }
             }
         }
-        history.forget(Instant::now());
     }
 }
 
@@ -244,7 +261,7 @@ mod tests {
         let (history, begin) = (History::default(), Instant::now());
         history.record("a", begin, &statistics(1.0, 1000, 0));
         history.record("a", begin + INTERVAL, &statistics(6.0, 3000, 512));
-        let usage = json!(history.of("a"));
+        let usage = json!(history.of("a", begin + INTERVAL));
         assert_eq!(usage["cpu"], json!([null, 0.5]));
         assert_eq!(usage["networkReceive"], json!([null, 200.0]));
         assert_eq!(usage["networkTransmit"], json!([null, 0.0]));
@@ -255,7 +272,7 @@ mod tests {
             (&usage["processors"], &usage["memoryBytes"]),
             (&json!(2), &json!(1 << 30))
         );
-        assert_eq!(json!(history.of("b"))["cpu"], json!([]));
+        assert_eq!(json!(history.of("b", begin))["cpu"], json!([]));
     }
 
     #[test]
@@ -263,7 +280,7 @@ mod tests {
         let (history, begin) = (History::default(), Instant::now());
         history.record("a", begin, &statistics(9.0, 9000, 0));
         history.record("a", begin + INTERVAL, &statistics(1.0, 10, 0));
-        let usage = json!(history.of("a"));
+        let usage = json!(history.of("a", begin + INTERVAL));
         assert_eq!(usage["cpu"], json!([null, null]));
         assert_eq!(usage["networkReceive"], json!([null, null]));
         assert_eq!(usage["diskWrite"], json!([null, 0.0]));
@@ -275,17 +292,23 @@ mod tests {
         history.record("a", begin, &statistics(0.0, 0, 0));
         history.record("a", begin + INTERVAL * 4, &statistics(20.0, 0, 0));
         assert_eq!(
-            json!(history.of("a"))["cpu"],
+            json!(history.of("a", begin + INTERVAL))["cpu"],
             json!([null, null, null, null, 0.5])
         );
         for round in 5..200 {
             history.record("a", begin + INTERVAL * round, &statistics(1e3, 0, 0));
         }
-        assert_eq!(history.of("a").cpu.len(), KEPT);
         let last = begin + INTERVAL * 199;
+        assert_eq!(history.of("a", last).cpu.len(), KEPT);
+        let later = json!(history.of("a", last + INTERVAL * 81));
+        let cpu = later["cpu"].as_array().unwrap();
+        assert_eq!(
+            (cpu.len(), cpu[9].is_null(), cpu[10].is_null()),
+            (KEPT, false, true)
+        );
         history.forget(last + INTERVAL * 80);
-        assert_eq!(history.of("a").cpu.len(), KEPT);
+        assert_eq!(history.of("a", last).cpu.len(), KEPT);
         history.forget(last + INTERVAL * 92);
-        assert_eq!(history.of("a").cpu.len(), 0);
+        assert_eq!(history.of("a", last).cpu.len(), 0);
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! No type of libvirt shows here, so that a driver that speaks to QEMU directly can stand beside [`libvirt`]. Calls
 //! block; the driver task makes them from one thread of its own ([`Control`]), except the guest agent's, which may take
-//! many seconds and have a thread each.
+//! many seconds, and those for counters, which nobody waits for in need: these have a thread each.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use catamaran_plan::hotplug::Device;
 use catamaran_wire::{ErrorKind, Statistics, Unplugged, WireError};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 
 pub mod fake;
 pub mod libvirt;
@@ -191,11 +191,12 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     fn unplug(&self, alias: &str, ask: bool) -> Result<Unplugged, HypervisorError>;
 }
 
-/// The thread that all calls but the agent's are made from, one after another.
+/// The thread that all calls but the agent's and those for counters are made from, one after another.
 #[derive(Debug, Clone)]
 pub struct Control {
     jobs: std::sync::mpsc::Sender<Job>,
     hypervisor: Arc<dyn Hypervisor>,
+    counting: Arc<Mutex<()>>,
 }
 
 type Job = Box<dyn FnOnce(&dyn Hypervisor) + Send>;
@@ -217,7 +218,11 @@ impl Control {
                     job(&*mine);
                 }
             })?;
-        Ok(Self { jobs, hypervisor })
+        Ok(Self {
+            jobs,
+            hypervisor,
+            counting: Arc::default(),
+        })
     }
 
     /// Makes a call on the thread.
@@ -240,6 +245,29 @@ impl Control {
             }))
             .map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
+    }
+
+    /// Reads the counters, on a thread of its own: a QEMU that hangs must still be destroyed.
+    ///
+    /// # Errors
+    /// The call's own, or that the counters are being read.
+    pub async fn statistics(&self) -> Result<Statistics, HypervisorError> {
+        let Ok(counting) = self.counting.clone().try_lock_owned() else {
+            return Err(HypervisorError {
+                kind: ErrorKind::Denied,
+                message: "the counters are being read".into(),
+            });
+        };
+        let hypervisor = Arc::clone(&self.hypervisor);
+        tokio::task::spawn_blocking(move || {
+            let _counting = counting;
+            hypervisor.statistics()
+        })
+        .await
+        .map_err(|error| HypervisorError {
+            kind: ErrorKind::Failed,
+            message: error.to_string(),
+        })?
     }
 
     /// Asks the guest agent, on a thread of its own.
@@ -269,5 +297,33 @@ impl Control {
             .get_mut("return")
             .map(serde_json::Value::take)
             .unwrap_or(answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::fake::FakeHypervisor;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_machine_whose_counters_hang_is_still_destroyed() {
+        let (events, _happened) = unbounded_channel();
+        let fake = Arc::new(FakeHypervisor::new(events));
+        let control = Control::new(fake.clone()).unwrap();
+        let (free, until) = std::sync::mpsc::channel();
+        fake.hang(until);
+        let (hung, destroyed) = tokio::join!(control.statistics(), async {
+            let second = control.statistics().await.unwrap_err();
+            assert_eq!(second.message, "the counters are being read");
+            let destroyed = control.call(|machine| machine.press(Press::Destroy)).await;
+            drop(free);
+            destroyed
+        });
+        // Nothing ran; what counts is that both were answered.
+        assert!(hung.is_err());
+        assert_eq!(destroyed.is_ok(), fake.press(Press::Destroy).is_ok());
+        assert!(control.counting.try_lock().is_ok());
     }
 }

@@ -226,10 +226,7 @@ impl Server {
     }
 
     async fn statistics(&self) -> Result<Value, WireError> {
-        let mut statistics = self
-            .control
-            .call(|hypervisor| hypervisor.statistics())
-            .await?;
+        let mut statistics = self.control.statistics().await?;
         let plan: Option<catamaran_plan::Plan> = records::load(&self.places.plan()).ok().flatten();
         if let Some(plan) = plan {
             for network in &mut statistics.networks {

@@ -368,7 +368,9 @@ async fn the_console_is_for_everyone_and_takes_no_identity_from_the_front_proxy(
 #[tokio::test]
 async fn a_browser_has_all_its_requests_on_one_connection() {
     let world = World::new().await;
-    let stream = world.dial_speaking(None, &[b"h2", b"http/1.1"]).await;
+    let proxied = world.dial(Some("front-proxy-client")).await;
+    assert_eq!(proxied.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let stream = world.dial_by(None, "catamaran-api.catamaran-system").await;
     let (executor, stream) = (TokioExecutor::new(), TokioIo::new(stream));
     let (sender, connection) = hyper::client::conn::http2::handshake(executor, stream)
         .await
@@ -379,7 +381,9 @@ async fn a_browser_has_all_its_requests_on_one_connection() {
         let mut sender = sender.clone();
         let request = Request::builder()
             .method(method)
-            .uri(format!("https://c.example:8443/console/api/{path}"))
+            .uri(format!("https://c.example:8443/{path}"))
+            // What the address says counts.
+            .header("host", "evil.example")
             .header("origin", origin)
             .body(Full::<Bytes>::from("{\"token\": \"\"}"));
         async move {
@@ -388,9 +392,14 @@ async fn a_browser_has_all_its_requests_on_one_connection() {
         }
     };
     let home = "https://c.example:8443";
-    let modes = futures::future::join_all((0..20).map(|_| ask("GET", "mode", home))).await;
+    let modes =
+        futures::future::join_all((0..20).map(|_| ask("GET", "console/api/mode", home))).await;
     assert_eq!(modes, [200; 20]);
     // The page is known by the host, which is in the address here.
-    assert_ne!(ask("POST", "login", home).await, 403);
-    assert_eq!(ask("POST", "login", "https://evil.example").await, 403);
+    assert_ne!(ask("POST", "console/api/login", home).await, 403);
+    let stranger = ask("POST", "console/api/login", "https://evil.example");
+    assert_eq!(stranger.await, 403);
+    // Nothing else is there for it.
+    assert_eq!(ask("GET", "apis", home).await, 421);
+    assert_eq!(ask("POST", "validate/virtualmachines", home).await, 421);
 }

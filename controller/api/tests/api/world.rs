@@ -181,14 +181,15 @@ impl World {
 
     /// A TLS connection as the front proxy, or without a certificate.
     pub(crate) async fn dial(&self, proxy: Option<&str>) -> TlsStream<TcpStream> {
-        self.dial_speaking(proxy, &[]).await
+        self.dial_by(proxy, "catamaran-api.catamaran-system.svc")
+            .await
     }
 
-    /// The same by a client that speaks some protocols (ALPN).
-    pub(crate) async fn dial_speaking(
+    /// The same by a name, as a client that prefers HTTP/2.
+    pub(crate) async fn dial_by(
         &self,
         proxy: Option<&str>,
-        protocols: &[&[u8]],
+        name: &'static str,
     ) -> TlsStream<TcpStream> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
@@ -204,8 +205,8 @@ impl World {
             }
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        let name = ServerName::try_from("catamaran-api.catamaran-system.svc").unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let name = ServerName::try_from(name).unwrap();
         let connector = TlsConnector::from(Arc::new(config));
         // The listener is there from the start, and answers when the serving key is made.
         let stream = TcpStream::connect(self.address).await.unwrap();

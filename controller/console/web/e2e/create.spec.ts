@@ -51,7 +51,7 @@ test("a file fills the form", async ({ page }) => {
   await expect(page.getByLabel("Name", { exact: true })).toHaveValue("filed");
   await expect(page.getByLabel("Processors")).toHaveValue("3");
   await page.getByLabel("From a file").setInputFiles({ name: "filed.yaml", mimeType: "text/yaml", buffer: Buffer.alloc(2 * 1024 * 1024) });
-  await expect(page.getByLabel("YAML")).toHaveAccessibleDescription(/filed.yaml has 2 MiB/);
+  await expect(page.getByLabel("YAML")).toHaveAccessibleDescription(/filed.yaml: has 2 MiB/);
   await accessible(page);
 });
 

@@ -1,15 +1,17 @@
-/** What the machines on the page used. Each is asked for again while it is drawn and somebody looks; one after the other. */
+/** What the machines on the page used. Each is asked for again while it is drawn and somebody looks. */
 
 import { SvelteMap } from "svelte/reactivity";
 import type { Usage } from "./pure/usage";
 import { server } from "./server";
 
 /** The node has a new number every 10 s; a list with many rows asks less often, ms. */
-export const [OFTEN, SELDOM] = [10_000, 30_000];
+export const [OFTEN, SELDOM] = [10_000, 60_000];
+/** Questions at once, and how long one may hold up the others, ms: a node that does not answer stops no other's curves. */
+const [AT_ONCE, PATIENCE] = [3, 5000];
 
 const known = new SvelteMap<string, Usage>();
 const waiting: (() => Promise<void>)[] = [];
-let busy = false;
+let running = 0;
 
 /** What is known of a machine. */
 export function usageOf(namespace: string, name: string): Usage | undefined {
@@ -17,11 +19,12 @@ export function usageOf(namespace: string, name: string): Usage | undefined {
 }
 
 function next() {
-  const ask = busy ? undefined : waiting.shift();
+  const ask = running < AT_ONCE ? waiting.shift() : undefined;
   if (!ask) return;
-  busy = true;
-  void ask().finally(() => {
-    busy = false;
+  running += 1;
+  const patience = new Promise<void>((over) => setTimeout(over, PATIENCE));
+  void Promise.race([ask(), patience]).finally(() => {
+    running -= 1;
     next();
   });
 }
@@ -32,15 +35,19 @@ export function looking(namespace: string, name: string, every: number, failed: 
   let over = false;
   let queued = false;
   async function ask() {
-    queued = false;
     if (over) return;
     try {
-      known.set(key, (await server.told(namespace, name, "usage")) as Usage);
+      const usage = (await server.told(namespace, name, "usage")) as Usage;
+      if (over) return;
+      known.set(key, usage);
       failed("");
     } catch (failure) {
+      if (over) return;
       // A curve that has stopped must not look like one that goes on.
       known.delete(key);
       failed(failure);
+    } finally {
+      queued = false;
     }
   }
   function enqueue() {
@@ -49,10 +56,17 @@ export function looking(namespace: string, name: string, every: number, failed: 
     waiting.push(ask);
     next();
   }
+  function shown() {
+    if (document.hidden) known.delete(key);
+    else enqueue();
+  }
   enqueue();
   const again = setInterval(enqueue, every);
+  document.addEventListener("visibilitychange", shown);
   return () => {
     over = true;
+    known.delete(key);
     clearInterval(again);
+    document.removeEventListener("visibilitychange", shown);
   };
 }

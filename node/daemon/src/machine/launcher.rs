@@ -28,8 +28,6 @@ const LONGEST_TEXT: usize = 4096;
 const WARNINGS: usize = 16;
 /// Longest wait for an answer. Verbs that take longer on purpose (stop) answer at once and report later.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Longest wait for counters.
-const STATISTICS: Duration = Duration::from_secs(5);
 /// Longest wait for a launcher's hello: it says it at once, or it hangs.
 const GREETING: Duration = Duration::from_secs(10);
 
@@ -77,6 +75,7 @@ pub struct Launcher {
     reports: watch::Receiver<Option<VmReport>>,
     peer: Option<i32>,
     features: Arc<[String]>,
+    run: Arc<Path>,
 }
 
 impl Launcher {
@@ -100,11 +99,18 @@ impl Launcher {
         self.ask_with_fds(verb, Vec::new()).await
     }
 
-    /// What the guest has used since its start. Nothing when the launcher does not say within 5 s: whoever counts goes on with the next one.
-    pub async fn statistics(&self) -> Option<Statistics> {
-        let asked = self.ask(Verb::Statistics);
-        let answer = tokio::time::timeout(STATISTICS, asked).await.ok()?.ok()?;
-        serde_json::from_value(answer).ok()
+    /// What the guest has used since its start. Asked over a connection of its own: a launcher answers one request after the other, and
+    /// nothing may wait behind counters.
+    ///
+    /// # Errors
+    /// When the launcher refuses, is gone, or does not answer in time.
+    pub async fn statistics(&self) -> Result<Statistics, LauncherError> {
+        let (mut connection, ..) = dial(&self.run).await?;
+        let answer = only(&mut connection, Verb::Statistics).await?;
+        serde_json::from_value(answer).map_err(|error| {
+            let words = format!("its counters can't be read: {error}");
+            LauncherError::Refused(WireError::new(ErrorKind::Failed, words))
+        })
     }
 
     /// Asks, with descriptors.
@@ -159,6 +165,7 @@ pub async fn connect(
         reports,
         peer,
         features: hello.features.into(),
+        run: run.into(),
     };
     Ok((launcher, serve(connection, queue, said)))
 }
@@ -169,12 +176,13 @@ pub async fn connect(
 /// When the launcher refuses or can't be reached.
 pub async fn attach(run: &Path, stream: Stream) -> Result<(UnixStream, Vec<u8>), LauncherError> {
     let (mut connection, ..) = dial(run).await?;
-    connection
-        .send(&Request {
-            id: 1,
-            verb: Verb::Attach { stream },
-        })
-        .await?;
+    only(&mut connection, Verb::Attach { stream }).await?;
+    Ok(connection.into_stream())
+}
+
+/// Asks over a connection that is for nothing else.
+async fn only(connection: &mut Connection, verb: Verb) -> Result<Value, LauncherError> {
+    connection.send(&Request { id: 1, verb }).await?;
     loop {
         let (incoming, _) = tokio::time::timeout(ANSWER, connection.receive::<Incoming>())
             .await
@@ -182,7 +190,7 @@ pub async fn attach(run: &Path, stream: Stream) -> Result<(UnixStream, Vec<u8>),
         if let Incoming::Reply(reply) = incoming {
             return match reply.error {
                 Some(error) => Err(error.into()),
-                None => Ok(connection.into_stream()),
+                None => Ok(reply.ok),
             };
         }
     }
@@ -328,6 +336,7 @@ mod tests {
                 reports: watch::channel(None).1,
                 peer: None,
                 features: greeted(hello).await.unwrap().features.into(),
+                run: Path::new("/nowhere").into(),
             };
             assert_eq!(launcher.knows(HOTPLUG), expected);
         }

@@ -26,6 +26,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::kubernetes::api::agent;
@@ -355,7 +356,7 @@ impl Backend for Local {
             }
             Question::Usage => {
                 let key = Self::instance(namespace, name).to_string();
-                Body::from(json!(self.daemon.usage.of(&key)).to_string())
+                Body::from(json!(self.daemon.usage.of(&key, Instant::now())).to_string())
             }
             Question::Users => {
                 let said = ask(agent::command("guest-get-users")).await;

@@ -27,6 +27,7 @@ struct Inner {
     refuses: Option<String>,
     pressed: Vec<Press>,
     plugged: BTreeSet<String>,
+    hangs: Option<std::sync::mpsc::Receiver<()>>,
 }
 
 impl FakeHypervisor {
@@ -42,6 +43,11 @@ impl FakeHypervisor {
     /// Whether its guest ignores the power button from now on.
     pub fn set_deaf(&self, deaf: bool) {
         self.inner().deaf = deaf;
+    }
+
+    /// The next read of its counters hangs until the other end is gone.
+    pub fn hang(&self, until: std::sync::mpsc::Receiver<()>) {
+        self.inner().hangs = Some(until);
     }
 
     /// Refuses the next starts with this message.
@@ -177,6 +183,10 @@ impl Hypervisor for FakeHypervisor {
     }
 
     fn statistics(&self) -> Result<Statistics, HypervisorError> {
+        let hangs = self.inner().hangs.take();
+        if let Some(until) = hangs {
+            let _ = until.recv();
+        }
         self.state()?;
         let memory = MemoryStats {
             actual: Some(64 << 20),

@@ -276,7 +276,9 @@ pub(super) async fn usage(
     Path((namespace, name)): Named,
 ) -> Result<Response, Refusal> {
     let entry = world.machines.entry(&key(&namespace, &name))?;
-    let usage = world.usage.of(&entry.instance.uid.to_string());
+    let usage = world
+        .usage
+        .of(&entry.instance.uid.to_string(), tokio::time::Instant::now());
     Ok(axum::Json(usage).into_response())
 }
 
