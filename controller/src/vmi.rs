@@ -15,6 +15,7 @@ mod fate;
 mod fetch;
 mod hotplug;
 mod pod_view;
+mod scheduler;
 mod state;
 
 use std::time::Duration;

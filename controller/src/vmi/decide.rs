@@ -14,6 +14,7 @@ use crate::node_states::NodeState;
 use crate::vmi::fate::{self, Fate};
 use crate::vmi::hotplug::Run;
 use crate::vmi::pod_view::{PodState, PodView};
+use crate::vmi::scheduler;
 
 /// Seconds that a pod has longer than its guest: for the launcher to end after it.
 const AFTER_GRACE: u32 = 15;
@@ -249,14 +250,7 @@ impl Decision {
             self.enter(Phase::Scheduling, now);
         }
         match &pod.unschedulable {
-            Some(words) if slow => set_instance_condition(
-                &mut self.status.conditions,
-                "PodScheduled",
-                ConditionStatus::False,
-                "Unschedulable",
-                words,
-                now,
-            ),
+            Some(words) if slow => self.unschedulable(words, now),
             Some(_) => {}
             None => self.drop_condition("PodScheduled"),
         }
@@ -278,6 +272,19 @@ impl Decision {
         if !slow {
             self.again_in = u64::try_from(SLOW - age).ok().filter(|left| *left > 0);
         }
+    }
+
+    /// No node takes the pod. The words stay as long as their reasons do.
+    fn unschedulable(&mut self, words: &str, now: Seconds) {
+        let type_ = "PodScheduled";
+        let mut conditions = self.status.conditions.iter();
+        let said = conditions.find(|c| c.type_ == type_ && c.status == "False");
+        let said = said.and_then(|condition| condition.message.as_deref());
+        if said.is_some_and(|said| scheduler::same(said, words)) {
+            return;
+        }
+        let (conditions, holds) = (&mut self.status.conditions, ConditionStatus::False);
+        set_instance_condition(conditions, type_, holds, "Unschedulable", words, now);
     }
 
     /// The pod runs: from here on the node's daemon drives.

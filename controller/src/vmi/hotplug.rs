@@ -12,6 +12,7 @@ use catamaran_lifecycle::{VolumePhase, hot_claim};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::vmi::build::ClaimMode;
+use crate::vmi::scheduler;
 
 /// Seconds between looks for a claim that is not there.
 const MISSING: u64 = 3;
@@ -249,8 +250,12 @@ impl Plan {
             attach_pod_uid: None,
         });
         said.phase = Some(VolumePhase::Pending.as_str().to_owned());
+        let known = said.message.as_deref();
+        let known = known.filter(|_| said.reason.as_deref() == Some(reason));
+        if !known.is_some_and(|known| scheduler::same(known, words)) {
+            said.message = Some(words.to_owned());
+        }
         said.reason = Some(reason.to_owned());
-        said.message = Some(words.to_owned());
     }
 
     /// The pod of a volume can't be made: said of a volume that is not there yet.

@@ -151,6 +151,25 @@ fn the_scheduler_is_quoted_after_a_second_and_forgotten_when_a_node_is_found() {
 }
 
 #[test]
+fn a_scheduler_that_only_counts_anew_costs_no_write() {
+    let words = |count: u32, reason: &str| {
+        format!("0/{count} nodes are available: {count} Insufficient {reason}.")
+    };
+    let mut pod = pod(PodState::Waiting);
+    let mut vmi = vmi("Scheduling", json!({}));
+    let mut write = |words: String| {
+        pod.unschedulable = Some(words);
+        let decision = decide(&vmi, Some(&pod), NOW + 5);
+        let written = Some(&decision.status) != vmi.status.as_ref();
+        vmi.status = Some(decision.status);
+        written
+    };
+    assert!(write(words(2, "memory")));
+    assert!(!write(words(3, "memory")));
+    assert!(write(words(3, "cpu")));
+}
+
+#[test]
 fn an_image_that_cannot_be_had_costs_two_writes_however_often_it_is_tried() {
     let mut pod = pod(PodState::Waiting);
     let mut vmi = vmi("Pending", json!({}));
