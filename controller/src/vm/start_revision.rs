@@ -20,7 +20,7 @@ use catamaran_instancetypes::resolve;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
 use kube::{Resource as _, ResourceExt as _};
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +97,27 @@ fn started(vm: &VirtualMachine, revision: ControllerRevision) -> Option<VirtualM
 
 /// Keeps the machine's spec; answers the revision's name.
 pub(super) async fn keep(world: &World, key: &Key, vm: &VirtualMachine) -> Result<String, Error> {
-    let kept = keep_revision(world, key, vm, revision(vm)).await?;
+    let new = revision(vm);
+    let kept = keep_revision(world, key, vm, new.clone()).await?;
+    if kept.data == new.data {
+        return Ok(kept.name_any());
+    }
+    // Of an earlier start from the same spec, by a version that kept less, or with another instancetype. What a revision holds can't be changed.
+    let name = kept.name_any();
+    let api: Api<ControllerRevision> = Api::namespaced(world.client.clone(), &key.namespace);
+    let only = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: kept.uid(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    let what = format!("delete ControllerRevision {}/{name}", key.namespace);
+    match api.delete(&name, &only).await.map_err(Error::api(what)) {
+        Err(error) if !error.not_found() => return Err(error),
+        _ => {}
+    }
+    let kept = keep_revision(world, key, vm, new).await?;
     Ok(kept.name_any())
 }
 

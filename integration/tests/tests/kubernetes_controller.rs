@@ -159,6 +159,23 @@ fn a_changed_machine_asks_for_a_restart_where_it_needs_one() -> Result<()> {
         cluster.wait_gone(&format!("controllerrevision/{first}"), SHORT)?;
         let generation = &cluster.get("vm/web")?["metadata"]["generation"];
         needs(generation.as_i64().context("no generation")?, false)?;
+
+        // An earlier version kept less of a start: the next one from the same spec keeps all.
+        let path = format!("controllerrevision/{next}");
+        let mut less = cluster.get(&path)?;
+        less["data"]["status"].take();
+        for field in ["uid", "resourceVersion", "creationTimestamp"] {
+            less["metadata"][field].take();
+        }
+        cluster.kubectl(["delete", &path])?;
+        cluster.apply(&[&less])?;
+        cluster.run_again("web")?;
+        ensure!(
+            start_revision(cluster, &cluster.get("vm/web")?)? == next,
+            "another spec"
+        );
+        let kept = cluster.get(&path)?;
+        ensure!(kept["data"]["status"].is_object(), "{kept}");
         cluster.kubectl(["delete", "vm/web"])?;
         cluster.wait_gone(&format!("controllerrevision/{next}"), SHORT)
     })
