@@ -37,7 +37,8 @@ pub async fn run(client: Client, args: &Args, image: &str, metrics: &Metrics, bm
     let (machines, machines_writer) = cache();
     let (instances, instances_writer) = cache();
     let (sets, sets_writer) = cache();
-    let (pods, pods_writer) = cache();
+    let (store, pods_writer) = reflector::store();
+    let pods = Objects::of_parts(store, vmi::pare_pod, vmi::instance_of);
     let (revisions, revisions_writer) = cache();
     let (installations, installations_writer) = cache();
     let (daemons, daemons_writer) = cache::<DaemonSet>();

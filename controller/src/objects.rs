@@ -3,15 +3,17 @@
 //! A watch tells of a write some milliseconds after it was answered. A reconciliation in between would see the object as it was and write
 //! again; so what a write answered is kept until the watch has caught up. The answer may also come after the watch has told that the object is
 //! gone: what is gone is remembered for a while, so that it does not come back.
+//!
+//! There may be thousands of objects of a kind, so that no more of one is kept than is read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Resource, ResourceExt};
+use kube::{Resource, ResourceExt as _};
 
 /// An object that may be unreadable, so that one bad object can't stop a watch.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -63,18 +65,27 @@ const APART: Duration = Duration::from_secs(60);
 /// So many objects that are gone are remembered however long ago they went.
 const FEW: usize = 64;
 
+/// Annotation in which `kubectl apply` keeps the whole object a second time.
+const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// All objects of one kind.
 #[derive(Debug)]
 pub struct Objects<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<Guarded<K>>,
     recent: Mutex<Recent<K>>,
+    /// Drops what is not read of an object.
+    pare: fn(&mut K),
+    /// What an object belongs to.
+    group: fn(&K) -> Option<Key>,
+    /// The objects that belong to something. Some may be gone, or belong elsewhere by now; none is missing.
+    groups: Mutex<HashMap<Key, HashSet<Key>>>,
 }
 
 /// What the cache does not show yet, or may not show again.
 #[derive(Debug)]
 struct Recent<K> {
-    /// Answers of writes.
-    written: HashMap<Key, (K, Instant)>,
+    /// Answers of writes. Boxed: a table keeps the room that it once had.
+    written: HashMap<Key, (Box<K>, Instant)>,
     /// Versions at which objects went.
     gone: HashMap<Key, (u64, Instant)>,
     /// So many of these are looked through for old ones.
@@ -85,7 +96,20 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
     /// Over the cache of a watch.
     #[must_use]
     pub fn new(store: Store<Guarded<K>>) -> Self {
+        Self::of_parts(store, |_| {}, |_| None)
+    }
+
+    /// Over the cache of a watch, with what `pare` leaves of each object, and [`Self::any_in`] what `group` says.
+    #[must_use]
+    pub fn of_parts(
+        store: Store<Guarded<K>>,
+        pare: fn(&mut K),
+        group: fn(&K) -> Option<Key>,
+    ) -> Self {
         Self {
+            pare,
+            group,
+            groups: Mutex::default(),
             store,
             recent: Mutex::new(Recent {
                 written: HashMap::new(),
@@ -104,20 +128,20 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
     /// The newest version that is known. An unreadable object counts as not there.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<K> {
-        let cached = self.store.get(&key.reference());
-        let cached = cached.and_then(|guard| guard.0.as_ref().ok().cloned());
         let mut recent = self.recent();
+        // After the lock: what is forgotten of our answers under it stands in the cache by then.
+        let cached = self.store.get(&key.reference());
+        let readable = || cached.as_ref()?.0.as_ref().ok();
         let Some((ours, since)) = recent.written.get(key) else {
-            return cached;
+            drop(recent);
+            return readable().cloned();
         };
-        let seen = cached
-            .as_ref()
-            .is_some_and(|cached| version(cached) >= version(ours));
-        if seen || since.elapsed() > APART {
+        let newer = readable().is_some_and(|cached| version(cached) >= version(ours.as_ref()));
+        if newer || since.elapsed() > APART {
             recent.written.remove(key);
-            return cached;
+            return readable().cloned();
         }
-        Some(ours.clone())
+        Some(ours.as_ref().clone())
     }
 
     /// A copy of every readable object of the cache: of kinds of which there are few.
@@ -134,35 +158,80 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
         readable.filter_map(look).collect()
     }
 
-    /// Whether a readable object of the cache is so. Nothing is copied.
+    /// Whether a readable object of the cache that belongs to something is so. However many there are, only these are looked at.
     #[must_use]
-    pub fn any(&self, is_so: impl Fn(&K) -> bool) -> bool {
-        let found = self.store.find(|guard| guard.0.as_ref().is_ok_and(&is_so));
-        found.is_some()
+    pub fn any_in(&self, group: &Key, is_so: impl Fn(&K) -> bool) -> bool {
+        let members: Vec<Key> = {
+            let groups = self.groups();
+            groups.get(group).into_iter().flatten().cloned().collect()
+        };
+        let mut found = members
+            .iter()
+            .filter_map(|key| self.store.get(&key.reference()));
+        found.any(|guard| {
+            let object = guard.0.as_ref();
+            object.is_ok_and(|object| (self.group)(object).as_ref() == Some(group) && is_so(object))
+        })
+    }
+
+    /// Takes an object in before the cache shows it: leaves of it what is kept.
+    pub fn admit(&self, object: &mut Guarded<K>) {
+        // Who wrote which field is of no use here and half of an object's size.
+        let metadata = object.meta_mut();
+        metadata.managed_fields = None;
+        if let Some(annotations) = &mut metadata.annotations {
+            annotations.remove(APPLIED);
+        }
+        let Ok(object) = &mut object.0 else { return };
+        (self.pare)(object);
+        if let Some(group) = (self.group)(object) {
+            let key = Key::of(object);
+            self.groups().entry(group).or_default().insert(key);
+        }
+    }
+
+    /// The cache shows an object: an answer that is no newer is needed no more, whether or not somebody looks.
+    pub fn shown(&self, object: &Guarded<K>) {
+        let key = Key::of(object);
+        let at = version(object);
+        let mut recent = self.recent();
+        let ours = recent.written.get(&key);
+        if ours.is_some_and(|(ours, _)| version(ours.as_ref()) <= at) {
+            recent.written.remove(&key);
+        }
     }
 
     /// Remembers what a write has answered.
-    pub fn put(&self, object: K) {
+    pub fn put(&self, mut object: K) {
+        (self.pare)(&mut object);
         let key = Key::of(&object);
         let mut recent = self.recent();
         let gone = recent.gone.get(&key).map_or(0, |(version, _)| *version);
-        if version(&object) > gone {
-            recent.written.insert(key, (object, Instant::now()));
+        let cached = self.store.get(&key.reference());
+        let shown = cached.map_or(0, |cached| version(cached.as_ref()));
+        if version(&object) > gone.max(shown) {
+            let written = (Box::new(object), Instant::now());
+            recent.written.insert(key, written);
         }
     }
 
     /// The watch says that an object is gone.
-    pub fn forget<G: Resource>(&self, gone: &G) {
+    pub fn forget(&self, gone: &Guarded<K>) {
         let key = Key::of(gone);
         let at = version(gone);
-        let mut recent = self.recent();
-        if recent
-            .written
-            .get(&key)
-            .is_some_and(|(ours, _)| version(ours) <= at)
+        if let Ok(object) = &gone.0
+            && let Some(group) = (self.group)(object)
         {
-            recent.written.remove(&key);
+            let mut groups = self.groups();
+            if let Some(members) = groups.get_mut(&group) {
+                members.remove(&key);
+                if members.is_empty() {
+                    groups.remove(&group);
+                }
+            }
         }
+        self.shown(gone);
+        let mut recent = self.recent();
         // Not each time: when thousands go at once, each would look at all that went before it.
         if recent.gone.len() >= recent.full {
             recent.gone.retain(|_, (_, since)| since.elapsed() < APART);
@@ -174,6 +243,14 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Objects<K> {
     /// The watch has listed everything anew.
     pub fn listed(&self) {
         self.recent().written.clear();
+        self.groups().retain(|_, members| {
+            members.retain(|key| self.store.get(&key.reference()).is_some());
+            !members.is_empty()
+        });
+    }
+
+    fn groups(&self) -> std::sync::MutexGuard<'_, HashMap<Key, HashSet<Key>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn recent(&self) -> std::sync::MutexGuard<'_, Recent<K>> {
@@ -191,6 +268,8 @@ fn version<K: Resource>(object: &K) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::runtime::reflector;
@@ -227,15 +306,31 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_forgotten_when_the_cache_shows_it() {
+        let (store, mut writer) = reflector::store::<Guarded<ConfigMap>>();
+        let objects = Objects::new(store);
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        objects.put(object("7"));
+        for (version, left) in [("6", 1), ("7", 0)] {
+            let shown = DeserializeGuard(Ok(object(version)));
+            writer.apply_watcher_event(&Event::Apply(shown.clone()));
+            objects.shown(&shown);
+            assert_eq!(objects.recent().written.len(), left, "{version}");
+            assert_eq!(seen(&objects).as_deref(), Some("7"));
+        }
+    }
+
+    #[test]
     fn an_older_deletion_does_not_hide_a_newer_object() {
         let (store, mut writer) = reflector::store::<Guarded<ConfigMap>>();
         let objects = Objects::new(store);
         writer.apply_watcher_event(&Event::Init);
         writer.apply_watcher_event(&Event::InitDone);
         objects.put(object("9"));
-        objects.forget(&object("8"));
+        objects.forget(&DeserializeGuard(Ok(object("8"))));
         assert_eq!(seen(&objects).as_deref(), Some("9"));
-        objects.forget(&object("10"));
+        objects.forget(&DeserializeGuard(Ok(object("10"))));
         assert_eq!(seen(&objects), None);
     }
 
@@ -245,7 +340,7 @@ mod tests {
         let objects = Objects::new(store);
         writer.apply_watcher_event(&Event::Init);
         writer.apply_watcher_event(&Event::InitDone);
-        objects.forget(&object("10"));
+        objects.forget(&DeserializeGuard(Ok(object("10"))));
         objects.put(object("9"));
         assert_eq!(seen(&objects), None);
         objects.put(object("11"));
@@ -265,8 +360,82 @@ mod tests {
         writer.apply_watcher_event(&Event::InitDone);
         let version = |found: &ConfigMap| found.metadata.resource_version.clone();
         assert_eq!(objects.each(version), ["7"]);
-        assert!(objects.any(|found| version(found).as_deref() == Some("7")));
-        assert!(!objects.any(|found| version(found).is_none()));
+    }
+
+    /// Keeps no data, and belongs to what the label says.
+    fn pared() -> (
+        Objects<ConfigMap>,
+        reflector::store::Writer<Guarded<ConfigMap>>,
+    ) {
+        let (store, writer) = reflector::store();
+        let pare = |object: &mut ConfigMap| object.data = None;
+        let group = |object: &ConfigMap| {
+            let label = object.metadata.labels.as_ref()?.get("of")?;
+            Some(Key::of(object).named(label))
+        };
+        (Objects::of_parts(store, pare, group), writer)
+    }
+
+    fn whole(version: &str, of: &str) -> ConfigMap {
+        let mut whole = object(version);
+        let map = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+        whole.metadata.labels = Some(map("of", of));
+        whole.metadata.annotations = Some(map(APPLIED, "all of it"));
+        whole.metadata.managed_fields = Some(vec![Default::default()]);
+        whole.data = Some(map("a", "b"));
+        whole
+    }
+
+    #[test]
+    fn of_an_object_only_what_is_read_is_kept_whoever_brings_it() {
+        let (objects, _) = pared();
+        let mut brought = DeserializeGuard(Ok(whole("7", "x")));
+        objects.admit(&mut brought);
+        let kept = brought.0.unwrap();
+        assert_eq!(kept.data, None);
+        assert_eq!(
+            kept.metadata.annotations.as_ref().map(BTreeMap::len),
+            Some(0)
+        );
+        assert_eq!(kept.metadata.managed_fields, None);
+        objects.put(whole("8", "x"));
+        assert!(
+            objects
+                .get(&Key::of(&kept))
+                .is_some_and(|ours| ours.data.is_none())
+        );
+    }
+
+    #[test]
+    fn what_belongs_to_something_is_found_as_long_as_it_does() {
+        let (objects, mut writer) = pared();
+        let group = |name: &str| Key::of(&object("")).named(name);
+        let bring =
+            |writer: &mut reflector::store::Writer<_>, of: &str, event: fn(_) -> Event<_>| {
+                let mut brought = DeserializeGuard(Ok(whole("7", of)));
+                objects.admit(&mut brought);
+                writer.apply_watcher_event(&event(brought));
+            };
+        writer.apply_watcher_event(&Event::Init);
+        bring(&mut writer, "x", Event::InitApply);
+        writer.apply_watcher_event(&Event::InitDone);
+        objects.listed();
+        assert!(objects.any_in(&group("x"), |_| true));
+        assert!(!objects.any_in(&group("x"), |_| false));
+        assert!(!objects.any_in(&group("y"), |_| true));
+        bring(&mut writer, "y", Event::Apply);
+        assert!(objects.any_in(&group("y"), |_| true));
+        assert!(!objects.any_in(&group("x"), |_| true), "it went elsewhere");
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        objects.listed();
+        assert!(!objects.any_in(&group("y"), |_| true), "it went unseen");
+        assert!(objects.groups().is_empty());
+        bring(&mut writer, "x", Event::Apply);
+        let gone = DeserializeGuard(Ok(whole("9", "x")));
+        writer.apply_watcher_event(&Event::Delete(gone.clone()));
+        objects.forget(&gone);
+        assert!(objects.groups().is_empty());
     }
 
     #[test]
@@ -281,7 +450,7 @@ mod tests {
             object
         };
         for name in 0..2000 {
-            objects.forget(&named(name));
+            objects.forget(&DeserializeGuard(Ok(named(name))));
         }
         for name in [0, 63, 64, 1999] {
             objects.put(named(name));

@@ -14,6 +14,7 @@ pub(crate) mod decide;
 mod fate;
 mod fetch;
 mod hotplug;
+mod kept_pod;
 mod pod_view;
 mod scheduler;
 mod state;
@@ -25,6 +26,8 @@ use catamaran_spec::{Context, MachineSpec};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action as Next;
+
+pub use kept_pod::{instance as instance_of, pare as pare_pod};
 
 use crate::error::Error;
 use crate::objects::Key;
@@ -43,13 +46,6 @@ pub const ID_LABEL: &str = "vmi.kubevirt.io/id";
 pub const ATTACHMENTS: &str = "hotplug-disk";
 /// Label of an attachment pod with the name of its instance.
 pub const ATTACHMENT_OF: &str = "catamaran.dev/attachment-of";
-
-/// Whether a pod is a launcher pod of that instance, or of an earlier one of the same name.
-#[must_use]
-pub fn is_pod_of(pod: &Pod, name: &str) -> bool {
-    let labels = pod.metadata.labels.as_ref();
-    labels.is_some_and(|labels| labels.get(NAME_LABEL).is_some_and(|label| label == name))
-}
 
 /// Whether nothing runs in a pod any more, by what its kubelet says.
 #[must_use]

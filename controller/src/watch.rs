@@ -35,14 +35,12 @@ pub async fn follow<K>(
 {
     let events = watcher::watcher(api, config)
         .default_backoff()
-        .modify(|object| {
-            // Who wrote which field is of no use here and half of an object's size.
-            object.managed_fields_mut().clear();
-        });
+        .modify(|object| objects.admit(object));
     let mut events = pin!(reflector(writer, events));
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Apply(object)) => {
+                objects.shown(&object);
                 if let Err(error) = &object.0 {
                     tracing::warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), %error, "unreadable object");
                 }

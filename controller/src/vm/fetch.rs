@@ -23,12 +23,7 @@ pub(super) fn fetch(world: &World, key: &Key, vm: &VirtualMachine) -> Found {
         .instances
         .get(key)
         .filter(|vmi| is_owned(vmi, vm.metadata.uid.as_deref()));
-    let earlier_run_alive = instance.is_none()
-        && world.pods.any(|pod| {
-            pod.metadata.namespace.as_deref() == Some(&key.namespace)
-                && vmi::is_pod_of(pod, &key.name)
-                && !vmi::is_over(pod)
-        });
+    let earlier_run_alive = instance.is_none() && world.pods.any_in(key, |pod| !vmi::is_over(pod));
     Found {
         instance,
         earlier_run_alive,
