@@ -5,9 +5,10 @@
 
 mod plan;
 
+use std::collections::HashSet;
+
 use catamaran_api::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet};
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use kube::runtime::controller::Action as Next;
 use serde_json::json;
@@ -15,6 +16,7 @@ use serde_json::json;
 use crate::error::Error;
 use crate::objects::Key;
 use crate::patch::{self, Part};
+use crate::replica_set::plan::Member;
 use crate::world::World;
 
 /// Field manager of everything that is written for sets.
@@ -34,22 +36,23 @@ pub async fn reconcile(world: &World, key: &Key) -> Result<Next, Error> {
         // Its instances are deleted by the API server, whose owner it is.
         return Ok(Next::await_change());
     }
-    let mut owned: Vec<VirtualMachineInstance> = world
+    let mut owned: Vec<Member> = world
         .instances
-        .each(|vmi| plan::is_owned(vmi, &set).then(|| vmi.clone()));
+        .each(|vmi| plan::is_owned(vmi, &set).then(|| Member::of(vmi)));
     // What was just made is known before the watch tells of it.
+    let seen: HashSet<String> = owned.iter().map(|member| member.name.clone()).collect();
     for name in plan::names(&set) {
-        if owned.iter().all(|vmi| vmi.name_any() != name)
+        if !seen.contains(&name)
             && let Some(vmi) = world.instances.get(&key.named(&name))
             && plan::is_owned(&vmi, &set)
         {
-            owned.push(vmi);
+            owned.push(Member::of(&vmi));
         }
     }
     let plan = plan::plan(&set, &owned);
     let api: Api<VirtualMachineInstance> = Api::namespaced(world.client.clone(), &key.namespace);
-    for vmi in plan.delete.iter().take(BURST) {
-        delete(world, &api, &set, vmi).await?;
+    for member in plan.delete.iter().take(BURST) {
+        delete(world, &api, &set, member).await?;
     }
     for name in plan.create.iter().take(BURST) {
         create(world, &api, &set, name).await?;
@@ -106,17 +109,17 @@ async fn delete(
     world: &World,
     api: &Api<VirtualMachineInstance>,
     set: &VirtualMachineInstanceReplicaSet,
-    vmi: &VirtualMachineInstance,
+    member: &Member,
 ) -> Result<(), Error> {
-    let name = vmi.name_any();
+    let name = &member.name;
     let params = DeleteParams {
         preconditions: Some(Preconditions {
-            uid: vmi.uid(),
+            uid: member.uid.clone(),
             resource_version: None,
         }),
         ..DeleteParams::default()
     };
-    let answer = api.delete(&name, &params).await;
+    let answer = api.delete(name, &params).await;
     match answer.map_err(Error::api(format!("delete instance {name}"))) {
         Ok(answer) => {
             if let Some(going) = answer.left() {

@@ -1,10 +1,12 @@
 //! Which instances of a set are to be made and deleted, and its status. Pure.
 
+use std::collections::HashSet;
+
 use catamaran_api::{
     VirtualMachineInstance, VirtualMachineInstanceReplicaSet,
     VirtualMachineInstanceReplicaSetCondition, VirtualMachineInstanceReplicaSetStatus,
 };
-use catamaran_lifecycle::{Phase, Seconds, VmiView, to_time};
+use catamaran_lifecycle::{Phase, Seconds, to_time};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use sha2::{Digest, Sha256};
 
@@ -16,7 +18,35 @@ pub(super) struct Plan<'a> {
     /// Names of the instances to make.
     pub(super) create: Vec<String>,
     /// Instances to delete.
-    pub(super) delete: Vec<&'a VirtualMachineInstance>,
+    pub(super) delete: Vec<&'a Member>,
+}
+
+/// What matters of an instance of a set. There may be thousands, and each change of one looks at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    /// Its name.
+    pub(super) name: String,
+    /// Its UID.
+    pub(super) uid: Option<String>,
+    deleting: bool,
+    phase: Phase,
+    ready: bool,
+}
+
+impl Member {
+    pub(super) fn of(vmi: &VirtualMachineInstance) -> Self {
+        let status = vmi.status.as_ref();
+        let phase = Phase::parse(status.and_then(|status| status.phase.as_deref()));
+        let mut conditions = status.iter().flat_map(|status| &status.conditions);
+        Self {
+            name: vmi.metadata.name.clone().unwrap_or_default(),
+            uid: vmi.metadata.uid.clone(),
+            deleting: vmi.metadata.deletion_timestamp.is_some(),
+            phase,
+            ready: phase == Phase::Running
+                && conditions.any(|c| c.type_ == "Ready" && c.status == "True"),
+        }
+    }
 }
 
 fn wanted(set: &VirtualMachineInstanceReplicaSet) -> usize {
@@ -54,36 +84,24 @@ pub(super) fn is_owned(
 }
 
 /// What is to be done about the instances of a set.
-pub(super) fn plan<'a>(
-    set: &VirtualMachineInstanceReplicaSet,
-    owned: &'a [VirtualMachineInstance],
-) -> Plan<'a> {
-    let mut plan = Plan::default();
+pub(super) fn plan<'a>(set: &VirtualMachineInstanceReplicaSet, owned: &'a [Member]) -> Plan<'a> {
     if set.spec.paused == Some(true) {
-        return plan;
+        return Plan::default();
     }
     let names = names(set);
-    let named = |name: &String| {
-        owned
-            .iter()
-            .find(|vmi| vmi.metadata.name.as_ref() == Some(name))
+    let there: HashSet<&str> = owned.iter().map(|member| member.name.as_str()).collect();
+    let wanted: HashSet<&str> = names.iter().map(String::as_str).collect();
+    let is_left = |member: &&Member| {
+        !member.deleting && (member.phase.is_final() || !wanted.contains(member.name.as_str()))
     };
-    plan.create = names
-        .iter()
-        .filter(|name| named(name).is_none())
-        .cloned()
-        .collect();
-    plan.delete = owned
-        .iter()
-        .filter(|vmi| {
-            let view = VmiView::of(vmi);
-            let in_place = names
-                .iter()
-                .any(|name| Some(name) == vmi.metadata.name.as_ref());
-            !view.deleting && (view.phase.is_final() || !in_place)
-        })
-        .collect();
-    plan
+    Plan {
+        delete: owned.iter().filter(is_left).collect(),
+        create: names
+            .iter()
+            .filter(|name| !there.contains(name.as_str()))
+            .cloned()
+            .collect(),
+    }
 }
 
 /// A new instance in that place.
@@ -118,14 +136,12 @@ pub(super) fn instance(
 /// The status of the set.
 pub(super) fn status(
     set: &VirtualMachineInstanceReplicaSet,
-    owned: &[VirtualMachineInstance],
+    owned: &[Member],
     now: Seconds,
 ) -> VirtualMachineInstanceReplicaSetStatus {
-    let live: Vec<_> = owned
-        .iter()
-        .filter(|vmi| VmiView::of(vmi).is_live())
-        .collect();
-    let ready = live.iter().filter(|vmi| is_ready(vmi)).count();
+    let is_live = |member: &&Member| !member.phase.is_final() && !member.deleting;
+    let live: Vec<_> = owned.iter().filter(is_live).collect();
+    let ready = live.iter().filter(|member| member.ready).count();
     let old = set.status.clone().unwrap_or_default();
     let mut conditions = old.conditions;
     let paused = set.spec.paused == Some(true);
@@ -148,17 +164,6 @@ pub(super) fn status(
         ready_replicas: number(ready),
         replicas: number(live.len()),
     }
-}
-
-fn is_ready(vmi: &VirtualMachineInstance) -> bool {
-    let Some(status) = vmi.status.as_ref() else {
-        return false;
-    };
-    Phase::parse(status.phase.as_deref()) == Phase::Running
-        && status
-            .conditions
-            .iter()
-            .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// A selector as the API server's query parameter has it.
@@ -195,10 +200,7 @@ mod tests {
         .unwrap()
     }
 
-    fn instances(
-        set: &VirtualMachineInstanceReplicaSet,
-        phase: &str,
-    ) -> Vec<VirtualMachineInstance> {
+    fn members(set: &VirtualMachineInstanceReplicaSet, phase: &str) -> Vec<Member> {
         let make = |name: &String| {
             let mut vmi = instance(set, name);
             vmi.status = Some(
@@ -207,7 +209,7 @@ mod tests {
                 )
                 .unwrap(),
             );
-            vmi
+            Member::of(&vmi)
         };
         names(set).iter().map(make).collect()
     }
@@ -216,7 +218,7 @@ mod tests {
     fn an_empty_set_is_filled_and_a_full_one_is_left_alone() {
         let set = set(3);
         assert_eq!(plan(&set, &[]).create, names(&set));
-        let owned = instances(&set, "Running");
+        let owned = members(&set, "Running");
         let plan = plan(&set, &owned);
         assert!(plan.create.is_empty() && plan.delete.is_empty());
         let status = status(&set, &owned, 0);
@@ -226,28 +228,22 @@ mod tests {
 
     #[test]
     fn a_smaller_set_loses_its_last_places() {
-        let owned = instances(&set(3), "Running");
+        let owned = members(&set(3), "Running");
         let smaller = set(1);
         let plan = plan(&smaller, &owned);
         let gone: Vec<_> = plan
             .delete
             .iter()
-            .map(|vmi| vmi.metadata.name.clone())
+            .map(|member| member.name.clone())
             .collect();
-        assert_eq!(
-            gone,
-            [
-                owned[1].metadata.name.clone(),
-                owned[2].metadata.name.clone()
-            ]
-        );
+        assert_eq!(gone, [owned[1].name.clone(), owned[2].name.clone()]);
     }
 
     #[test]
     fn an_instance_that_is_over_is_cleared_away() {
         let set = set(2);
-        let mut owned = instances(&set, "Running");
-        owned[0].status.as_mut().unwrap().phase = Some("Failed".to_owned());
+        let mut owned = members(&set, "Running");
+        owned[0].phase = Phase::Failed;
         let plan = plan(&set, &owned);
         assert_eq!((plan.delete.len(), plan.create.len()), (1, 0));
         assert_eq!(status(&set, &owned, 0).replicas, Some(1));
