@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::backend::{Failure, Place};
 use crate::kind::Kind;
 use following::Following;
-use store::Store;
+use store::{Bare, Store};
 
 /// A right is reviewed again after this.
 const REVIEW: Duration = Duration::from_secs(10);
@@ -43,6 +43,8 @@ const BROKEN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(30);
 /// For an answer of the API server.
 const SILENT: Duration = Duration::from_secs(30);
+/// So many objects are listed at once: as they are read, one takes many times what is kept of it.
+const PAGE: u32 = 500;
 /// After this the API server ends a watch, which is begun anew, seconds: the longest that kube takes.
 const WATCH_SECONDS: u32 = 290;
 
@@ -208,6 +210,24 @@ impl Collection {
         }
     }
 
+    /// Lists all; gives the version that they are of.
+    async fn fill(&self, api: &Api<DynamicObject>, kind: &Kind) -> Result<String, Broken> {
+        let params = ListParams::default().labels(kind.selector);
+        let mut params = params.limit(PAGE);
+        let mut all: Vec<Bare> = Vec::new();
+        loop {
+            let page = in_time(api.list(&params)).await??;
+            all.extend(page.items.into_iter().map(Bare::from));
+            let further = page.metadata.continue_.filter(|token| !token.is_empty());
+            let Some(token) = further else {
+                let from = page.metadata.resource_version.unwrap_or_default();
+                lock(&self.store).fill(all, number(&from));
+                return Ok(from);
+            };
+            params = params.continue_token(&token);
+        }
+    }
+
     /// One watch, until the API server ends it; a list before it, where there was none.
     async fn follow(
         &self,
@@ -217,13 +237,7 @@ impl Collection {
     ) -> Result<(), Broken> {
         let from = match version.take() {
             Some(version) => version,
-            None => {
-                let params = ListParams::default().labels(kind.selector);
-                let list = in_time(api.list(&params)).await??;
-                let from = list.metadata.resource_version.unwrap_or_default();
-                lock(&self.store).fill(list.items, number(&from));
-                from
-            }
+            None => self.fill(api, kind).await?,
         };
         // A failure goes on from here.
         let mut reached = from.clone();

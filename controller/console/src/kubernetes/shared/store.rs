@@ -63,17 +63,35 @@ fn id(object: &DynamicObject) -> Id {
 }
 
 /// The object as browsers get it: who wrote which field is as long as the rest, and nobody looks at it.
-fn bare(mut object: DynamicObject) -> (Id, u64, Bytes) {
-    object.metadata.managed_fields = None;
-    let json = serde_json::to_vec(&object).unwrap_or_default();
-    (id(&object), version(&object), json.into())
+#[derive(Debug)]
+pub(super) struct Bare {
+    id: Id,
+    version: u64,
+    json: Bytes,
+}
+
+impl From<DynamicObject> for Bare {
+    fn from(mut object: DynamicObject) -> Self {
+        object.metadata.managed_fields = None;
+        let json = serde_json::to_vec(&object).unwrap_or_default();
+        Self {
+            id: id(&object),
+            version: version(&object),
+            // It is kept: without the room that a vector has left.
+            json: json.into_boxed_slice().into(),
+        }
+    }
 }
 
 fn line(word: &str, object: &[u8]) -> Bytes {
-    let mut line = format!("{{\"type\":\"{word}\",\"object\":").into_bytes();
-    line.extend_from_slice(object);
-    line.extend_from_slice(b"}\n");
-    line.into()
+    let line: [&[u8]; 5] = [
+        b"{\"type\":\"",
+        word.as_bytes(),
+        b"\",\"object\":",
+        object,
+        b"}\n",
+    ];
+    line.concat().into()
 }
 
 /// The line that ends a watch.
@@ -92,9 +110,9 @@ pub(super) fn bookmark(version: u64) -> Bytes {
 
 impl Store {
     /// Takes a list. What has changed since the one before is not known one by one: whoever looks on lists anew.
-    pub(super) fn fill(&mut self, objects: Vec<DynamicObject>, version: u64) {
-        let bare = objects.into_iter().map(bare);
-        self.objects = bare.map(|(id, _, json)| (id, json)).collect();
+    pub(super) fn fill(&mut self, objects: Vec<Bare>, version: u64) {
+        let objects = objects.into_iter();
+        self.objects = objects.map(|bare| (bare.id, bare.json)).collect();
         self.head = Some(version);
         self.floor = version;
         // One more than there were: nobody's place is among them.
@@ -110,7 +128,7 @@ impl Store {
 
     /// An object was made or has changed.
     pub(super) fn apply(&mut self, object: DynamicObject) {
-        let (id, version, json) = bare(object);
+        let Bare { id, version, json } = object.into();
         let word = if self.objects.contains_key(&id) {
             "MODIFIED"
         } else {
@@ -122,7 +140,7 @@ impl Store {
 
     /// An object is gone.
     pub(super) fn delete(&mut self, object: DynamicObject) {
-        let (id, version, json) = bare(object);
+        let Bare { id, version, json } = object.into();
         self.objects.remove(&id);
         self.change("DELETED", id.0, version, &json);
     }
@@ -218,7 +236,10 @@ mod tests {
 
     fn filled() -> Store {
         let mut store = Store::default();
-        store.fill(vec![object("a", "one", 3), object("b", "two", 5)], 7);
+        store.fill(
+            vec![object("a", "one", 3).into(), object("b", "two", 5).into()],
+            7,
+        );
         store
     }
 
@@ -263,7 +284,7 @@ mod tests {
     fn what_was_deleted_before_the_list_is_not_kept_by_one_who_knew_it() {
         // He knows `two`, which was deleted at 6; no object that is left says so.
         let mut store = Store::default();
-        store.fill(vec![object("a", "one", 3)], 6);
+        store.fill(vec![object("a", "one", 3).into()], 6);
         assert_eq!(store.place(5), None);
         assert!(store.place(6).is_some());
         store.reach(9);
@@ -303,7 +324,7 @@ mod tests {
         assert_eq!(store.since(place, None), Next::Gone);
         assert_eq!(store.place(7), None);
         let place = store.place(9000).unwrap();
-        store.fill(vec![object("a", "one", 9000)], 9000);
+        store.fill(vec![object("a", "one", 9000).into()], 9000);
         assert_eq!(store.since(place, None), Next::Gone);
         assert!(store.place(9000).is_some());
     }
