@@ -34,11 +34,15 @@ impl Crowd {
         let (wanted, first) = (numbers.len(), numbers.start);
         let mut times = BTreeMap::new();
         let mut progress = Progress::of(wanted);
-        let request = |name: &str| ("POST", rig.path(self.kind), (self.object)(name).to_string());
-        self.each(rig, numbers, request, |failed| {
+        let list = rig.path(self.kind);
+        let request = |name: &str| ("POST", list.clone(), (self.object)(name).to_string());
+        // One of its own, so that its watch can be ended when nothing more will come.
+        let proxy = rig.cluster.proxy()?;
+        let end = || proxy.end();
+        self.each(rig, numbers, request, end, |failed| {
             // The API server ends the watch of a client that is slow; the next one tells first what there is.
             while times.len() < wanted && !failed.load(Ordering::Relaxed) {
-                let mut watch = rig.follow_all(self.kind)?;
+                let mut watch = proxy.watch(&list, "")?;
                 let seen = watch.until(self.kind, LONGEST, |word, object| {
                     let name = text(object, "/metadata/name").unwrap_or_default();
                     let number = name.strip_prefix(self.prefix).and_then(|n| n.parse().ok());
@@ -64,26 +68,36 @@ impl Crowd {
         let mut progress = Progress::of(numbers.len());
         let list = rig.path(self.kind);
         let request = |name: &str| ("DELETE", format!("{list}/{name}"), String::new());
-        self.each(rig, numbers, request, |failed| {
-            wait::every(LOOK, "end of all", LONGEST, || {
-                let first: Value =
-                    serde_json::from_str(&rig.request("GET", &format!("{list}?limit=1"), "")?)?;
-                let more = first["metadata"]["remainingItemCount"].as_u64();
-                let left = first["items"].as_array().map_or(0, Vec::len)
-                    + usize::try_from(more.unwrap_or_default())?;
-                progress.tell(progress.of.saturating_sub(left));
-                Ok((left == 0 || failed.load(Ordering::Relaxed)).then_some(()))
-            })
-        })?;
+        self.each(
+            rig,
+            numbers,
+            request,
+            || Ok(()),
+            |failed| {
+                wait::every(LOOK, "end of all", LONGEST, || {
+                    let first: Value = serde_json::from_str(&rig.request(
+                        "GET",
+                        &format!("{list}?limit=1"),
+                        "",
+                    )?)?;
+                    let more = first["metadata"]["remainingItemCount"].as_u64();
+                    let left = first["items"].as_array().map_or(0, Vec::len)
+                        + usize::try_from(more.unwrap_or_default())?;
+                    progress.tell(progress.of.saturating_sub(left));
+                    Ok((left == 0 || failed.load(Ordering::Relaxed)).then_some(()))
+                })
+            },
+        )?;
         Ok(progress.begin.elapsed())
     }
 
-    /// Makes a request for each number, some at a time, and does something meanwhile, which ends when a request has failed.
+    /// Makes a request for each number, some at a time, and does something meanwhile. When a request has failed that is ended by `end`.
     fn each(
         &self,
         rig: &Rig<'_>,
         numbers: Range<usize>,
         request: impl Fn(&str) -> (&'static str, String, String) + Sync,
+        end: impl Fn() -> Result<()> + Sync,
         meanwhile: impl FnOnce(&AtomicBool) -> Result<()>,
     ) -> Result<()> {
         let (next, failed) = (AtomicUsize::new(numbers.start), AtomicBool::new(false));
@@ -97,6 +111,7 @@ impl Crowd {
                     let (method, path, body) = request(&format!("{}{number}", self.prefix));
                     if let Err(error) = patient(rig, method, &path, &body) {
                         failed.store(true, Ordering::Relaxed);
+                        end()?;
                         return Err(error);
                     }
                 }
@@ -117,12 +132,16 @@ impl Crowd {
 
 /// Makes a request, anew where the API server says that it has too much to do.
 fn patient(rig: &Rig<'_>, method: &str, path: &str, body: &str) -> Result<()> {
+    let mut again = false;
     wait::every(LOOK, "an API server with time", BUSY, || {
         let (status, said) = rig.proxy.request(method, path, body)?;
         match status {
             200..300 => Ok(Some(())),
+            // Who gives up waiting may have done it all the same.
+            404 | 409 if again => Ok(Some(())),
             429 | 500.. => {
                 say(&format!("{method} {path}: {status} {said}"));
+                again = true;
                 Ok(None)
             }
             _ => bail!("{method} {path}: {status} {said}"),
