@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use catamaran_api::metal3::{BareMetalHost, DataImage, HostFirmwareSettings, PreprovisioningImage};
 use catamaran_baremetal::{
-    Again, Agents, Bmcs, DataCache, FirmwareCache, HostName, Patience, Shell, Store as _,
-    StoreError,
+    Again, Agents, BesideCache, Bmcs, DataCache, FirmwareCache, HostName, Patience, Shell,
+    Store as _, StoreError,
 };
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
@@ -76,6 +76,7 @@ pub async fn run(client: Client, args: &Args, metrics: &Metrics, bmcs: Arc<Bmcs>
         metrics: metrics.hosts().clone(),
         firmware: FirmwareCache::default(),
         data: DataCache::default(),
+        beside: BesideCache::default(),
     });
     let (wake, queue) = work::queue::<BareMetalHost>();
     let watch = follow(

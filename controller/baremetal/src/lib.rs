@@ -72,6 +72,6 @@ pub use firmware::{Firmware, SettingsChange};
 pub use link::{Link, NodeIdentity, Unlinked, link};
 pub use metrics::HostMetrics;
 pub use outcome::{Action, ErrorType, Failure, Off, Outcome, Step};
-pub use shell::{Again, DataCache, FirmwareCache, Shell};
+pub use shell::{Again, BesideCache, DataCache, FirmwareCache, Shell};
 pub use state::State;
 pub use store::{Companion, HostName, Note, Store, StoreError};

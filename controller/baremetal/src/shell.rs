@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use serde_json::json;
 
 use self::beside::Beside;
+pub use self::beside::BesideCache;
 pub use self::data::DataCache;
 pub use self::firmware::FirmwareCache;
 use crate::annotations::{self, DETACHED, FINALIZER, PAUSED, STATUS};
@@ -74,6 +75,8 @@ pub struct Shell<S, D> {
     pub firmware: FirmwareCache,
     /// Which CDs did not work; begins empty.
     pub data: DataCache,
+    /// What went wrong with the objects beside hosts; begins empty.
+    pub beside: BesideCache,
 }
 
 impl<S: Store, D: Deploy> Shell<S, D> {
@@ -141,10 +144,11 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         };
         let step = decide(&host, &facts);
         let bmc = bmc.and_then(Result::ok);
+        let uid = host.metadata.uid.clone().unwrap_or_default();
         let again = self
             .finish(host, &facts, bmc.as_ref(), step.actions, step.outcome)
             .await?;
-        Ok(beside.again(again))
+        Ok(beside.again(&self.beside, &uid, now, again))
     }
 
     /// What is known of a host that is let go.
@@ -152,6 +156,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         self.bmcs.close(name).await;
         self.firmware.0.forget(name);
         self.data.0.forget(name);
+        self.beside.0.forget(name);
     }
 
     /// Carries the step out and writes what it came to.

@@ -9,8 +9,8 @@ use catamaran_api::metal3::{
     HostFirmwareSettings, PreprovisioningImage,
 };
 use catamaran_baremetal::{
-    Again, Agents, Bmcs, Companion, DataCache, FirmwareCache, HostMetrics, HostName, Note, Shell,
-    State, Store, StoreError,
+    Again, Agents, BesideCache, Bmcs, Companion, DataCache, FirmwareCache, HostMetrics, HostName,
+    Note, Shell, State, Store, StoreError,
 };
 use catamaran_redfish::Limits;
 use catamaran_redfish_mock::{Certificate, Handle, Mock, Options, Personality};
@@ -25,6 +25,8 @@ pub(crate) struct Memory {
     pub(crate) password: String,
     /// Secrets can't be read.
     pub(crate) secrets_forbidden: bool,
+    /// Objects beside the host can't be written.
+    pub(crate) others_forbidden: bool,
     /// Of the BMC's certificate, where it speaks TLS.
     pub(crate) authority: Option<String>,
     pub(crate) now: i64,
@@ -209,6 +211,9 @@ impl Store for Fake {
     }
 
     async fn patch_status<K: Companion>(&self, object: &K, status: Value) -> Result<K, StoreError> {
+        if self.0.lock().unwrap().others_forbidden {
+            return Err(StoreError("forbidden".into()));
+        }
         self.changed(object, &json!({"status": null}));
         Ok(self.changed(object, &json!({"status": status})))
     }
@@ -255,6 +260,7 @@ fn shell(cluster: &Fake, agents: Agents<Fake>, limits: Limits) -> Shell<Fake, Ag
         metrics: HostMetrics::new(&Default::default()).unwrap(),
         firmware: FirmwareCache::default(),
         data: DataCache::default(),
+        beside: BesideCache::default(),
     }
 }
 

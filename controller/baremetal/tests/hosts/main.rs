@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 mod agent;
+mod beside;
 mod data;
 mod decisions;
 mod deploying;
