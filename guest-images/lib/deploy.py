@@ -25,7 +25,7 @@ DRIVERS = [
     "drivers/ata", "drivers/nvme/host", "drivers/scsi", "drivers/message/fusion", "drivers/virtio", "drivers/usb/host", "drivers/usb/storage",
     "drivers/net/ethernet", "drivers/hv",
 ]
-MODULES = ["virtio_blk", "virtio_net", "virtio_scsi", "vmxnet3", "8021q", "sd_mod", "sr_mod", "crc32c_generic"]
+MODULES = ["virtio_blk", "virtio_net", "virtio_scsi", "vmxnet3", "8021q", "bonding", "sd_mod", "sr_mod", "crc32c_generic"]
 # They make devices out of nothing, or are for tests.
 UNWANTED = ["scsi_debug", "pata_legacy", "pata_isapnp"]
 APPLETS = ["blockdev", "ip", "cat", "modprobe", "sh", "udhcpc"]

@@ -2,7 +2,7 @@
 
 mod plan;
 
-pub use plan::{Card, Plan, PlanError, plan};
+pub use plan::{Card, Plan, PlanError, Step, plan};
 
 use std::fs;
 use std::path::Path;
@@ -22,8 +22,8 @@ impl Network {
     /// Does what the network data say; without any, asks DHCP on every card. Says what did not work; the rest is done all the same.
     pub fn start(&mut self, data: Option<&NetworkData>) -> Vec<String> {
         self.stop();
+        let mut problems = dissolve();
         let cards = cards(Path::new("/sys"));
-        let mut problems = Vec::new();
         let plan = match data {
             None => Plan::dhcp_on_all(&cards),
             Some(data) => plan(data, &cards).unwrap_or_else(|errors| {
@@ -35,12 +35,7 @@ impl Network {
         if cards.is_empty() {
             problems.push("the host has no network card that this kernel has a driver for".into());
         }
-        for words in &plan.commands {
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            if let Err(error) = program::run("ip", &words, "") {
-                problems.push(error.to_string());
-            }
-        }
+        problems.extend(plan.steps.iter().filter_map(|step| carry_out(step).err()));
         if !plan.dns.is_empty() {
             let lines: String = plan
                 .dns
@@ -91,6 +86,37 @@ impl Drop for Network {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Does one thing, or says why not.
+fn carry_out(step: &Step) -> Result<(), String> {
+    let run = |program: &str, words: &[&str]| {
+        let ran = program::run(program, words, "");
+        ran.map(drop).map_err(|error| error.to_string())
+    };
+    match step {
+        Step::Ip(words) => run("ip", &words.iter().map(String::as_str).collect::<Vec<_>>()),
+        Step::LoadBonding => run("modprobe", &["bonding", "max_bonds=0"]),
+        Step::SetBond {
+            bond,
+            option,
+            value,
+        } => {
+            let file = format!("/sys/class/net/{bond}/bonding/{option}");
+            fs::write(&file, value).map_err(|error| format!("{file} can't be {value:?}: {error}"))
+        }
+    }
+}
+
+/// Takes bonds away: their cards have no MAC addresses of their own as long as they are there.
+fn dissolve() -> Vec<String> {
+    const BONDS: &str = "/sys/class/net/bonding_masters";
+    let bonds = fs::read_to_string(BONDS).unwrap_or_default();
+    let dissolved = bonds.split_whitespace().map(|bond| {
+        fs::write(BONDS, format!("-{bond}"))
+            .map_err(|error| format!("{bond} can't be taken away: {error}"))
+    });
+    dissolved.filter_map(Result::err).collect()
 }
 
 /// The network cards of this host: what has a device behind it.

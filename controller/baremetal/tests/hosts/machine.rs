@@ -205,8 +205,28 @@ impl Machine {
     /// Has its user data be a script that says so.
     pub(crate) fn seed(&self, words: &str) {
         let script = format!("#!/bin/sh\necho '{words}' >/dev/ttyS0\n");
-        let seed = ("seed".to_owned(), "userData".to_owned(), script);
-        self.bench.cluster.0.lock().unwrap().secrets = vec![seed];
+        self.secret("seed", "userData", script);
+    }
+
+    /// Has its deploy agents make a bond of its one card.
+    pub(crate) fn bond(&self) {
+        let network = json!({
+            "links": [
+                {"id": "bond", "type": "bond", "bond_links": ["card"], "bond_mode": "active-backup"},
+                {"id": "card", "type": "phy", "ethernet_mac_address": MAC},
+            ],
+            "networks": [{"id": "network", "type": "ipv4_dhcp", "link": "bond"}], "services": [],
+        });
+        self.secret("network", "networkData", network.to_string());
+        let name = json!({"spec": {"preprovisioningNetworkDataName": "network"}});
+        self.bench.cluster.change(&name);
+    }
+
+    /// Makes or replaces a Secret.
+    fn secret(&self, name: &str, key: &str, value: String) {
+        let secrets = &mut self.bench.cluster.0.lock().unwrap().secrets;
+        secrets.retain(|(known, ..)| known != name);
+        secrets.push((name.to_owned(), key.to_owned(), value));
     }
 }
 

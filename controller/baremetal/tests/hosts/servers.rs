@@ -31,6 +31,10 @@ async fn lives(firmware: &str) {
     let machine = Machine::new(firmware).await;
     let cluster = machine.bench.cluster.clone();
     cluster.change(&json!({"spec": {"inspectionMode": "agent"}}));
+    // One way to the network for each of them.
+    if firmware == "bios" {
+        machine.bond();
+    }
     machine.until_state(State::Available).await;
     let hardware = cluster.0.lock().unwrap().hardware.clone().unwrap();
     let serials: Vec<_> = hardware

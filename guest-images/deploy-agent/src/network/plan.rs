@@ -1,6 +1,9 @@
 //! From network data to calls of `ip`: a pure function.
 
-use std::collections::BTreeMap;
+mod bond;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use catamaran_deploy_wire::{Link, LinkKind, Network, NetworkData, NetworkKind};
@@ -17,12 +20,44 @@ pub struct Card {
 /// What is to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Arguments of `ip`, in order.
-    pub commands: Vec<Vec<String>>,
+    /// In order.
+    pub steps: Vec<Step>,
     /// Cards on which DHCPv4 is asked.
     pub dhcp: Vec<String>,
     /// DNS servers.
     pub dns: Vec<IpAddr>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Call `ip` with these arguments.
+    Ip(Vec<String>),
+    /// Load the driver of bonds, without a bond of its own making.
+    LoadBonding,
+    /// Set an option of a bond, which `ip` does not know.
+    SetBond {
+        /// The kernel's name of it.
+        bond: String,
+        /// Name of the option.
+        option: &'static str,
+        /// What it is to be.
+        value: String,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(words) => formatter.write_str(&words.join(" ")),
+            Self::LoadBonding => formatter.write_str("modprobe bonding max_bonds=0"),
+            Self::SetBond {
+                bond,
+                option,
+                value,
+            } => write!(formatter, "{bond} {option} {value}"),
+        }
+    }
 }
 
 /// A mistake in network data.
@@ -42,7 +77,7 @@ impl Plan {
     #[must_use]
     pub fn dhcp_on_all(cards: &[Card]) -> Self {
         Self {
-            commands: cards.iter().map(|card| up(&card.name)).collect(),
+            steps: cards.iter().map(|card| up(&card.name)).collect(),
             dhcp: cards.iter().map(|card| card.name.clone()).collect(),
             dns: Vec::new(),
         }
@@ -54,19 +89,23 @@ impl Plan {
 /// # Errors
 /// All mistakes at once.
 pub fn plan(data: &NetworkData, cards: &[Card]) -> Result<Plan, Vec<PlanError>> {
+    let bonded = data.links.iter().flat_map(|link| &link.bond_links);
     let mut planner = Planner {
         cards,
+        bonded: bonded.map(String::as_str).collect(),
         names: BTreeMap::new(),
+        bonds: 0,
         plan: Plan::default(),
         errors: Vec::new(),
     };
-    // VLANs need what they are on, wherever it stands.
-    let (vlans, others): (Vec<_>, Vec<_>) = data
-        .links
-        .iter()
-        .enumerate()
-        .partition(|(_, link)| link.kind == LinkKind::Vlan);
-    for (number, link) in others.into_iter().chain(vlans) {
+    // What is made of others needs them, wherever they stand.
+    let mut links: Vec<_> = data.links.iter().enumerate().collect();
+    links.sort_by_key(|(_, link)| match link.kind {
+        LinkKind::Phy | LinkKind::Other => 0,
+        LinkKind::Bond => 1,
+        LinkKind::Vlan => 2,
+    });
+    for (number, link) in links {
         planner.link(&format!("links[{number}]"), link);
     }
     for (number, network) in data.networks.iter().enumerate() {
@@ -86,8 +125,12 @@ pub fn plan(data: &NetworkData, cards: &[Card]) -> Result<Plan, Vec<PlanError>> 
 
 struct Planner<'a> {
     cards: &'a [Card],
+    /// Ids of the links that bonds are made of.
+    bonded: BTreeSet<&'a str>,
     /// Link's id → the kernel's name.
     names: BTreeMap<&'a str, String>,
+    /// How many there are so far.
+    bonds: usize,
     plan: Plan,
     errors: Vec<PlanError>,
 }
@@ -102,17 +145,17 @@ impl<'a> Planner<'a> {
     }
 
     fn ip(&mut self, words: &[&str]) {
-        self.plan
-            .commands
-            .push(words.iter().map(|word| (*word).to_owned()).collect());
+        let words = words.iter().map(|word| (*word).to_owned());
+        self.plan.steps.push(Step::Ip(words.collect()));
     }
 
     fn link(&mut self, path: &str, link: &'a Link) {
         let name = match link.kind {
             LinkKind::Phy => self.card(path, link),
             LinkKind::Vlan => self.vlan(path, link),
-            LinkKind::Bond | LinkKind::Other => {
-                let problem = "the agent knows phy and vlan; describe one card of it";
+            LinkKind::Bond => self.bond(path, link),
+            LinkKind::Other => {
+                let problem = "phy, bond and vlan are allowed";
                 self.error(format!("{path}.type"), &format!("{:?}", link.kind), problem);
                 None
             }
@@ -121,7 +164,9 @@ impl<'a> Planner<'a> {
         if let Some(mtu) = link.mtu {
             self.ip(&["link", "set", "dev", &name, "mtu", &mtu.to_string()]);
         }
-        self.plan.commands.push(up(&name));
+        if !self.bonded.contains(link.id.as_str()) {
+            self.plan.steps.push(up(&name));
+        }
         self.names.insert(&link.id, name);
     }
 
@@ -146,7 +191,7 @@ impl<'a> Planner<'a> {
             self.error(
                 format!("{path}.vlan_link"),
                 below,
-                "it names no card's link",
+                "it names no link of a card or a bond",
             );
             return None;
         };
@@ -268,8 +313,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn up(name: &str) -> Vec<String> {
-    ["link", "set", "dev", name, "up"].map(str::to_owned).into()
+fn up(name: &str) -> Step {
+    Step::Ip(["link", "set", "dev", name, "up"].map(str::to_owned).into())
 }
 
 /// The length of a mask: `24`, `255.255.255.0`, `ffff:ffff::`.
@@ -291,7 +336,7 @@ fn prefix(mask: &str, address: &IpAddr) -> Option<u32> {
 mod tests {
     use catamaran_deploy_wire::NetworkData;
 
-    use super::{Card, Plan, plan};
+    use super::{Card, Plan, PlanError, plan};
 
     fn cards() -> Vec<Card> {
         [("eth0", "52:54:00:00:00:01"), ("eth1", "52:54:00:00:00:02")]
@@ -302,14 +347,19 @@ mod tests {
             .into()
     }
 
-    fn lines(data: &str) -> (Vec<String>, Vec<String>, Vec<String>) {
+    pub(super) fn lines(data: &str) -> (Vec<String>, Vec<String>, Vec<String>) {
         let data: NetworkData = serde_json::from_str(data).unwrap();
         let plan = plan(&data, &cards()).unwrap();
         (
-            plan.commands.iter().map(|words| words.join(" ")).collect(),
+            plan.steps.iter().map(ToString::to_string).collect(),
             plan.dhcp,
             plan.dns.iter().map(ToString::to_string).collect(),
         )
+    }
+
+    pub(super) fn mistakes(data: &str) -> Vec<PlanError> {
+        let data: NetworkData = serde_json::from_str(data).unwrap();
+        plan(&data, &cards()).unwrap_err()
     }
 
     #[test]
@@ -357,19 +407,14 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_told_at_once() {
-        let data: NetworkData = serde_json::from_str(
+        let errors = mistakes(
             r#"{"links":[{"id":"a","type":"phy","ethernet_mac_address":"52:54:00:00:00:01"},
-                         {"id":"b","type":"bond"},{"id":"c","type":"phy","ethernet_mac_address":"aa:aa:aa:aa:aa:aa"},
+                         {"id":"b","type":"dummy"},{"id":"c","type":"phy","ethernet_mac_address":"aa:aa:aa:aa:aa:aa"},
                          {"id":"d","type":"vlan","vlan_link":"a","vlan_id":4095}],
                 "networks":[{"id":"n","type":"ipv4","link":"a","ip_address":"192.0.2.9","netmask":"255.0.255.0"}],
                 "services":[{"type":"dns","address":"dns.example"}]}"#,
-        )
-        .unwrap();
-        let errors: Vec<String> = plan(&data, &cards())
-            .unwrap_err()
-            .iter()
-            .map(|error| error.path.clone())
-            .collect();
+        );
+        let errors: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
         assert_eq!(
             errors,
             [
@@ -386,6 +431,6 @@ mod tests {
     fn without_network_data_every_card_asks_dhcp() {
         let plan = Plan::dhcp_on_all(&cards());
         assert_eq!(plan.dhcp, ["eth0", "eth1"]);
-        assert_eq!(plan.commands.len(), 2);
+        assert_eq!(plan.steps.len(), 2);
     }
 }

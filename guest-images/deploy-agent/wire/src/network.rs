@@ -14,7 +14,7 @@ pub struct NetworkData {
     pub services: Vec<Service>,
 }
 
-/// A card, or a VLAN on one.
+/// A card, several of them as one, or a VLAN on either.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// Its name in this description; the kernel's name does not matter.
@@ -22,7 +22,7 @@ pub struct Link {
     /// See there.
     #[serde(rename = "type")]
     pub kind: LinkKind,
-    /// MAC address of a card: the only thing that it is known by.
+    /// MAC address of a card: the only thing that it is known by. Of a bond: what it is to have, else that of its first card.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ethernet_mac_address: Option<String>,
     /// Bytes; the kernel's default where it is absent.
@@ -34,6 +34,18 @@ pub struct Link {
     /// Of a VLAN: its number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan_id: Option<u16>,
+    /// Of a bond: the links of its cards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bond_links: Vec<String>,
+    /// Of a bond: how it spreads what it sends, by the kernel's name of that; the kernel's default where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bond_mode: Option<String>,
+    /// Of a bond: milliseconds between two looks at its cards; 100 where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bond_miimon: Option<u32>,
+    /// Of a bond: by what it spreads, by the kernel's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bond_xmit_hash_policy: Option<String>,
 }
 
 /// Kinds of links.
@@ -52,7 +64,7 @@ pub enum LinkKind {
     Phy,
     /// A VLAN.
     Vlan,
-    /// Several cards as one: not supported by the agent.
+    /// Several cards as one.
     Bond,
     /// One that this version does not know.
     #[serde(other)]
