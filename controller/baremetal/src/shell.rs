@@ -169,6 +169,8 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         mut outcome: Outcome,
     ) -> Result<Again, StoreError> {
         let state = State::of(&host);
+        // As it was when the BMC was asked: what is done now may write it anew.
+        let was_on = host.status.as_ref().is_some_and(|old| old.powered_on);
         let mut done = carry_out::Done::new(&facts.contact);
         let release = actions.contains(&Action::Release);
         let mut left = actions.len();
@@ -216,7 +218,8 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         };
         let old = host.status.clone().unwrap_or_default();
         let new = status::next(&host, facts, &result);
-        self.report(&host, facts, &old, &new, &outcome).await;
+        self.report(&host, facts, (was_on, &old), &new, &outcome)
+            .await;
         let count = new.error_count;
         if new != old {
             let written = self.store.write_status(&host, &new).await?;
@@ -334,7 +337,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         &self,
         host: &BareMetalHost,
         facts: &Facts,
-        old: &BareMetalHostStatus,
+        (was_on, old): (bool, &BareMetalHostStatus),
         new: &BareMetalHostStatus,
         outcome: &Outcome,
     ) {
@@ -368,9 +371,9 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             let on = match seen.power {
                 catamaran_redfish::PowerState::On => true,
                 catamaran_redfish::PowerState::Off => false,
-                _ => old.powered_on,
+                _ => was_on,
             };
-            if on != old.powered_on {
+            if on != was_on {
                 let message = format!(
                     "Host was turned {} by something else",
                     if on { "on" } else { "off" }

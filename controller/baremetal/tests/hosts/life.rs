@@ -167,6 +167,7 @@ async fn power_follows_the_spec_and_the_annotations() {
     bench.step().await;
     assert!(bench.bmc.is_on());
     assert_eq!(bench.bmc.boots().len(), boots + 1);
+    assert!(!bench.told("PowerChanged"), "it was turned on by us");
     let annotations = bench
         .host()
         .unwrap()
