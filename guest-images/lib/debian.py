@@ -30,7 +30,10 @@ MODULES = [
     "zram", "vsock", "vmw_vsock_virtio_transport", "virtio_gpu", "virtio-mem", "bochs", "sg", "tcp_bbr", "sch_fq", "nls_utf8", "udf",
 ]
 # Besides those: what a node of a cluster needs for kube-proxy's services.
-NODE_MODULES = ("nft_fib_inet", "nft_fib_ipv4", "nft_fib_ipv6", "nft_numgen", "nft_hash", "nft_nat", "nft_redir", "nft_limit", "br_netfilter", "nf_conntrack_netlink")
+NODE_MODULES = (
+    "nft_fib_inet", "nft_fib_ipv4", "nft_fib_ipv6", "nft_numgen", "nft_hash", "nft_nat", "nft_redir", "nft_reject_ipv4", "nft_reject_ipv6", "nft_limit",
+    "br_netfilter", "nf_conntrack_netlink",
+)
 # The programs of `integration/cluster` that a node runs.
 NODE_PROGRAMS = ["containerd", "containerd-shim-runc-v2", "ctr", "kube-proxy", "kubelet", "runc"]
 UNWANTED = ["usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bug"]
