@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::server::{Acceptor, ClientHello};
+use rustls::server::Acceptor;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::LazyConfigAcceptor;
@@ -109,20 +109,18 @@ pub(super) async fn serve(
 async fn handshake(stream: TcpStream, keys: &Keys) -> io::Result<TlsStream<TcpStream>> {
     stream.set_nodelay(true)?;
     let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-    let config = if is_of_the_cluster(&begun.client_hello()) {
-        &keys.server
-    } else {
+    let config = if may_be_browser(begun.client_hello().server_name()) {
         &keys.browsers
+    } else {
+        &keys.server
     };
     begun.into_stream(config.clone()).await
 }
 
-/// The API server asks for us by the Service's name. It has a connection for each request that is under way, and so asks all replicas, and
-/// none of them holds up what another one was asked.
-fn is_of_the_cluster(hello: &ClientHello<'_>) -> bool {
-    hello
-        .server_name()
-        .is_some_and(|name| name.ends_with(".svc"))
+/// The API server asks for us by the Service's name: it has a connection for each request that is under way, and so asks all replicas, and
+/// none of them holds up what another one was asked. The kubelet asks whether we are ready by the pod's address, which is no name.
+fn may_be_browser(name: Option<&str>) -> bool {
+    name.is_some_and(|name| !name.ends_with(".svc"))
 }
 
 /// Answers the requests of one connection.
@@ -185,5 +183,13 @@ mod tests {
         };
         assert_eq!(host(Version::HTTP_2), "c.example:8443");
         assert_eq!(host(Version::HTTP_11), "other.example");
+    }
+
+    #[test]
+    fn the_api_server_and_the_kubelet_are_no_browsers() {
+        assert!(!may_be_browser(Some("catamaran-api.catamaran-system.svc")));
+        assert!(!may_be_browser(None));
+        assert!(may_be_browser(Some("localhost")));
+        assert!(may_be_browser(Some("console.example.org")));
     }
 }
