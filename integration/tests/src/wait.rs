@@ -10,8 +10,10 @@ use serde_json::Value;
 pub const BOOT: Duration = Duration::from_secs(150);
 /// Deadline for what takes no boot.
 pub const SHORT: Duration = Duration::from_secs(60);
-/// Pause between two looks.
+/// Pause between two looks, and as long as the look took where that is more: looking takes processor that what is waited for needs.
 const LOOK: Duration = Duration::from_millis(50);
+/// The same once it has taken longer than [`SHORT`].
+const LATER: Duration = Duration::from_secs(1);
 
 /// What a look at the world found.
 pub enum Seen<T> {
@@ -41,20 +43,23 @@ pub fn wait_for<T>(
     deadline: Duration,
     mut look: impl FnMut() -> Result<Seen<T>>,
 ) -> Result<T> {
-    let end = Instant::now() + deadline;
+    let begin = Instant::now();
     loop {
+        let looked = Instant::now();
         let last = match look() {
             Ok(Seen::Yes(value)) => return Ok(value),
             Ok(Seen::NotYet(state)) => state,
             Err(error) => format!("error: {error:#}"),
         };
-        if Instant::now() >= end {
+        let waited = begin.elapsed();
+        if waited >= deadline {
             bail!(
                 "not within {} s: {what}; at last: {last}",
                 deadline.as_secs()
             );
         }
-        thread::sleep(LOOK);
+        let pause = if waited < SHORT { LOOK } else { LATER };
+        thread::sleep(pause.max(looked.elapsed().min(LATER)));
     }
 }
 

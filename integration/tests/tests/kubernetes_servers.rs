@@ -1,11 +1,11 @@
 //! Servers on the cluster's switch, managed by the installed controller: an image is written, a server becomes a node that is fenced, and goes.
 //! They are emulated, and so is what runs on them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use catamaran_tests::cluster::servers::{ADDRESS, Firmware, NODE, NUMBER, Server};
-use catamaran_tests::cluster::{self, Cluster, SYSTEM, machine};
+use catamaran_tests::cluster::{self, Cluster, machine};
 use catamaran_tests::{BOOT, SHORT, programs, wait::Seen, wait_for};
 use serde_json::{Value, json};
 
@@ -30,13 +30,18 @@ fn secret(cluster: &Cluster, name: &str, key: &str, value: &str) -> Result<()> {
         .map(drop)
 }
 
+/// What a run takes is in its output.
+fn tell(begin: Instant, what: &str) {
+    eprintln!("{what}: after {:.1} s", begin.elapsed().as_secs_f32());
+}
+
 fn until_state(cluster: &Cluster, server: &Server, state: &str) -> Result<Value> {
     let pointer = "/status/provisioning/state";
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     let reached = cluster
         .wait_field(HOST, pointer, state, LONG)
         .with_context(|| server.report());
-    eprintln!("{state}: after {:.1} s", begin.elapsed().as_secs_f32());
+    tell(begin, state);
     reached
 }
 
@@ -122,7 +127,7 @@ fn a_server_is_inspected_written_used_anew_and_cleaned() -> Result<()> {
 
 #[test]
 #[ignore = "boots servers under emulation, some minutes: `cargo xtask test --long`"]
-fn a_server_becomes_a_node_is_fenced_and_given_back() -> Result<()> {
+fn a_server_becomes_a_node_runs_a_machine_is_fenced_and_given_back() -> Result<()> {
     cluster::run(1, |cluster| {
         let server = enrolled(cluster, Firmware::Uefi)?;
         let (url, checksum) = cluster.server_image()?;
@@ -148,20 +153,11 @@ fn a_server_becomes_a_node_is_fenced_and_given_back() -> Result<()> {
 /// The server is a node that is ready, and what the host's object says of it is what the node's says.
 fn is_a_node(cluster: &Cluster, server: &Server, provider: &str) -> Result<()> {
     let name = format!("node/{NODE}");
-    let ready = wait_for("the server is a node that is ready", LONG, || {
-        let node = cluster.get(&name)?;
-        let conditions = node["status"]["conditions"].as_array();
-        let ready = conditions
-            .into_iter()
-            .flatten()
-            .any(|one| one["type"] == "Ready" && one["status"] == "True");
-        Ok(if ready {
-            Seen::Yes(node)
-        } else {
-            Seen::NotYet(node["status"]["conditions"].to_string())
-        })
-    });
-    let node = ready.with_context(|| server.report())?;
+    let begin = Instant::now();
+    let node = cluster
+        .wait_condition(&name, "Ready", "True", LONG)
+        .with_context(|| server.report())?;
+    tell(begin, "a node that is ready");
     let host = cluster.get(HOST)?;
     ensure!(node["spec"]["providerID"] == provider, "{node}");
     let uuid = |value: &Value| value.as_str().map(str::to_ascii_lowercase);
@@ -178,35 +174,96 @@ fn is_a_node(cluster: &Cluster, server: &Server, provider: &str) -> Result<()> {
     Ok(())
 }
 
-/// Lost, its power is cut, which its node and its host tell.
-///
-/// The controllers fence for machines only. This one is given to the node as they do it once its launcher runs there: a guest in an emulated
-/// guest would take longer than a test may.
-fn is_fenced(cluster: &Cluster, server: &Server) -> Result<()> {
-    let mut instance = json!({
-        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "mirror"},
-        "spec": machine("mirror")["spec"]["template"]["spec"],
-    });
-    instance["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": NODE, "nowhere": "true"});
-    cluster.apply(&[&instance])?;
-    let controller = format!("--as=system:serviceaccount:{SYSTEM}:catamaran-controller");
-    let label = format!("kubevirt.io/nodeName={NODE}");
-    cluster.kubectl([&controller, "label", "vmi/mirror", &label])?;
+/// What a node has where the machine may run: demanded, not preferred, so that its first start is on the server, and given to another node before
+/// that is lost.
+const MAY_RUN: &str = "tests.catamaran.dev/may-run";
 
-    cluster.node("cut", NUMBER)?;
-    let name = format!("node/{NODE}");
-    let by = "/metadata/annotations/catamaran.dev~1fenced-by";
-    let host = format!("{}/server", cluster.namespace());
-    let node = cluster.wait_field(&name, by, &host, FENCED)?;
-    ensure!(
-        !server.bmc.is_on() && !server.is_running(),
-        "it is said to be fenced and runs"
+fn may_run(cluster: &Cluster, node: &str) -> Result<()> {
+    // Of this run: what an earlier one left means nothing.
+    let label = format!("{MAY_RUN}={}", cluster.namespace());
+    let words = ["label", "--overwrite", "node", node, &label];
+    cluster.kubectl(words).map(drop)
+}
+
+/// A machine that runs on it. Its guest is emulated by what is emulated itself: the test does not wait until that has booted.
+fn runs_a_machine(cluster: &Cluster, server: &Server) -> Result<Value> {
+    let begin = Instant::now();
+    // The product comes by itself, and says so where machines may be.
+    let (name, takes) = (
+        format!("node/{NODE}"),
+        "/metadata/labels/kubevirt.io~1schedulable",
     );
+    cluster
+        .wait_field(&name, takes, "true", LONG)
+        .with_context(|| server.report())?;
+    tell(begin, "the node takes machines");
+    may_run(cluster, NODE)?;
+    let mut mirror = machine("mirror");
+    mirror["spec"]["template"]["spec"]["nodeSelector"] = json!({MAY_RUN: cluster.namespace()});
+    cluster.apply(&[&mirror])?;
+    let instance = cluster
+        .wait_field("vmi/mirror", "/status/phase", "Running", LONG)
+        .with_context(|| server.report())?;
+    ensure!(
+        instance["status"]["nodeName"] == NODE,
+        "{}",
+        instance["status"]
+    );
+    tell(begin, "the machine runs");
+    Ok(instance)
+}
+
+/// Lost, its power is cut, which its node and its host tell; and only then its machine is started elsewhere.
+fn is_fenced(cluster: &Cluster, server: &Server) -> Result<()> {
+    let lost = runs_a_machine(cluster, server)?;
+    may_run(cluster, "node1")?;
+    cluster.node("cut", NUMBER)?;
+    let begin = Instant::now();
+
+    let mut early = false;
+    let moved = wait_for("the machine runs on the other node", FENCED, || {
+        let found = cluster.get("vmi/mirror")?;
+        let next = found["metadata"]["uid"] != lost["metadata"]["uid"];
+        early |= next && (server.bmc.is_on() || server.is_running());
+        let runs = next && found["status"]["phase"] == "Running";
+        Ok(if runs {
+            Seen::Yes(found)
+        } else {
+            Seen::NotYet(found["status"].to_string())
+        })
+    })?;
+    tell(begin, "the machine runs on the other node");
+    ensure!(!early, "the machine was started while the server ran");
+    ensure!(
+        moved["status"]["nodeName"] == "node1",
+        "{}",
+        moved["status"]
+    );
+
+    let node = cluster.get(&format!("node/{NODE}"))?;
+    let by = &node["metadata"]["annotations"]["catamaran.dev/fenced-by"];
+    ensure!(by == &format!("{}/server", cluster.namespace()), "{by}");
     let taints = node["spec"]["taints"].to_string();
     ensure!(taints.contains("out-of-service"), "{taints}");
     let host = cluster.wait_condition(HOST, "Fenced", "True", SHORT)?;
-    let proof = host["metadata"]["annotations"]["catamaran.dev/fenced"].to_string();
-    ensure!(proof.contains("read Off"), "{proof}");
     ensure!(host["status"]["poweredOn"] == false, "{host}");
-    cluster.kubectl(["delete", "vmi/mirror"]).map(drop)
+    let proof = &host["metadata"]["annotations"]["catamaran.dev/fenced"];
+    let proof: Value = serde_json::from_str(proof.as_str().context("no proof is recorded")?)?;
+    let how = proof["how"].as_str().unwrap_or_default();
+    ensure!(
+        how.contains("read Off") && proof["byHand"] == false,
+        "{proof}"
+    );
+    // RFC 3339 in UTC both, to the second.
+    let begun = &moved["metadata"]["creationTimestamp"];
+    ensure!(
+        matches!((proof["at"].as_str(), begun.as_str()), (Some(at), Some(begun)) if at <= begun),
+        "proved at {}, and the machine was started at {begun}",
+        proof["at"]
+    );
+    cluster.shell("mirror")?;
+    cluster.kubectl(["delete", "vm/mirror"])?;
+    cluster
+        .kubectl(["label", "node", "node1", &format!("{MAY_RUN}-")])
+        .map(drop)
 }

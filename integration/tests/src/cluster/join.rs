@@ -44,7 +44,7 @@ impl Cluster {
             .into_iter()
             .map(|(name, text)| file(&format!("{FOLDER}/{name}"), &text))
             .collect();
-        let words = format!("KUBELET_WORDS=--hostname-override={NODE} --node-ip={ADDRESS} --v=1\n");
+        let words = format!("KUBELET_WORDS=--hostname-override={NODE} --node-ip={ADDRESS} --v=0\n");
         files.extend([
             file("/etc/default/kubelet", &words),
             file("/etc/systemd/journald.conf.d/console.conf", JOURNAL),

@@ -77,6 +77,8 @@ impl Cluster {
             format!("FIRMWARE={}", if uefi { "uefi" } else { "bios" }),
             format!("MAC={MAC}"),
             "MEMORY=3072".to_owned(),
+            // With one, what a node does in the background takes the time of what it is asked for.
+            "CPUS=2".to_owned(),
             format!(
                 "NETWORK=tap,ifname={NODE},script={},downscript=no",
                 join.display()
