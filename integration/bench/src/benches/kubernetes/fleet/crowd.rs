@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use super::super::{LOOK, Rig, text};
@@ -18,7 +18,7 @@ const AT_ONCE: usize = 8;
 /// Longest that all of them may take.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// Longest that the API server may have too much to do.
-const BUSY: Duration = Duration::from_secs(120);
+pub(super) const BUSY: Duration = Duration::from_secs(120);
 
 /// A kind of objects, and when one is what it should be.
 pub(super) struct Crowd {
@@ -75,16 +75,19 @@ impl Crowd {
             || Ok(()),
             |failed| {
                 wait::every(LOOK, "end of all", LONGEST, || {
-                    let first: Value = serde_json::from_str(&rig.request(
-                        "GET",
-                        &format!("{list}?limit=1"),
-                        "",
-                    )?)?;
+                    let over = failed.load(Ordering::Relaxed);
+                    let first = format!("{list}?limit=1");
+                    let (status, said) = rig.proxy.request("GET", &first, "")?;
+                    if has_too_much_to_do(status) {
+                        return Ok(over.then_some(()));
+                    }
+                    ensure!(status == 200, "GET {first}: {status} {said}");
+                    let first: Value = serde_json::from_str(&said)?;
                     let more = first["metadata"]["remainingItemCount"].as_u64();
                     let left = first["items"].as_array().map_or(0, Vec::len)
                         + usize::try_from(more.unwrap_or_default())?;
                     progress.tell(progress.of.saturating_sub(left));
-                    Ok((left == 0 || failed.load(Ordering::Relaxed)).then_some(()))
+                    Ok((left == 0 || over).then_some(()))
                 })
             },
         )?;
@@ -139,7 +142,7 @@ fn patient(rig: &Rig<'_>, method: &str, path: &str, body: &str) -> Result<()> {
             200..300 => Ok(Some(())),
             // Who gives up waiting may have done it all the same.
             404 | 409 if again => Ok(Some(())),
-            429 | 500.. => {
+            _ if has_too_much_to_do(status) => {
                 say(&format!("{method} {path}: {status} {said}"));
                 again = true;
                 Ok(None)
@@ -147,6 +150,11 @@ fn patient(rig: &Rig<'_>, method: &str, path: &str, body: &str) -> Result<()> {
             _ => bail!("{method} {path}: {status} {said}"),
         }
     })
+}
+
+/// Whether the API server, or the proxy in its name, may do it later.
+pub(super) fn has_too_much_to_do(status: u16) -> bool {
+    matches!(status, 429 | 500..)
 }
 
 /// How far a large crowd is.

@@ -13,8 +13,9 @@ use catamaran_tests::cluster::SYSTEM;
 use catamaran_tests::cluster::websocket::Proxy;
 use serde_json::{Map, Value, json};
 
-use super::super::{LONGEST, Rig, machine, runs, text};
-use crate::say;
+use super::super::{LONGEST, LOOK, Rig, machine, runs, text};
+use super::crowd::{BUSY, has_too_much_to_do};
+use crate::{say, wait};
 
 /// Between two heartbeats, as of the real one.
 const BEAT: Duration = Duration::from_secs(90);
@@ -260,15 +261,19 @@ impl Shared {
             "Content-Type: {content}\r\nImpersonate-User: system:serviceaccount:{SYSTEM}:catamaran-node\r\n\
              Impersonate-Extra-authentication.kubernetes.io%2Fnode-name: {node}\r\n"
         );
-        let sent = self
-            .proxy
-            .request_with(method, path, &further, &body.to_string());
-        let (status, said) = sent.with_context(|| format!("{method} {path}"))?;
-        ensure!(
-            (200..300).contains(&status) || matches!(status, 404 | 409),
-            "{method} {path}: {status} {said}"
-        );
-        Ok(status)
+        let body = body.to_string();
+        wait::every(LOOK, "an API server with time", BUSY, || {
+            let sent = self.proxy.request_with(method, path, &further, &body);
+            let (status, said) = sent.with_context(|| format!("{method} {path}"))?;
+            if has_too_much_to_do(status) && !self.over.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            ensure!(
+                (200..300).contains(&status) || matches!(status, 404 | 409),
+                "{method} {path}: {status} {said}"
+            );
+            Ok(Some(status))
+        })
     }
 }
 
