@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use catamaran_tests::cluster::{self, Cluster, TINY};
 use catamaran_tests::{BOOT, SHORT, manifest, wait::Seen, wait_for};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a machine may cost from its creation until it runs, the revision of its start among it. Its pod costs five writes besides, like every pod: 13 in all.
 const WRITES: usize = 8;
@@ -25,6 +25,17 @@ fn machine(name: &str) -> Value {
     let spec = &mut machine["spec"]["template"]["spec"];
     // Nobody waits for these guests.
     spec["terminationGracePeriodSeconds"] = 0.into();
+    machine
+}
+
+/// The machine as one of a crowd that is the same on both nodes. Else the scheduler may prefer the node that has the images.
+fn spread(mut machine: Value) -> Value {
+    let template = &mut machine["spec"]["template"];
+    template["metadata"]["labels"]["crowd"] = "ten".into();
+    template["spec"]["topologySpreadConstraints"] = json!([{
+        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"crowd": "ten"}},
+    }]);
     machine
 }
 
@@ -113,9 +124,13 @@ fn a_machine_costs_few_writes_and_events_until_it_runs_and_no_writes_while_it_do
 fn ten_machines_and_ten_pods_run_side_by_side_over_two_nodes() -> Result<()> {
     cluster::run(2, |cluster| {
         let names: Vec<String> = (0..CROWD).map(|number| format!("m{number}")).collect();
+        for node in ["node/node1", "node/node2"] {
+            let label = "/metadata/labels/kubevirt.io~1schedulable";
+            cluster.wait_field(node, label, "true", BOOT)?;
+        }
         let objects: Vec<Value> = names
             .iter()
-            .flat_map(|name| [machine(name), pod(&format!("pod-{name}"))])
+            .flat_map(|name| [spread(machine(name)), pod(&format!("pod-{name}"))])
             .collect();
         cluster.apply(&objects.iter().collect::<Vec<_>>())?;
         let mut nodes = BTreeSet::new();
