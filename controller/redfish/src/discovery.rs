@@ -51,6 +51,10 @@ pub(crate) struct Discovered {
     pub(crate) system: String,
     pub(crate) identity: Identity,
     pub(crate) quirks: Quirks,
+    /// What to ask for so that a collection comes with its members, where the BMC says that it can.
+    pub(crate) expand: Option<&'static str>,
+    /// Parts of a collection can be asked for.
+    pub(crate) top_skip: bool,
 }
 
 impl Bmc {
@@ -144,10 +148,18 @@ impl Bmc {
             .collect();
         let quirks = self.shared.endpoint.quirks.of(&vendors, &models);
         tracing::info!(bmc = %self.name(), system = %system.path, ?identity, "BMC found");
+        let features = &root.body["ProtocolFeaturesSupported"];
+        let expands = |how: &str| features["ExpandQuery"][how] == true;
         let discovered = Arc::new(Discovered {
             system: system.path,
             identity,
             quirks,
+            expand: match (expands("NoLinks"), expands("ExpandAll")) {
+                (true, _) => Some(".($levels=1)"),
+                (false, true) => Some("*($levels=1)"),
+                (false, false) => None,
+            },
+            top_skip: features["TopSkipQuery"] == true,
         });
         *known() = Some(Arc::clone(&discovered));
         Ok(discovered)

@@ -202,7 +202,7 @@ pub(crate) fn name(resource: &Resource) -> String {
 }
 
 /// Turns a failed part into a gap; a BMC that is lost, or throws us out, is lost for all parts.
-fn gap<T: Default>(
+pub(crate) fn gap<T: Default>(
     result: Result<T, Error>,
     what: &str,
     gaps: &mut Vec<String>,

@@ -1,4 +1,5 @@
-//! Talks Redfish to the BMCs of servers: power and fencing, boot override, virtual media, BIOS settings, secure boot, inventory.
+//! Talks Redfish to the BMCs of servers: power and fencing, boot override, virtual media, BIOS settings, secure boot, inventory,
+//! sensors, the event log.
 //!
 //! One [`Bmc`] stands for one BMC and one system behind it; its clones share everything. BMCs are slow, hang, lie and differ, so
 //!
@@ -11,8 +12,8 @@
 //! - what is peculiar to a vendor is data: [`Quirks`].
 //!
 //! ```text
-//!   inventory  boot  media  bios  secure_boot  power  fence       what a controller asks for
-//!        \       \     \      |        /          |     /
+//!   inventory  sensors  log  boot  media  bios  secure_boot  power  fence       what a controller asks for
+//!        \        \       \    \     |      |      /        |     /
 //!                     Bmc (resource, task, etag ladder)            Redfish's habits
 //!                              |
 //!              exchange: gate · session · retry · breaker          one request at a time
@@ -35,6 +36,7 @@ mod fence;
 mod gate;
 mod inventory;
 mod limits;
+mod log;
 mod media;
 mod message;
 mod power;
@@ -42,6 +44,7 @@ mod quirks;
 mod resource;
 mod retry;
 mod secure_boot;
+mod sensors;
 mod session;
 mod storage;
 mod task;
@@ -57,11 +60,13 @@ pub use error::{Error, Kind};
 pub use fence::Fenced;
 pub use inventory::{Disk, DiskKind, Inventory, Nic, Processors};
 pub use limits::Limits;
+pub use log::{EventLog, LogEntry};
 pub use media::Slot;
 pub use message::Message;
 pub use power::{PowerChange, PowerOff, PowerState};
 pub use quirks::{Include, QuirkTable, QuirkTableError, Quirks};
 pub use resource::Resource;
 pub use secure_boot::SecureBoot;
+pub use sensors::{Bounds, Sensor, SensorKind, Sensors};
 pub use tls::{Fingerprint, FingerprintError, Trust};
 pub use wire::Connector;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::bmc::Bmc;
 use crate::fault::Fault;
-use crate::machine::Boot;
+use crate::machine::{Boot, Logged};
 use crate::power::{Lie, Timing};
 use crate::server::Availability;
 
@@ -150,6 +150,24 @@ impl Handle {
     /// From now on the system's health reads so.
     pub fn health(&self, health: &str) {
         health.clone_into(&mut self.bmc.state().health);
+    }
+
+    /// Writes an entry into its event log.
+    pub fn log(&self, created: &str, severity: &str, message: &str) {
+        let mut state = self.bmc.state();
+        let id = state.log.last().map_or(1, |last| last.id + 1);
+        state.log.push(Logged {
+            id,
+            created: created.to_owned(),
+            severity: severity.to_owned(),
+            message: message.to_owned(),
+            about: String::new(),
+        });
+    }
+
+    /// From now on the air that comes in has this temperature, in °C.
+    pub fn inlet(&self, celsius: f64) {
+        self.bmc.state().inlet = Some(celsius);
     }
 
     /// From now on tasks take this long, and end with this error, if any.

@@ -23,6 +23,45 @@ pub struct Boot {
     pub image: Option<String>,
 }
 
+/// An entry of the event log.
+#[derive(Debug, Clone)]
+pub(crate) struct Logged {
+    /// Counted from 1.
+    pub(crate) id: u64,
+    pub(crate) created: String,
+    pub(crate) severity: String,
+    pub(crate) message: String,
+    pub(crate) about: String,
+}
+
+/// What the log of every machine begins with. The second was written while the clock was wrong.
+const LOGGED: [(&str, &str, &str, &str); 4] = [
+    (
+        "2026-03-01T08:00:00Z",
+        "OK",
+        "The event log was cleared.",
+        "Event Logging Disabled",
+    ),
+    (
+        "1970-01-01T00:00:12Z",
+        "OK",
+        "The system board battery is low.",
+        "Battery",
+    ),
+    (
+        "2026-03-02T09:30:00Z",
+        "Critical",
+        "Power supply 2 has lost its input.",
+        "Power Supply / Converter",
+    ),
+    (
+        "2026-03-02T09:41:00Z",
+        "Warning",
+        "The inlet temperature is above its upper caution threshold.",
+        "Temperature",
+    ),
+];
+
 /// All that changes.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -51,6 +90,10 @@ pub(crate) struct State {
     pub(crate) secure_boot: bool,
     pub(crate) secure_boot_pending: bool,
     pub(crate) health: String,
+    /// Oldest first.
+    pub(crate) log: Vec<Logged>,
+    /// Temperature of the air that comes in, where it was set.
+    pub(crate) inlet: Option<f64>,
     pub(crate) tasks: Vec<Task>,
     pub(crate) tasks_made: u64,
     pub(crate) task_ms: u64,
@@ -102,6 +145,17 @@ impl State {
             secure_boot: false,
             secure_boot_pending: false,
             health: "OK".to_owned(),
+            log: (1..)
+                .zip(LOGGED)
+                .map(|(id, (created, severity, message, about))| Logged {
+                    id,
+                    created: created.to_owned(),
+                    severity: severity.to_owned(),
+                    message: message.to_owned(),
+                    about: about.to_owned(),
+                })
+                .collect(),
+            inlet: None,
             tasks: Vec::new(),
             tasks_made: 0,
             task_ms: 50,

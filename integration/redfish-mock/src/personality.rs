@@ -65,6 +65,16 @@ pub struct Personality {
     /// The memory summary is empty; only the modules tell.
     #[serde(default)]
     pub(crate) memory_by_modules: bool,
+    /// What a collection can be asked for with its members.
+    #[serde(default)]
+    pub(crate) expand: Expand,
+    /// Parts of a collection can be asked for.
+    #[serde(default)]
+    pub(crate) top_skip: bool,
+    #[serde(default)]
+    pub(crate) sensors: SensorRules,
+    #[serde(default)]
+    pub(crate) log: LogRules,
     /// BIOS attributes: text, number or boolean.
     #[serde(default)]
     pub(crate) bios: BTreeMap<String, Value>,
@@ -117,6 +127,65 @@ impl Default for SessionRules {
             service: SessionService::Present,
             limit: 8,
             full: "Base.1.8.SessionLimitExceeded".to_owned(),
+        }
+    }
+}
+
+/// Which `$expand` is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Expand {
+    #[default]
+    No,
+    NoLinks,
+    All,
+}
+
+/// How it is shown what is measured.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SensorRules {
+    /// `Thermal` and `Power` are there.
+    pub(crate) older: bool,
+    /// `Sensors` are there.
+    pub(crate) single: bool,
+}
+
+impl Default for SensorRules {
+    fn default() -> Self {
+        Self {
+            older: true,
+            single: false,
+        }
+    }
+}
+
+/// How logs are kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogRules {
+    /// Logs stand below the system, not below the manager.
+    pub(crate) at_system: bool,
+    /// The one of events.
+    pub(crate) id: String,
+    /// Others; their entries can't be read.
+    pub(crate) others: Vec<String>,
+    pub(crate) newest_first: bool,
+    /// Entries are links.
+    pub(crate) links: bool,
+    /// Entries of a page.
+    pub(crate) page: usize,
+}
+
+impl Default for LogRules {
+    fn default() -> Self {
+        Self {
+            at_system: true,
+            id: "SEL".to_owned(),
+            others: Vec::new(),
+            newest_first: false,
+            links: false,
+            page: 50,
         }
     }
 }

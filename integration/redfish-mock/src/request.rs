@@ -24,6 +24,8 @@ pub(crate) struct Asked {
     pub(crate) method: String,
     /// Without a slash at its end.
     pub(crate) path: String,
+    /// What is behind its question mark.
+    pub(crate) query: String,
     pub(crate) if_match: Option<String>,
     /// None: no body.
     pub(crate) body: Option<Value>,
@@ -126,6 +128,7 @@ pub(crate) async fn answer(
         let asked = Asked {
             method,
             path: path.to_owned(),
+            query: head.uri.query().unwrap_or_default().to_owned(),
             if_match,
             body: json,
         };
@@ -181,7 +184,7 @@ fn route(
         return Reply::error(400, "Base.1.8.MalformedJSON", "The body is no JSON.");
     }
     match asked.method.as_str() {
-        "GET" | "HEAD" => tree::get(bmc, &asked.path),
+        "GET" | "HEAD" => tree::get(bmc, &asked.path, &asked.query),
         _ => change::change(bmc, asked),
     }
 }

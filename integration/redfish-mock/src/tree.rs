@@ -1,6 +1,8 @@
 //! What can be read: the tree of resources, made anew from the state at each request.
 
 mod hardware;
+mod log;
+mod measured;
 mod settings;
 pub(crate) use settings::allows;
 mod system;
@@ -10,7 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde_json::{Value, json};
 
 use crate::bmc::Bmc;
-use crate::personality::{EtagStyle, SessionService};
+use crate::personality::{EtagStyle, Expand, SessionService};
 use crate::reply::Reply;
 use crate::tasks::{MONITORS, TASKS};
 
@@ -18,7 +20,7 @@ use crate::tasks::{MONITORS, TASKS};
 pub(crate) const ROOT: &str = "/redfish/v1";
 
 /// Answers a read.
-pub(crate) fn get(bmc: &Bmc, path: &str) -> Reply {
+pub(crate) fn get(bmc: &Bmc, path: &str, query: &str) -> Reply {
     if let Some(id) = path
         .strip_prefix(MONITORS)
         .and_then(|id| id.strip_prefix('/'))
@@ -33,7 +35,7 @@ pub(crate) fn get(bmc: &Bmc, path: &str) -> Reply {
             "The request failed due to an internal service error.",
         );
     }
-    let Some(mut body) = resource(bmc, path) else {
+    let Some(mut body) = part(bmc, path, query) else {
         return Reply::missing(path);
     };
     let reply = match etag(bmc.personality.etag, &body) {
@@ -83,6 +85,11 @@ pub(crate) fn strong_etag(body: &Value) -> String {
 
 /// A resource, if there is one at this path.
 pub(crate) fn resource(bmc: &Bmc, path: &str) -> Option<Value> {
+    part(bmc, path, "")
+}
+
+/// The same, or the part of it that a query asks for.
+fn part(bmc: &Bmc, path: &str, query: &str) -> Option<Value> {
     let ids = &bmc.personality.ids;
     if path == "/redfish" {
         return Some(json!({"v1": "/redfish/v1/"}));
@@ -111,6 +118,9 @@ pub(crate) fn resource(bmc: &Bmc, path: &str) -> Option<Value> {
             )?
         }
         ["Systems"] => collection(path, "Systems", [ids.system.clone()]),
+        ["Systems", id, "LogServices", rest @ ..] if *id == ids.system && log::at_system(bmc) => {
+            log::get(bmc, path, query, rest)?
+        }
         ["Systems", id, rest @ ..] if *id == ids.system => system::get(bmc, path, rest)?,
         ["Managers"] => collection(path, "Managers", [ids.manager.clone()]),
         ["Managers", id] if *id == ids.manager => manager(bmc, path),
@@ -119,13 +129,14 @@ pub(crate) fn resource(bmc: &Bmc, path: &str) -> Option<Value> {
         {
             system::media(bmc, path, rest)?
         }
+        ["Managers", id, "LogServices", rest @ ..]
+            if *id == ids.manager && !log::at_system(bmc) =>
+        {
+            log::get(bmc, path, query, rest)?
+        }
         ["Chassis"] => collection(path, "Chassis", [ids.chassis.clone()]),
         ["Chassis", id] if *id == ids.chassis => chassis(bmc, path),
-        ["Chassis", id, "Power"] if *id == ids.chassis => {
-            let watts = bmc.state().watts();
-            json!({"@odata.type": "#Power.v1_7_0.Power", "Id": "Power", "Name": "Power",
-                "PowerControl": [{"MemberId": "0", "Name": "System Power", "PowerConsumedWatts": watts}]})
-        }
+        ["Chassis", id, rest @ ..] if *id == ids.chassis => measured::get(bmc, path, query, rest)?,
         ["TaskService"] => json!({
             "@odata.type": "#TaskService.v1_1_5.TaskService", "Id": "TaskService", "Name": "Tasks", "ServiceEnabled": true,
             "Tasks": {"@odata.id": TASKS},
@@ -184,6 +195,10 @@ fn root(bmc: &Bmc) -> Value {
         "RedfishVersion": "1.11.0", "UUID": bmc.options.uuid.to_string(),
         "Systems": link("Systems"), "Managers": link("Managers"), "Chassis": link("Chassis"), "Tasks": link("TaskService"),
         "Registries": link("Registries"),
+        "ProtocolFeaturesSupported": {
+            "ExpandQuery": {"NoLinks": bmc.personality.expand == Expand::NoLinks, "ExpandAll": bmc.personality.expand == Expand::All},
+            "TopSkipQuery": bmc.personality.top_skip,
+        },
     });
     if let Some(vendor) = &bmc.personality.vendor {
         body["Vendor"] = json!(vendor);
@@ -211,20 +226,25 @@ fn manager(bmc: &Bmc, path: &str) -> Value {
     if !personality.media.at_system {
         body["VirtualMedia"] = json!({"@odata.id": format!("{path}/VirtualMedia")});
     }
+    if !log::at_system(bmc) {
+        body["LogServices"] = json!({"@odata.id": format!("{path}/LogServices")});
+    }
     body
 }
 
 fn chassis(bmc: &Bmc, path: &str) -> Value {
     let ids = &bmc.personality.ids;
-    json!({
+    let mut body = json!({
         "@odata.type": "#Chassis.v1_14_0.Chassis", "Id": ids.chassis, "Name": "Chassis", "ChassisType": "RackMount",
         "Manufacturer": bmc.personality.manufacturer, "Model": bmc.personality.model, "SerialNumber": bmc.options.serial,
-        "Status": {"State": "Enabled", "Health": "OK"}, "Power": {"@odata.id": format!("{path}/Power")},
+        "Status": {"State": "Enabled", "Health": "OK"},
         "Links": {
             "ComputerSystems": [{"@odata.id": format!("{ROOT}/Systems/{}", ids.system)}],
             "ManagedBy": [{"@odata.id": format!("{ROOT}/Managers/{}", ids.manager)}],
         },
-    })
+    });
+    measured::links(bmc, path, &mut body);
+    body
 }
 
 /// A collection of resources below `path`.

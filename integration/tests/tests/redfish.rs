@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use catamaran_redfish::{
     Bmc, BootDevice, Connector, Credentials, Endpoint, Fingerprint, Kind, Limits, PowerOff,
-    PowerState, Trust,
+    PowerState, SensorKind, Trust,
 };
 use catamaran_redfish_mock::{Certificate, Handle, Mock, Options, Personality};
 use catamaran_tests::command::{output, program, stdout};
@@ -298,6 +298,15 @@ async fn deploy(bmc: &Bmc, image: &str) -> Result<()> {
         "{:?}",
         inventory.gaps
     );
+    let sensors = bmc.sensors().await?;
+    let kinds = [SensorKind::Temperature, SensorKind::Fan];
+    let all = kinds.map(|kind| sensors.sensors.iter().any(|sensor| sensor.kind == kind));
+    ensure!(
+        all == [true, true] && sensors.gaps.is_empty(),
+        "{sensors:?}"
+    );
+    let log = bmc.event_log(0, 10).await?;
+    ensure!(log.is_none(), "{log:?}");
     let slot = bmc.insert_cd(image).await?;
     ensure!(slot.inserted, "{slot:?}");
     let boot = bmc.boot_once(BootDevice::Cd, None).await?;

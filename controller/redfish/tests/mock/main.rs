@@ -9,6 +9,7 @@ mod power;
 mod sessions;
 mod settings;
 mod tls;
+mod watching;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ROOT, collection, hardware, settings};
+use super::{ROOT, collection, hardware, log, settings};
 use crate::bmc::Bmc;
 
 /// What is at `rest` below the system; `path` is the whole path.
@@ -72,6 +72,9 @@ fn system(bmc: &Bmc, path: &str) -> Value {
     }
     if personality.media.at_system {
         body["VirtualMedia"] = link("VirtualMedia");
+    }
+    if log::at_system(bmc) {
+        body["LogServices"] = link("LogServices");
     }
     if personality.boot.by_settings {
         body["@Redfish.Settings"] =
