@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use catamaran_api::metal3::BareMetalHost;
 use serde::Deserialize;
 
-pub use catamaran_api::metal3::annotations::{DETACHED, HARDWARE, INSPECT, PAUSED, REBOOT};
+pub use catamaran_api::metal3::annotations::{
+    BOOT_ONCE, DETACHED, HARDWARE, INSPECT, PAUSED, REBOOT,
+};
 
 /// Finalizer of hosts.
 pub const FINALIZER: &str = "baremetalhost.metal3.io";

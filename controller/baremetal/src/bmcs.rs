@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use catamaran_redfish::{Address, Bmc, Connector, Credentials, Endpoint, Error, Limits, Trust};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::store::HostName;
 
@@ -13,12 +15,34 @@ use crate::store::HostName;
 pub struct Bmcs {
     connector: Connector,
     limits: Limits,
-    all: Mutex<HashMap<HostName, Connection>>,
+    all: Mutex<All>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    /// Of the hosts that are looked after.
+    kept: HashMap<HostName, Connection>,
+    /// Of hosts that somebody reads of and nobody here looks after, with when that was.
+    reading: HashMap<HostName, (Connection, Instant)>,
+}
+
+/// What a connection was made from: with another of these it is another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MadeFrom(Address, Credentials, Trust);
+
+impl MadeFrom {
+    pub(crate) fn of(endpoint: &Endpoint) -> Self {
+        Self(
+            endpoint.address.clone(),
+            endpoint.credentials.clone(),
+            endpoint.trust.clone(),
+        )
+    }
 }
 
 #[derive(Debug)]
 struct Connection {
-    made_from: (Address, Credentials, Trust),
+    made_from: MadeFrom,
     bmc: Bmc,
 }
 
@@ -37,51 +61,115 @@ impl Bmcs {
         self.limits
     }
 
-    /// The host's BMC. One that was made with another address, other credentials or another trust is closed first.
+    /// The host's BMC. One that was made with another address, other credentials or another trust is closed. One that was read of is kept on:
+    /// a BMC has one request in flight.
     pub(crate) async fn get(&self, host: &HostName, endpoint: Endpoint) -> Result<Bmc, Error> {
-        let made_from = (
-            endpoint.address.clone(),
-            endpoint.credentials.clone(),
-            endpoint.trust.clone(),
-        );
-        let old = {
+        let made_from = MadeFrom::of(&endpoint);
+        let (bmc, old) = {
             let mut all = self.lock();
-            match all.get(host) {
-                Some(there) if there.made_from == made_from => return Ok(there.bmc.clone()),
-                _ => all.remove(host),
+            if let Some(there) = all.kept.get(host)
+                && there.made_from == made_from
+            {
+                return Ok(there.bmc.clone());
             }
+            let mut old = Vec::from_iter(all.kept.remove(host));
+            let connection = match all.reading.remove(host) {
+                Some((there, _)) if there.made_from == made_from => Ok(there),
+                other => {
+                    old.extend(other.map(|(there, _)| there));
+                    self.connect(made_from, endpoint)
+                }
+            };
+            let bmc = connection.map(|connection| {
+                let bmc = connection.bmc.clone();
+                all.kept.insert(host.clone(), connection);
+                bmc
+            });
+            (bmc, old)
         };
-        if let Some(old) = old {
+        for old in old {
             old.bmc.close().await;
         }
-        let bmc = Bmc::new(&self.connector, endpoint)?;
-        let connection = Connection {
-            made_from,
-            bmc: bmc.clone(),
+        bmc
+    }
+
+    /// The same for one who only reads: the host's connection is never taken from those who look after it.
+    pub(crate) async fn reading(&self, host: &HostName, endpoint: Endpoint) -> Result<Bmc, Error> {
+        let made_from = MadeFrom::of(&endpoint);
+        let (bmc, old) = {
+            let mut all = self.lock();
+            if let Some(there) = all.kept.get(host)
+                && there.made_from == made_from
+            {
+                return Ok(there.bmc.clone());
+            }
+            match all.reading.get_mut(host) {
+                Some((there, used)) if there.made_from == made_from => {
+                    *used = Instant::now();
+                    return Ok(there.bmc.clone());
+                }
+                _ => {}
+            }
+            let old = all.reading.remove(host);
+            let bmc = self.connect(made_from, endpoint).map(|connection| {
+                let bmc = connection.bmc.clone();
+                all.reading
+                    .insert(host.clone(), (connection, Instant::now()));
+                bmc
+            });
+            (bmc, old)
         };
-        self.lock().insert(host.clone(), connection);
-        Ok(bmc)
+        if let Some((old, _)) = old {
+            old.bmc.close().await;
+        }
+        bmc
+    }
+
+    fn connect(&self, made_from: MadeFrom, endpoint: Endpoint) -> Result<Connection, Error> {
+        let bmc = Bmc::new(&self.connector, endpoint)?;
+        Ok(Connection { made_from, bmc })
     }
 
     /// Ends the host's session.
     pub(crate) async fn close(&self, host: &HostName) {
-        let there = self.lock().remove(host);
-        if let Some(there) = there {
+        let there = {
+            let mut all = self.lock();
+            let read = all.reading.remove(host).map(|(there, _)| there);
+            [all.kept.remove(host), read]
+        };
+        for there in there.into_iter().flatten() {
             there.bmc.close().await;
         }
     }
 
-    /// Ends all sessions, all at once. BMCs have room for few.
-    pub async fn close_all(&self) {
-        let all: Vec<Bmc> = self.lock().drain().map(|(_, there)| there.bmc).collect();
-        let mut closing = JoinSet::new();
-        for bmc in all {
-            closing.spawn(async move { bmc.close().await });
-        }
-        closing.join_all().await;
+    /// Ends the sessions of those who have read nothing for so long.
+    pub(crate) async fn close_idle(&self, longest: Duration) {
+        let idle = self
+            .lock()
+            .reading
+            .extract_if(|_, (_, used)| used.elapsed() >= longest)
+            .map(|(_, (there, _))| there.bmc)
+            .collect();
+        close(idle).await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<HostName, Connection>> {
+    /// Ends all sessions, all at once. BMCs have room for few.
+    pub async fn close_all(&self) {
+        let all = std::mem::take(&mut *self.lock());
+        let read = all.reading.into_values().map(|(there, _)| there);
+        let all = all.kept.into_values().chain(read);
+        close(all.map(|there| there.bmc).collect()).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, All> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn close(all: Vec<Bmc>) {
+    let mut closing = JoinSet::new();
+    for bmc in all {
+        closing.spawn(async move { bmc.close().await });
+    }
+    closing.join_all().await;
 }

@@ -4,9 +4,10 @@ use catamaran_api::metal3::BareMetalHost;
 
 use crate::annotations::{self, Detached, FORCE_DELETE, PAUSED};
 use crate::back_off;
+use crate::boot_once;
 use crate::deploy::Progress;
 use crate::facts::{Contact, Facts, Login, Seconds};
-use crate::outcome::{ErrorType, Step};
+use crate::outcome::{Action, ErrorType, Step};
 use crate::state::State;
 use crate::states;
 
@@ -50,6 +51,11 @@ pub fn gate(host: &BareMetalHost, login: &Login, now: Seconds) -> Gate {
         return Gate::Later(again);
     }
     Gate::Go { ask }
+}
+
+/// Whether its BMC is left alone.
+pub(crate) fn is_detached(host: &BareMetalHost) -> bool {
+    detached(host).is_some()
 }
 
 fn detached(host: &BareMetalHost) -> Option<Detached> {
@@ -102,7 +108,11 @@ pub fn decide(host: &BareMetalHost, facts: &Facts) -> Step {
     } else if let Some(step) = access(host, state, facts) {
         return step;
     }
-    states::handle(state, host, facts)
+    let mut step = states::handle(state, host, facts);
+    if let Some(refusal) = boot_once::refusal(host) {
+        step.actions.insert(0, Action::RefuseBootOnce(refusal));
+    }
+    step
 }
 
 /// Where a deletion leads from a state; none where the state itself knows.

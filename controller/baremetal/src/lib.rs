@@ -29,6 +29,7 @@
 //! - `decide` and one module for each state decide; they have no clock, no I/O and no randomness.
 //! - [`Shell`] reads, carries out and writes. It knows the cluster by the [`Store`] trait only.
 //! - [`Bmcs`] keeps one connection, and so one session, for each host's BMC.
+//! - [`Readings`] asks BMCs for people who look: sensors, event logs.
 //! - [`fence`](Shell::fence) proves that a host is off, or says that it is not proved.
 //! - [`Deploy`] is what inspects, writes and cleans by a program on the host; [`Agents`] does it by deploy agents.
 
@@ -36,6 +37,7 @@ mod agents;
 mod annotations;
 mod back_off;
 mod bmcs;
+mod boot_once;
 mod conditions;
 mod data;
 mod decide;
@@ -51,6 +53,7 @@ mod outcome;
 mod per_host;
 mod power;
 mod preprovisioning;
+mod readings;
 mod shell;
 mod state;
 mod states;
@@ -59,8 +62,8 @@ mod store;
 
 pub use agents::{Agents, Patience};
 pub use annotations::{
-    CONFIRMED_OFF, DETACHED, FENCE_HOLD, FENCED, FINALIZER, FORCE_DELETE, HARDWARE, INSPECT,
-    PAUSED, REBOOT, STATUS,
+    BOOT_ONCE, CONFIRMED_OFF, DETACHED, FENCE_HOLD, FENCED, FINALIZER, FORCE_DELETE, HARDWARE,
+    INSPECT, PAUSED, REBOOT, STATUS,
 };
 pub use bmcs::Bmcs;
 pub use data::Data;
@@ -72,6 +75,7 @@ pub use firmware::{Firmware, SettingsChange};
 pub use link::{Link, NodeIdentity, Unlinked, link};
 pub use metrics::HostMetrics;
 pub use outcome::{Action, ErrorType, Failure, Off, Outcome, Step};
+pub use readings::{Part, Readings, Unread};
 pub use shell::{Again, BesideCache, DataCache, FirmwareCache, Shell};
 pub use state::State;
 pub use store::{Companion, HostName, Note, Store, StoreError};

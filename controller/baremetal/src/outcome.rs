@@ -1,5 +1,7 @@
 //! What is decided about a host.
 
+use catamaran_redfish::BootDevice;
+
 use crate::facts::Seconds;
 use crate::firmware::SettingsChange;
 use crate::state::State;
@@ -123,6 +125,10 @@ pub enum Action {
     DetachData,
     /// Boot from the CD next time.
     BootCdOnce,
+    /// Boot from what a person wants next time.
+    BootOnce(BootDevice),
+    /// Tell why what a person wants to boot from is not booted from, and forget it.
+    RefuseBootOnce(String),
     /// Boot as the firmware is set.
     ClearBoot,
     /// Boot what is signed only, or not.

@@ -5,6 +5,7 @@ use catamaran_redfish::PowerState;
 
 use crate::annotations::{self, FENCED, REBOOT, Reboot};
 use crate::back_off::jitter;
+use crate::boot_once;
 use crate::facts::{Seconds, Seen};
 use crate::outcome::{Action, ErrorType, Off, Step};
 use crate::state::State;
@@ -50,8 +51,7 @@ pub(crate) fn manage(host: &BareMetalHost, seen: &Seen, boot: &[Action]) -> Step
                 step.actions.push(Action::DropAnnotation(REBOOT.to_owned()));
             }
             if wanted {
-                step.actions.extend_from_slice(boot);
-                step.actions.push(Action::PowerOn);
+                step.actions.extend(turned_on(host, boot));
             }
             step
         }
@@ -60,8 +60,7 @@ pub(crate) fn manage(host: &BareMetalHost, seen: &Seen, boot: &[Action]) -> Step
                 step.actions.push(Action::DropAnnotation(REBOOT.to_owned()));
             }
             if wanted {
-                step.actions.extend_from_slice(boot);
-                step.actions.push(Action::PowerOn);
+                step.actions.extend(turned_on(host, boot));
             }
             step
         }
@@ -75,4 +74,11 @@ pub(crate) fn manage(host: &BareMetalHost, seen: &Seen, boot: &[Action]) -> Step
             format!("the host's power state is {}", seen.power),
         ),
     }
+}
+
+fn turned_on(host: &BareMetalHost, boot: &[Action]) -> Vec<Action> {
+    let mut actions = boot.to_vec();
+    actions.extend(boot_once::before_power_on(host));
+    actions.push(Action::PowerOn);
+    actions
 }

@@ -5,7 +5,8 @@
 //! them to whoever asks for strict validation, and drops them otherwise, as with the peer. Fields with a fixed set of words carry it in the
 //! schema for the same reason.
 //!
-//! Ours alone: [`BmcDetails::certificate_fingerprint`] and [`ProvisionStatus::state_since`].
+//! Ours alone: [`BmcDetails::certificate_fingerprint`], [`ProvisionStatus::state_since`], and what is read of a BMC, [`HostSensors`] and
+//! [`HostEvents`].
 
 pub mod annotations;
 pub mod firmware;
@@ -14,6 +15,7 @@ pub mod host;
 pub mod image;
 pub mod raid;
 pub mod status;
+pub mod watching;
 
 pub use firmware::*;
 pub use hardware::*;
@@ -21,6 +23,7 @@ pub use host::*;
 pub use image::*;
 pub use raid::*;
 pub use status::*;
+pub use watching::*;
 
 /// API group of the kinds of bare metal.
 pub const METAL3_GROUP: &str = "metal3.io";

@@ -7,7 +7,8 @@ use catamaran_redfish::{Bmc, BootDevice, Error as BmcError, Kind, PowerOff, Powe
 use serde_json::{Value, json};
 
 use super::Shell;
-use crate::annotations::{self, FENCE_HOLD, FINALIZER, HARDWARE};
+use crate::annotations::{self, BOOT_ONCE, FENCE_HOLD, FINALIZER, HARDWARE};
+use crate::boot_once;
 use crate::deploy::{Deploy, Job};
 use crate::facts::Contact;
 use crate::inventory;
@@ -50,6 +51,12 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         match action {
             Action::DropAnnotation(name) => {
                 let patch = json!({"metadata": {"annotations": {name: null}}});
+                *host = self.store.write(host, patch).await?;
+                return Ok(Ok(()));
+            }
+            Action::RefuseBootOnce(why) => {
+                self.tell(host, true, "BootOnceRefused", why.clone()).await;
+                let patch = json!({"metadata": {"annotations": {BOOT_ONCE: null}}});
                 *host = self.store.write(host, patch).await?;
                 return Ok(Ok(()));
             }
@@ -138,6 +145,7 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             }
             Action::InsertCd(url) => bmc.insert_cd(url).await.map(drop),
             Action::BootCdOnce => bmc.boot_once(BootDevice::Cd, None).await.map(drop),
+            Action::BootOnce(device) => self.boot_once(host, bmc, *device).await,
             Action::ClearBoot => bmc.clear_boot().await,
             Action::SecureBoot(on) => bmc.set_secure_boot(*on).await,
             Action::OrderFirmware(change) => self.order_firmware(host, bmc, change).await,
@@ -151,7 +159,39 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             | Action::EjectCd
             | Action::Deploy
             | Action::DropAnnotation(_)
+            | Action::RefuseBootOnce(_)
             | Action::Release => Ok(()),
+        }
+    }
+
+    /// Orders what a person wants to boot from. A BMC that can't is no reason to stay off.
+    async fn boot_once(
+        &self,
+        host: &BareMetalHost,
+        bmc: &Bmc,
+        device: BootDevice,
+    ) -> Result<(), BmcError> {
+        let word = boot_once::word(device);
+        match bmc.boot_once(device, None).await {
+            Ok(order) if order.enabled.as_deref() == Some("Continuous") => {
+                bmc.clear_boot().await?;
+                let message = format!(
+                    "The host can't boot once from {word}: its BMC would have it boot from there each time"
+                );
+                self.tell(host, true, "BootOnceRefused", message).await;
+                Ok(())
+            }
+            Ok(_) => {
+                let message = format!("Host boots once from: {word}");
+                self.tell(host, false, "BootOnce", message).await;
+                Ok(())
+            }
+            Err(error) if error.kind() == Kind::Unsupported => {
+                let message = format!("The host can't boot once from {word}: {error}");
+                self.tell(host, true, "BootOnceRefused", message).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -3,6 +3,7 @@
 use catamaran_api::metal3::BareMetalHost;
 use catamaran_redfish::PowerState;
 
+use crate::boot_once;
 use crate::data::Data;
 use crate::facts::{Facts, Seen};
 use crate::outcome::{Action, Step};
@@ -24,7 +25,9 @@ pub(super) fn manage(host: &BareMetalHost, facts: &Facts, seen: &Seen, boot: &[A
                 actions.clear();
             } else {
                 // The reboot that was asked for ends when the CD can be changed.
-                actions.retain(|one| *one != Action::PowerOn && !boot.contains(one));
+                let once = boot_once::before_power_on(host);
+                let later = |one: &Action| boot.contains(one) || once.contains(one);
+                actions.retain(|one| *one != Action::PowerOn && !later(one));
             }
             let wait = Step::wait("DataImage", message, *again);
             Step { actions, ..wait }

@@ -4,6 +4,7 @@
 
 mod agent;
 mod beside;
+mod boot_once;
 mod data;
 mod decisions;
 mod deploying;
@@ -13,4 +14,5 @@ mod firmware;
 mod life;
 mod machine;
 mod matrix;
+mod reading;
 mod servers;
