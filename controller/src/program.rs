@@ -126,6 +126,7 @@ async fn serve(args: &Args, client: Client, console: Kubernetes) -> anyhow::Resu
     );
     metrics.ready();
     let (leads, leader) = watch::channel(false);
+    let bmcs = Arc::new(Bmcs::new(Limits::default()));
     let api = ApiConfig {
         client: client.clone(),
         console,
@@ -134,11 +135,11 @@ async fn serve(args: &Args, client: Client, console: Kubernetes) -> anyhow::Resu
         namespace: args.namespace.clone(),
         listen: args.listen,
         node_port: args.node_port,
+        bmcs: bmcs.clone(),
         leader,
         shutdown: stop.clone(),
     };
     tasks.spawn(async move { Ok(catamaran_controller_api::serve(api).await?) });
-    let bmcs = Arc::new(Bmcs::new(Limits::default()));
     let leader = Leader::new(client.clone(), &args.namespace, &args.name);
     let work = Box::pin(controllers::run(
         client.clone(),

@@ -86,7 +86,7 @@ fn aggregated(version: &str) -> Value {
 
 fn aggregated_resources(version: &str) -> Vec<Value> {
     let kind = |kind: &str| json!({"group": GROUP, "version": version, "kind": kind});
-    [On::Machine, On::Instance, On::Manifest]
+    [On::Machine, On::Instance, On::Host, On::Manifest]
         .into_iter()
         .map(|on| {
             if on == On::Manifest {

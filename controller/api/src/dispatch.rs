@@ -17,7 +17,7 @@ use crate::answer::{Refusal, chain};
 use crate::objects;
 use crate::route::{Action, Method, Miss, On, Open, Route, Target, route};
 use crate::server::State;
-use crate::{access, admission, discovery, instances, machines, openapi, streams, volumes};
+use crate::{access, admission, discovery, hosts, instances, machines, openapi, streams, volumes};
 
 /// Longest body, bytes: what the API server takes.
 const BODY_BYTES: usize = 3 * 1024 * 1024;
@@ -72,7 +72,10 @@ async fn take(
                 access::review(&state.client, &user, &question).await?;
             }
             // What open pages ask again and again says nothing of what people do.
-            if !matches!(target.row.action, Action::Usage | Action::Viewers) {
+            if !matches!(
+                target.row.action,
+                Action::Usage | Action::Viewers | Action::Sensors | Action::Events
+            ) {
                 tracing::info!(
                     user = user.name,
                     vm.namespace = target.namespace,
@@ -173,6 +176,11 @@ async fn act(
             let vmi = of_target(state, target).await?;
             instances::question(&state.nodes, &vmi, action, request.uri().query()).await
         }
+        action @ (Action::Sensors | Action::Events) => {
+            let of = (namespace, name);
+            let query = request.uri().query();
+            hosts::question(client, &state.readings, &state.tasks, of, action, query).await
+        }
         Action::Keyboard => {
             let vmi = of_target(state, target).await?;
             let body = body(request).await?;
@@ -210,7 +218,9 @@ async fn change_volumes(
     );
     match target.row.on {
         On::Instance => volumes::of_instance(client, namespace, name, order).await,
-        On::Machine | On::Manifest => volumes::of_machine(client, namespace, name, order).await,
+        On::Machine | On::Host | On::Manifest => {
+            volumes::of_machine(client, namespace, name, order).await
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //!  kubectl, virtctl ──▶ API server ──(front proxy, TLS)──▶ serve ─▶ route ─▶ access (SubjectAccessReview) ─┬─▶ machines  (patches VM, VMI)
 //!                           │                                                                              ├─▶ instances (node daemon, mTLS)
-//!                           └──(webhooks, TLS)──▶ admission                                                └─▶ streams   (websocket ↔ raw)
+//!                           └──(webhooks, TLS)──▶ admission                                                ├─▶ streams   (websocket ↔ raw)
+//!                                                                                                          └─▶ hosts     (a BMC, read only)
 //!  browser ──(TLS)──▶ serve ─▶ the web console (a crate of its own, with the session's own token)
 //! ```
 //!
@@ -20,6 +21,7 @@ mod certificates;
 mod console;
 mod discovery;
 mod dispatch;
+mod hosts;
 mod identity;
 mod instances;
 mod machines;
@@ -36,6 +38,7 @@ mod websocket;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use catamaran_baremetal::Bmcs;
 use catamaran_console::{Grafana, Kubernetes, Oidc};
 use kube::Client;
 use tokio::sync::watch;
@@ -70,6 +73,8 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// Port of the node daemons.
     pub node_port: u16,
+    /// The connections to BMCs of this process.
+    pub bmcs: Arc<Bmcs>,
     /// Whether this replica leads.
     pub leader: watch::Receiver<bool>,
     /// Ends everything.

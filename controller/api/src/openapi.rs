@@ -4,7 +4,7 @@ use catamaran_api::crd;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::route::{Method, On, ROWS, Row};
+use crate::route::{Action, Method, On, ROWS, Row};
 use crate::{GROUP, VERSIONS};
 
 /// `/openapi/v2`.
@@ -44,7 +44,12 @@ pub(crate) fn document(version: usize) -> Value {
             ),
         };
         let method = row.method.as_str().to_ascii_lowercase();
-        let parameters = parameters(&path);
+        let mut parameters = parameters(&path);
+        if row.action == Action::Events {
+            parameters.extend(["skip", "limit"].map(
+                |name| json!({"name": name, "in": "query", "schema": {"type": "integer", "minimum": 0}}),
+            ));
+        }
         paths.insert(
             path,
             json!({method: operation(row, version), "parameters": parameters}),
@@ -85,6 +90,7 @@ fn operation(row: &Row, version: usize) -> Value {
     let object = match row.on {
         On::Machine => "VirtualMachine",
         On::Instance => "VirtualMachineInstance",
+        On::Host => "BareMetalHost",
         On::Manifest => "ExpandVmSpec",
     };
     let verb = match row.method {
@@ -95,10 +101,11 @@ fn operation(row: &Row, version: usize) -> Value {
         (On::Machine, Method::Put) => "202",
         _ => "200",
     };
-    let mut responses = Map::from_iter([(
-        success.to_owned(),
-        json!({"description": if success == "202" { "Accepted" } else { "OK" }}),
-    )]);
+    let mut done = json!({"description": if success == "202" { "Accepted" } else { "OK" }});
+    if let Some(schema) = answer(row.action) {
+        done["content"] = json!({"application/json": {"schema": reference(schema)}});
+    }
+    let mut responses = Map::from_iter([(success.to_owned(), done)]);
     for (code, words) in [
         ("400", "Bad Request"),
         ("401", "Unauthorized"),
@@ -125,6 +132,15 @@ fn operation(row: &Row, version: usize) -> Value {
     operation
 }
 
+/// The schema of an answer that is ours alone, which no client of the peer knows.
+fn answer(action: Action) -> Option<&'static str> {
+    match action {
+        Action::Sensors => Some("HostSensors"),
+        Action::Events => Some("HostEvents"),
+        _ => None,
+    }
+}
+
 fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
@@ -138,7 +154,20 @@ fn schemas() -> Value {
     };
     let integer = json!({"type": "integer", "format": "int64"});
     let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let text = json!({"type": "string"});
+    let list = |properties: Value| json!({"type": "array", "items": {"type": "object", "properties": properties}});
+    let bounds = json!({"type": "object", "properties": {"low": {"type": "number"}, "high": {"type": "number"}}});
     let mut schemas = json!({
+        "HostSensors": {"type": "object", "properties": {
+            "readAt": text, "health": text, "gaps": {"type": "array", "items": text},
+            "sensors": list(json!({
+                "name": text, "type": text, "reading": {"type": "number"}, "unit": text, "health": text, "caution": bounds, "critical": bounds,
+            })),
+        }},
+        "HostEvents": {"type": "object", "properties": {
+            "readAt": text, "log": text, "total": integer,
+            "entries": list(json!({"id": text, "created": text, "severity": text, "message": text, "about": text})),
+        }},
         "StartOptions": options(json!({"paused": {"type": "boolean"}})),
         "StopOptions": options(json!({"gracePeriod": integer})),
         "RestartOptions": options(json!({"gracePeriodSeconds": integer})),

@@ -5,6 +5,7 @@ mod connection;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catamaran_baremetal::Readings;
 use catamaran_console::{Console, Kubernetes, Peer, Settings, Site};
 use kube::Client;
 use tokio::net::TcpListener;
@@ -15,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::ApiConfig;
 use crate::certificates::Keys;
 use crate::console::SecretVault;
+use crate::hosts;
 use crate::identity::RequestHeader;
 use crate::node::Nodes;
 
@@ -26,6 +28,7 @@ pub(crate) struct State {
     pub(crate) client: Client,
     pub(crate) namespace: String,
     pub(crate) nodes: Nodes,
+    pub(crate) readings: Arc<Readings>,
     /// Streams and connections.
     pub(crate) tasks: TaskTracker,
     console: Arc<Console<Kubernetes, SecretVault>>,
@@ -44,6 +47,7 @@ impl State {
                 keys.clone(),
                 tasks.clone(),
             ),
+            readings: Arc::new(Readings::new(config.bmcs.clone())),
             console: Arc::new(Console::new(
                 config.console.clone(),
                 SecretVault::new(config.client.clone(), &config.namespace),
@@ -83,6 +87,20 @@ pub(crate) async fn run(
     }
     tracing::info!(address = %config.listen, "the API is served");
     let state = Arc::new(State::new(config, keys.clone()));
+    tokio::join!(
+        accept(config, &listener, &keys, &state),
+        hosts::tidy(&state.readings, &config.shutdown),
+    );
+    state.tasks.close();
+    let _ = timeout(GRACE, state.tasks.wait()).await;
+}
+
+async fn accept(
+    config: &ApiConfig,
+    listener: &TcpListener,
+    keys: &watch::Receiver<Option<Arc<Keys>>>,
+    state: &Arc<State>,
+) {
     loop {
         let accepted = tokio::select! {
             () = config.shutdown.cancelled() => break,
@@ -105,6 +123,4 @@ pub(crate) async fn run(
             }
         }
     }
-    state.tasks.close();
-    let _ = timeout(GRACE, state.tasks.wait()).await;
 }

@@ -12,7 +12,15 @@ use serde::Deserialize;
 use super::{On, ROWS, Row, route};
 use crate::GROUP;
 
-const ROLES: [&str; 5] = ["admin", "edit", "view", "migrate", "default"];
+const ROLES: [&str; 7] = [
+    "kubevirt.io:admin",
+    "kubevirt.io:edit",
+    "kubevirt.io:view",
+    "kubevirt.io:migrate",
+    "kubevirt.io:default",
+    "metal3.io:admin",
+    "metal3.io:view",
+];
 
 #[derive(Deserialize)]
 struct Role {
@@ -87,11 +95,13 @@ fn grants(role: &Role, row: &Row) -> bool {
 #[test]
 fn every_route_is_open_to_those_roles_only() {
     let roles = roles();
-    let mut table = String::from("# method path: roles (of kubevirt.io:) that may\n");
+    let mut table =
+        String::from("# method path: roles (kubevirt.io: where nothing else is said) that may\n");
     for row in &ROWS {
         let may: Vec<&str> = ROLES
             .into_iter()
-            .filter(|name| grants(&roles[&format!("kubevirt.io:{name}")], row))
+            .filter(|name| grants(&roles[*name], row))
+            .map(|name| name.strip_prefix("kubevirt.io:").unwrap_or(name))
             .collect();
         let short = path(row).replacen(&format!("/apis/{GROUP}/v1/namespaces/d"), "", 1);
         let may = if may.is_empty() {

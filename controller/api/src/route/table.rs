@@ -9,6 +9,8 @@ pub(crate) enum On {
     Machine,
     /// A `VirtualMachineInstance`.
     Instance,
+    /// A `BareMetalHost`: ours alone.
+    Host,
     /// A manifest in the body.
     Manifest,
 }
@@ -19,6 +21,7 @@ impl On {
         match self {
             Self::Machine => "virtualmachines",
             Self::Instance => "virtualmachineinstances",
+            Self::Host => "baremetalhosts",
             Self::Manifest => "expand-vm-spec",
         }
     }
@@ -51,6 +54,8 @@ pub(crate) enum Action {
     Unfreeze,
     AddVolume,
     RemoveVolume,
+    Sensors,
+    Events,
     /// Always 400, with this reason.
     Refused(&'static str),
 }
@@ -114,12 +119,12 @@ const fn row(
 }
 
 use Action::{
-    AddVolume, Console, Dmesg, ExpandManifest, ExpandSpec, FilesystemList, Freeze, GuestOsInfo,
-    Keyboard, Pause, PortForward, Refused, RemoveVolume, Reset, Restart, Screenshot, SoftReboot,
-    Start, Stop, Unfreeze, Unpause, Usage, UserList, Viewers, Vnc,
+    AddVolume, Console, Dmesg, Events, ExpandManifest, ExpandSpec, FilesystemList, Freeze,
+    GuestOsInfo, Keyboard, Pause, PortForward, Refused, RemoveVolume, Reset, Restart, Screenshot,
+    Sensors, SoftReboot, Start, Stop, Unfreeze, Unpause, Usage, UserList, Viewers, Vnc,
 };
 use Method::{Get, Put};
-use On::{Instance, Machine, Manifest};
+use On::{Host, Instance, Machine, Manifest};
 
 pub(super) const GUESTFS: &str =
     "guestfs is not supported: there is no image with libguestfs tools";
@@ -135,8 +140,8 @@ const USB: &str = "USB redirection is not supported: a machine has no redirectab
 const VSOCK: &str = "vsock is not supported: use portforward";
 const SEV: &str = "confidential computing (SEV) is not supported";
 
-/// All of them. Order: machines, instances, manifests; by path.
-pub(crate) static ROWS: [Row; 44] = [
+/// All of them. Order: machines, instances, hosts, manifests; by path.
+pub(crate) static ROWS: [Row; 46] = [
     row(
         Machine,
         Put,
@@ -276,5 +281,7 @@ pub(crate) static ROWS: [Row; 44] = [
     row(Instance, Get, "vnc", Vnc, None),
     row(Instance, Get, "vnc/screenshot", Screenshot, None),
     row(Instance, Get, "vsock", Refused(VSOCK), None),
+    row(Host, Get, "events", Events, None),
+    row(Host, Get, "sensors", Sensors, None),
     row(Manifest, Put, "", ExpandManifest, Some("VirtualMachine")),
 ];

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod daemon;
+mod hosts;
 mod requests;
 mod streams;
 mod world;

@@ -7,8 +7,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use catamaran_baremetal::Bmcs;
 use catamaran_console::Kubernetes;
 use catamaran_controller_api::{ApiConfig, serve};
+use catamaran_redfish::Limits;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
@@ -131,6 +133,7 @@ impl World {
             grafana: None,
             namespace: "catamaran-system".to_owned(),
             listen: address,
+            bmcs: Arc::new(Bmcs::new(Limits::default())),
             node_port: nodes.local_addr().unwrap().port(),
             leader: leads,
             shutdown: shutdown.clone(),
