@@ -18,7 +18,9 @@ mod host;
 mod making;
 
 pub(crate) use create::{Binding, Create};
-pub(crate) use host::{Enroll, Host, HostName, HostVerb, Import, Inspect, PowerVerb, Waiting};
+pub(crate) use host::{
+    Enroll, Host, HostLog, HostName, HostReadings, HostVerb, Import, Inspect, PowerVerb, Waiting,
+};
 pub(crate) use making::{DryRun, Making};
 
 /// Virtual machines of a Kubernetes cluster with Catamaran.

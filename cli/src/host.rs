@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  list, describe  ─▶ view (pure): state and since when, power, the one reason
+//!  sensors, events ─▶ readings: what the controller reads of the server's BMC
 //!  power, inspect  ─▶ a patch of spec or annotations, which only a state is asked for that honours it
 //!  enroll          ─▶ manifest (pure) ─┐
 //!  import ─▶ ironic ─▶ plan (pure) ────┴▶ make: all of it or nothing
@@ -16,6 +17,7 @@ mod inspect;
 mod list;
 mod make;
 mod power;
+mod readings;
 mod view;
 mod wait;
 
@@ -43,6 +45,8 @@ pub(crate) async fn run(globals: &Globals, args: &Host) -> Result<(), Error> {
         HostVerb::Describe(args) => describe::run(&open().await?, args).await,
         HostVerb::Enroll(args) => enroll::run(globals, args).await,
         HostVerb::Inspect(args) => inspect::run(&open().await?, args).await,
+        HostVerb::Sensors(args) => readings::sensors(&open().await?, args).await,
+        HostVerb::Events(args) => readings::events(&open().await?, args).await,
         HostVerb::Power(args) => power::run(&open().await?, &args.verb).await,
         HostVerb::Import(args) => import::run(globals, args).await,
     }

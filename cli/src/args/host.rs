@@ -26,6 +26,10 @@ pub(crate) enum HostVerb {
     Enroll(Box<Enroll>),
     /// Ask for a new inspection, or show what the last one found
     Inspect(Inspect),
+    /// Show what its BMC measures: temperatures, fans, power
+    Sensors(HostReadings),
+    /// Show its BMC's event log, newest first
+    Events(HostLog),
     /// Turn a server on or off, or reboot it
     Power(Power),
     /// Make BareMetalHosts of the nodes of an Ironic
@@ -145,6 +149,29 @@ pub(crate) struct Inspect {
     pub(crate) waiting: Waiting,
 }
 
+/// `host sensors`.
+#[derive(Debug, Args)]
+pub(crate) struct HostReadings {
+    #[command(flatten)]
+    pub(crate) host: HostName,
+    /// json or yaml
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+}
+
+/// `host events`.
+#[derive(Debug, Args)]
+pub(crate) struct HostLog {
+    #[command(flatten)]
+    pub(crate) readings: HostReadings,
+    /// Entries to show at most
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=200))]
+    pub(crate) limit: u8,
+    /// Newest entries to leave out
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) skip: u32,
+}
+
 /// `host power`.
 #[derive(Debug, Args)]
 pub(crate) struct Power {
@@ -160,7 +187,7 @@ pub(crate) enum PowerVerb {
     /// It is to be off; its system is asked, and cut off when it does not listen
     Off(PowerOff),
     /// Off and on again, once
-    Reboot(PowerOff),
+    Reboot(PowerReboot),
 }
 
 /// `host power on`.
@@ -169,10 +196,29 @@ pub(crate) struct PowerOn {
     #[command(flatten)]
     pub(crate) host: HostName,
     #[command(flatten)]
+    pub(crate) boot: BootOnce,
+    #[command(flatten)]
     pub(crate) waiting: Waiting,
 }
 
-/// `host power off`, `host power reboot`.
+/// From where it starts.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BootOnce {
+    /// Boot from there at its next start, and from where its firmware says again after that
+    #[arg(long, value_name = "DEVICE", value_parser = ["cd", "pxe", "disk", "bios-setup"])]
+    pub(crate) boot_once: Option<String>,
+}
+
+/// `host power reboot`.
+#[derive(Debug, Args)]
+pub(crate) struct PowerReboot {
+    #[command(flatten)]
+    pub(crate) off: PowerOff,
+    #[command(flatten)]
+    pub(crate) boot: BootOnce,
+}
+
+/// `host power off`.
 #[derive(Debug, Args)]
 pub(crate) struct PowerOff {
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! `host power`: what a server's power is to be.
 
 use catamaran_api::metal3::BareMetalHost;
-use catamaran_api::metal3::annotations::{PAUSED, REBOOT};
+use catamaran_api::metal3::annotations::{BOOT_ONCE, PAUSED, REBOOT};
 use catamaran_client::say;
 use serde_json::{Value, json};
 
@@ -21,23 +21,31 @@ enum Order {
 
 /// `host power`.
 pub(super) async fn run(connection: &Connection, verb: &PowerVerb) -> Result<(), Error> {
-    let (order, name, waiting) = match verb {
-        PowerVerb::On(args) => (Order::On, &args.host.name, args.waiting),
-        PowerVerb::Off(args) => (
-            Order::Off { hard: args.hard },
-            &args.host.name,
-            args.waiting,
-        ),
-        PowerVerb::Reboot(args) => (
-            Order::Reboot { hard: args.hard },
-            &args.host.name,
-            args.waiting,
-        ),
+    let (order, name, waiting, device) = match verb {
+        PowerVerb::On(args) => {
+            let device = args.boot.boot_once.as_deref();
+            (Order::On, &args.host.name, args.waiting, device)
+        }
+        PowerVerb::Off(args) => {
+            let order = Order::Off { hard: args.hard };
+            (order, &args.host.name, args.waiting, None)
+        }
+        PowerVerb::Reboot(args) => {
+            let (off, device) = (&args.off, args.boot.boot_once.as_deref());
+            let order = Order::Reboot { hard: off.hard };
+            (order, &off.host.name, off.waiting, device)
+        }
     };
     let host = super::host(connection, name).await?;
-    let patch = order.patch(&host).map_err(Error::Usage)?;
+    let mut patch = order.patch(&host).map_err(Error::Usage)?;
+    let mut from = String::new();
+    if let Some(device) = device {
+        boot_once(&host, order).map_err(Error::Usage)?;
+        patch["metadata"]["annotations"][BOOT_ONCE] = json!(device);
+        from = format!(" and boots once from: {device}");
+    }
     super::patch(connection, name, &patch).await?;
-    let line = format!("baremetalhost.metal3.io/{name} {}\n", order.said());
+    let line = format!("baremetalhost.metal3.io/{name} {}{from}\n", order.said());
     say(&line).map_err(Error::io("standard output"))?;
     if let Some(held) = view::held_off(&host).filter(|_| order != Order::Off { hard: false }) {
         eprintln!("Warning: it is held off while it has the annotation {held}");
@@ -45,6 +53,24 @@ pub(super) async fn run(connection: &Connection, verb: &PowerVerb) -> Result<(),
     wait(connection, name, waiting, &order.wanted())
         .await
         .map(drop)
+}
+
+/// Whether a server takes an order where to boot from; in words why not. Pure.
+fn boot_once(host: &BareMetalHost, order: Order) -> Result<(), String> {
+    let name = host.metadata.name.as_deref().unwrap_or_default();
+    let state = view::state(host);
+    if !view::is_powered(host) {
+        return Err(format!(
+            "{name} is {state}, where it is decided for it what it boots from: a server that is available, provisioned or externally provisioned can be asked"
+        ));
+    }
+    let is_on = host.status.as_ref().is_some_and(|status| status.powered_on);
+    if order == Order::On && host.spec.online && is_on {
+        return Err(format!(
+            "{name} is on; `kubectl catamaran host power reboot {name} --boot-once DEVICE` starts it anew"
+        ));
+    }
+    Ok(())
 }
 
 impl Order {
@@ -125,6 +151,16 @@ mod tests {
             Ok(json!({"spec": {"online": false},
                       "metadata": {"annotations": {"reboot.metal3.io": r#"{"force":true,"mode":"hard"}"#}}}))
         );
+    }
+
+    #[test]
+    fn where_to_boot_from_is_asked_of_servers_that_start() {
+        let used = host("a", "provisioned", &json!({}));
+        assert_eq!(boot_once(&used, Order::Reboot { hard: true }), Ok(()));
+        let why = boot_once(&host("a", "inspecting", &json!({})), Order::On).unwrap_err();
+        assert!(why.contains("a is inspecting"), "{why}");
+        let off = host("a", "available", &json!({"spec": {"online": false}}));
+        assert_eq!(boot_once(&off, Order::On), Ok(()));
     }
 
     #[test]
