@@ -4,7 +4,7 @@ use axum::http::Method;
 
 use crate::backend::{Failure, Name, Place};
 use crate::kind::{Deed, KINDS, Kind};
-use crate::words::{NodeVerb, Question, Verb};
+use crate::words::{HostQuestion, NodeVerb, Question, Verb};
 
 /// A request, understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,12 +32,14 @@ pub(crate) enum Asked {
     Stream,
     Node(Name, NodeVerb),
     Host(Name, Name),
+    HostQuestion(Name, Name, HostQuestion),
 }
 
 #[derive(Debug, Default)]
 struct Query {
     namespace: String,
     dry_run: String,
+    skip: u32,
 }
 
 impl Asked {
@@ -115,6 +117,20 @@ impl Asked {
             ["hosts", namespace, host] => {
                 (Self::Host(name(namespace)?, name(host)?), Method::PATCH)
             }
+            ["hosts", namespace, host, word] => {
+                let question = match word {
+                    "sensors" => HostQuestion::Sensors,
+                    "events" => HostQuestion::Events(query.skip),
+                    _ => {
+                        return Err(Failure::new(
+                            404,
+                            "question: must be one of sensors, events",
+                        ));
+                    }
+                };
+                let asked = Self::HostQuestion(name(namespace)?, name(host)?, question);
+                (asked, Method::GET)
+            }
             _ => return Err(Failure::new(404, "no such request")),
         };
         if *method == needs {
@@ -134,11 +150,15 @@ impl Query {
                 Some(("dryRun", value)) if matches!(value, "" | "true" | "false") => {
                     value.clone_into(&mut read.dry_run);
                 }
+                Some(("skip", value)) => {
+                    let number = value.parse();
+                    read.skip = number.map_err(|_| Failure::new(400, "skip: must be a number"))?;
+                }
                 None if pair.is_empty() => {}
                 _ => {
                     return Err(Failure::new(
                         400,
-                        "query: must be namespace=NAME, dryRun=true or nothing",
+                        "query: must be namespace=NAME, dryRun=true, skip=NUMBER or nothing",
                     ));
                 }
             }
@@ -261,6 +281,13 @@ mod tests {
             (&get, "list/virtualmachines", "namespace=a/b", 400),
             (&get, "list/virtualmachines", "limit=5", 400),
             (&get, "watch/virtualmachines/x", "", 400),
+            (&get, "hosts/metal/rack-1/sensors", "", 200),
+            (&get, "hosts/metal/rack-1/events", "skip=50", 200),
+            (&get, "hosts/metal/rack-1/events", "skip=all", 400),
+            (&get, "hosts/metal/rack-1/power", "", 404),
+            (&post, "hosts/metal/rack-1/sensors", "", 405),
+            (&post, "objects/dataimages", "namespace=metal", 200),
+            (&Method::PUT, "object/dataimages/a", "namespace=metal", 404),
         ] {
             assert_eq!(
                 status(method, path, query),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::kind::Kind;
-use crate::words::{Keyboard, Look, Question, Verb};
+use crate::words::{HostQuestion, Keyboard, Look, Question, Verb};
 
 /// Who has logged in, as the backend names him.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +211,17 @@ pub trait Backend: Send + Sync + 'static {
         name: &Name,
         question: Question,
     ) -> impl Future<Output = Result<Body, Failure>> + Send;
+
+    /// Asks a server's BMC. Where there are no servers that is said.
+    fn ask_host(
+        &self,
+        _caller: &Self::Caller,
+        _namespace: &Name,
+        _name: &Name,
+        _question: HostQuestion,
+    ) -> impl Future<Output = Result<Body, Failure>> + Send {
+        std::future::ready(Err(Failure::new(404, "there are no servers here")))
+    }
 
     /// Says something of a viewer, who may be gone, and the keyboard.
     fn hand(

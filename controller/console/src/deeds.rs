@@ -18,6 +18,22 @@ pub(crate) enum HostWish {
     Reboot(Reboot),
     /// A new inventory.
     Inspect(bool),
+    /// What to boot from at the next start; none: as its firmware says.
+    BootOnce(Option<BootOnce>),
+}
+
+/// What to boot from.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum BootOnce {
+    /// The CD, also a virtual one.
+    Cd,
+    /// The network.
+    Pxe,
+    /// The disk.
+    Disk,
+    /// The firmware's own settings.
+    BiosSetup,
 }
 
 /// How to reboot.
@@ -44,6 +60,15 @@ impl HostWish {
                 };
                 let detail = json!({"mode": mode}).to_string();
                 annotation(annotations::REBOOT, detail.into())
+            }
+            Self::BootOnce(device) => {
+                let word = device.map(|device| match device {
+                    BootOnce::Cd => "cd",
+                    BootOnce::Pxe => "pxe",
+                    BootOnce::Disk => "disk",
+                    BootOnce::BiosSetup => "bios-setup",
+                });
+                annotation(annotations::BOOT_ONCE, json!(word))
             }
             Self::Inspect(true) => annotation(annotations::INSPECT, "".into()),
             Self::Inspect(false) => annotation(annotations::INSPECT, Value::Null),
@@ -143,7 +168,16 @@ mod tests {
             patch(json!({"inspect": true})).unwrap(),
             json!({"metadata": {"annotations": {"inspect.metal3.io": ""}}})
         );
+        assert_eq!(
+            patch(json!({"bootOnce": "bios-setup"})).unwrap(),
+            json!({"metadata": {"annotations": {"catamaran.dev/boot-once": "bios-setup"}}})
+        );
+        assert_eq!(
+            patch(json!({"bootOnce": null})).unwrap(),
+            json!({"metadata": {"annotations": {"catamaran.dev/boot-once": null}}})
+        );
         for wrong in [
+            json!({"bootOnce": "floppy"}),
             json!({"bmc": {"address": "x"}}),
             json!({"online": true, "reboot": "soft"}),
             json!({"reboot": "now"}),

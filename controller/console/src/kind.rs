@@ -61,7 +61,7 @@ const fn shared(kind: Kind) -> Kind {
 }
 
 /// Every kind.
-pub(crate) static KINDS: [Kind; 14] = [
+pub(crate) static KINDS: [Kind; 15] = [
     shared(kind("virtualmachines", KUBEVIRT, true, ALL)),
     shared(kind(
         "virtualmachineinstances",
@@ -81,6 +81,13 @@ pub(crate) static KINDS: [Kind; 14] = [
     kind("secrets", CORE, true, &[Deed::Create]),
     shared(kind("baremetalhosts", METAL3, true, ALL)),
     kind("hardwaredata", METAL3, true, READ),
+    // One is the CD of the server of its name.
+    kind(
+        "dataimages",
+        METAL3,
+        true,
+        &[Deed::Read, Deed::Create, Deed::Delete],
+    ),
     kind("virtualmachineinstancetypes", INSTANCETYPES, true, READ),
     kind(
         "virtualmachineclusterinstancetypes",

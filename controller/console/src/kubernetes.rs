@@ -20,7 +20,7 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 
 use crate::backend::{Access, Backend, Duplex, Failure, Name, Place, User};
-use crate::words::{Keyboard, Look, Question, Verb};
+use crate::words::{HostQuestion, Keyboard, Look, Question, Verb};
 
 use shared::Shared;
 
@@ -236,6 +236,21 @@ impl Backend for Kubernetes {
             name,
             question.subresource(),
         );
+        let answer = ask(caller, Method::GET, &path, JSON, Bytes::new()).await?;
+        Ok(Body::new(answer.into_body()))
+    }
+
+    async fn ask_host(
+        &self,
+        caller: &Client,
+        namespace: &Name,
+        name: &Name,
+        question: HostQuestion,
+    ) -> Result<Body, Failure> {
+        let mut path = subresource(namespace, "baremetalhosts", name, question.subresource());
+        if let HostQuestion::Events(skip) = question {
+            path.push_str(&format!("?skip={skip}"));
+        }
         let answer = ask(caller, Method::GET, &path, JSON, Bytes::new()).await?;
         Ok(Body::new(answer.into_body()))
     }

@@ -41,4 +41,4 @@ pub use oidc::{Oidc, OidcConfig, OidcError};
 pub use requests::{Console, Peer, Settings, WATCHES, owns};
 pub use seal::{Key, NoRandom};
 pub use vault::{Entry, Kept, Memory, Vault, nobody};
-pub use words::{Keyboard, Look, NodeVerb, Question, StreamKind, Verb};
+pub use words::{HostQuestion, Keyboard, Look, NodeVerb, Question, StreamKind, Verb};

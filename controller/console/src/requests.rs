@@ -161,9 +161,11 @@ impl<B: Backend, V: Vault> Console<B, V> {
             Asked::List(..) | Asked::Watch(..) | Asked::Rights(..) | Asked::Session => {
                 Use::DoesNotCount
             }
-            Asked::Question(..) | Asked::Links | Asked::Sessions | Asked::Ticket(..) => {
-                Use::DoesNotCount
-            }
+            Asked::HostQuestion(..)
+            | Asked::Question(..)
+            | Asked::Links
+            | Asked::Sessions
+            | Asked::Ticket(..) => Use::DoesNotCount,
             _ => Use::Counts,
         };
         let found = self.sessions.find(&self.backend, cookie, using);
@@ -266,6 +268,10 @@ impl<B: Backend, V: Vault> Console<B, V> {
                 let kind = HeaderValue::from_static(question.content_type());
                 response.headers_mut().insert(CONTENT_TYPE, kind);
                 Ok(response)
+            }
+            Asked::HostQuestion(namespace, name, question) => {
+                let answer = backend.ask_host(caller, &namespace, &name, question);
+                Ok(stream(answer.await?))
             }
             Asked::Hand(namespace, name, viewer) => {
                 let Said { keyboard } = required(request).await?;

@@ -4,7 +4,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Map, Value};
 
 use crate::backend::{Access, Backend, Failure, Name};
-use crate::words::{NodeVerb, Question, StreamKind, Verb};
+use crate::words::{HostQuestion, NodeVerb, Question, StreamKind, Verb};
 
 /// Reviews that are under way at once.
 const AT_ONCE: usize = 8;
@@ -50,6 +50,7 @@ fn rows() -> Vec<Row> {
             "metal3.io",
             &["list", "watch", "create", "update", "patch", "delete"],
         ),
+        ("dataimages", "metal3.io", &["list", "create", "delete"]),
     ] {
         for word in words {
             rows.push(row(thing, word, &[[word, group, thing, ""]]));
@@ -70,6 +71,11 @@ fn rows() -> Vec<Row> {
     }
     let hand = ["update", SUBRESOURCES, instances, "viewers"];
     rows.push(row("machines", "hand", &[hand]));
+    for question in [HostQuestion::Sensors, HostQuestion::Events(0)] {
+        let word = question.subresource();
+        let need = ["get", SUBRESOURCES, "baremetalhosts", word];
+        rows.push(row("hosts", word, &[need]));
+    }
     let cordon = ["patch", "", "nodes", ""];
     rows.push(row("nodes", NodeVerb::Cordon.word(), &[cordon]));
     rows.push(row("nodes", NodeVerb::Uncordon.word(), &[cordon]));

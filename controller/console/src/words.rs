@@ -144,6 +144,26 @@ impl Question {
     }
 }
 
+/// What can be asked of a server's BMC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostQuestion {
+    /// What it measures.
+    Sensors,
+    /// Its event log, newest first, without so many of the newest.
+    Events(u32),
+}
+
+impl HostQuestion {
+    /// The subresource that answers it.
+    #[must_use]
+    pub fn subresource(self) -> &'static str {
+        match self {
+            Self::Sensors => "sensors",
+            Self::Events(_) => "events",
+        }
+    }
+}
+
 /// What is done to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeVerb {

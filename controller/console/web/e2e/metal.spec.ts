@@ -1,4 +1,4 @@
-import { accessible, expect, open, test } from "./page";
+import { NARROW, accessible, expect, fits, open, test } from "./page";
 
 test("nodes tell what they have, what machines take, and whether KVM is there", async ({ page }) => {
   await open(page, "/nodes");
@@ -42,6 +42,77 @@ test("a server is turned on, and cut off only after a question", async ({ page }
   await page.getByRole("button", { name: "Turn off" }).click();
   await page.getByRole("dialog", { name: "Turn off rack-3?" }).getByRole("button", { name: "Cancel" }).click();
   await expect(page.getByRole("button", { name: "Turn off" })).toBeVisible();
+});
+
+test("a server's sensors are told with units and health, and its event log newest first", async ({ page }) => {
+  await open(page, "/hosts/metal/rack-1");
+  const sensors = page.getByRole("region", { name: "Sensors" });
+  await expect(sensors.getByRole("row", { name: /Inlet.*warning above 42.*43 °C Warning/ })).toBeVisible();
+  await expect(sensors.getByRole("row", { name: /Fan 1 7140 RPM OK/ })).toBeVisible();
+  await expect(sensors.getByRole("row", { name: /PSU 2 0 W Critical/ })).toBeVisible();
+  const log = page.getByRole("region", { name: "Event log" });
+  await expect(log.getByRole("listitem").nth(1)).toContainText("Power supply 2 has lost its input.");
+  await expect(log).toContainText("50 of 72 in Sel");
+  await log.getByRole("button", { name: "Show older" }).click();
+  await expect(log).toContainText("72 of 72 in Sel");
+  await expect(log.getByRole("button", { name: "Show older" })).toBeHidden();
+  await accessible(page);
+  await page.setViewportSize(NARROW);
+  await fits(page);
+  await accessible(page);
+});
+
+test("a BMC that does not answer is said where its answer would be", async ({ page }) => {
+  await open(page, "/hosts/metal/rack-6");
+  await expect(page.getByRole("region", { name: "Sensors" })).toContainText("401 Unauthorized");
+  await expect(page.getByRole("region", { name: "Event log" })).toContainText("401 Unauthorized");
+  await expect(page.getByRole("button", { name: "Boot from there once" })).toBeDisabled();
+  await expect(page.getByRole("combobox", { name: "Boot once from" })).toHaveAccessibleDescription(/It is registering/);
+});
+
+test("a CD is inserted and ejected at a server's starts", async ({ page }) => {
+  await open(page, "/hosts/metal/rack-1");
+  const media = page.getByRole("region", { name: "Virtual media" });
+  await expect(media.getByRole("button", { name: "Eject" })).toBeDisabled();
+  await media.getByLabel("Image of a CD").fill("http://images.example/rescue.iso?a");
+  await media.getByRole("button", { name: "Insert" }).click();
+  await expect(media.getByLabel("Image of a CD")).toHaveAccessibleDescription(/BMCs do not take/);
+  await media.getByLabel("Image of a CD").fill("http://images.example/rescue.iso");
+  await media.getByRole("button", { name: "Insert" }).click();
+  await expect(media).toContainText("http://images.example/rescue.iso is inserted at its next start.");
+  await expect(media.getByRole("button", { name: "Insert" })).toBeDisabled();
+  await accessible(page);
+  const reboot = async () => {
+    await page.getByRole("button", { name: "More actions on rack-1" }).click();
+    await page.getByRole("menuitem", { name: "Reboot", exact: true }).click();
+    await page.getByRole("dialog", { name: "Reboot rack-1?" }).getByRole("button", { name: "Reboot" }).click();
+  };
+  await reboot();
+  await expect(media.getByRole("definition").first()).toHaveText("http://images.example/rescue.iso");
+  await media.getByRole("button", { name: "Eject" }).click();
+  await expect(media).toContainText("It is ejected at its next start.");
+  await reboot();
+  await expect(media.getByRole("definition").first()).toHaveText("nothing");
+});
+
+test("a server boots once from elsewhere, and that can be taken back", async ({ page }) => {
+  await open(page, "/hosts/metal/rack-3");
+  const boot = page.getByRole("region", { name: "Boot once" });
+  await expect(boot).toContainText("It boots as its firmware says.");
+  await boot.getByRole("combobox", { name: "Boot once from" }).selectOption("the network (PXE)");
+  await boot.getByRole("button", { name: "Boot from there once" }).click();
+  await expect(boot).toContainText("At its next start it boots from the network (PXE).");
+  await accessible(page);
+  await boot.getByRole("button", { name: "Take it back" }).click();
+  await expect(boot).toContainText("It boots as its firmware says.");
+});
+
+test("who may only look reads a server's sensors and changes nothing", async ({ page }) => {
+  await open(page, "/hosts/metal/rack-1", "&viewer");
+  await expect(page.getByRole("region", { name: "Sensors" })).toContainText("43 °C");
+  await expect(page.getByRole("button", { name: "Insert" })).toBeDisabled();
+  await expect(page.getByLabel("Image of a CD")).toHaveAccessibleDescription("You may not insert media here.");
+  await expect(page.getByRole("button", { name: "Boot from there once" })).toBeDisabled();
 });
 
 test("a server is enrolled, and a wrong address is said at its field", async ({ page }) => {

@@ -75,6 +75,7 @@ export const http: Server = {
   async host(namespace, name, change) {
     await ask(path(["hosts", namespace, name]), send("PATCH", change));
   },
+  hostTold: (namespace, name, what, skip) => json(path(["hosts", namespace, name, what], { skip: skip ? String(skip) : "" })),
   async told(namespace, name, what) {
     const response = await ask(path(["machines", namespace, name, what]));
     return what === "dmesg" ? response.text() : response.json();

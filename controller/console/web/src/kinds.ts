@@ -89,7 +89,17 @@ export type Host = Meta & {
     poweredOn?: boolean;
     lastUpdated?: string;
     hardware?: Hardware;
-    provisioning?: { state?: string; stateSince?: string; ID?: string; image?: { url?: string } };
+    provisioning?: { state?: string; stateSince?: string; ID?: string; image?: { url?: string; format?: string } };
     conditions?: Condition[];
   };
 };
+
+/** The CD of the server of its name. */
+export type DataImage = Meta & { spec?: { url?: string }; status?: { attachedImage?: { url?: string }; error?: { count?: number; message?: string } } };
+
+export type Bounds = { low?: number; high?: number };
+export type Sensor = { name: string; type: string; reading?: number; unit: string; health?: string; caution?: Bounds; critical?: Bounds };
+export type HostSensors = { readAt: string; health?: string; sensors: Sensor[]; gaps: string[] };
+export type HostEvent = { id: string; created?: string; severity?: string; message: string; about?: string };
+/** Newest first. `log`: its name; none where there is none. */
+export type HostEvents = { readAt: string; log?: string; total: number; entries: HostEvent[] };

@@ -16,6 +16,7 @@ export type Kind =
   | "persistentvolumeclaims"
   | "baremetalhosts"
   | "hardwaredata"
+  | "dataimages"
   | "virtualmachineinstancetypes"
   | "virtualmachineclusterinstancetypes"
   | "virtualmachinepreferences"
@@ -33,7 +34,10 @@ export type Drained = { evicted: number; refused: { pod: string; message: string
 /** What one who only reads has said, or was told, of the keyboard. */
 export type Keyboard = "none" | "asked" | "given";
 export type Viewer = { id: string; user: string; stream: StreamKind; readOnly: boolean; since: string; keyboard: Keyboard };
-export type HostChange = { online: boolean } | { reboot: "soft" | "hard" } | { inspect: true };
+export type BootDevice = "cd" | "pxe" | "disk" | "bios-setup";
+export type HostChange = { online: boolean } | { reboot: "soft" | "hard" } | { inspect: true } | { bootOnce: BootDevice | null };
+/** What a server's BMC is asked. */
+export type HostTold = "sensors" | "events";
 export type Told = "guestosinfo" | "userlist" | "filesystemlist" | "dmesg" | "usage" | "viewers";
 /** Other sites, where there are some. */
 export type Links = { grafana: string | null };
@@ -84,6 +88,8 @@ export type Server = {
   act(namespace: string, name: string, verb: Verb, force: boolean): Promise<void>;
   node(name: string, verb: NodeVerb): Promise<Drained>;
   host(namespace: string, name: string, change: HostChange): Promise<void>;
+  /** What a server's BMC shows right now; `skip`: entries of its log that are left out. */
+  hostTold<T>(namespace: string, name: string, what: HostTold, skip: number): Promise<T>;
   /** What a guest or its node tells: JSON, and text for `dmesg`. */
   told(namespace: string, name: string, what: Told): Promise<unknown>;
   screenshot(namespace: string, name: string): Promise<Blob>;

@@ -18,6 +18,8 @@ test("a server has its state and inventory, and is turned on", async ({ page }) 
   await expect(page.getByRole("row", { name: /rack-1 available/ })).toBeVisible();
   await page.getByRole("link", { name: "rack-1" }).click();
   await expect(page.getByRole("region", { name: "Inventory" })).toContainText(/GiB/);
+  await expect(page.getByRole("region", { name: "Sensors" }).getByRole("row", { name: /Inlet Temp.*24 °C OK/ })).toBeVisible();
+  await expect(page.getByRole("region", { name: "Event log" })).toContainText("Power supply 2 has lost its input.");
   await page.getByRole("button", { name: "Turn on" }).click();
   await expect(page.getByText("rack-1 is to be on.")).toBeVisible();
   await expect(page.getByRole("region", { name: "Power and BMC" })).toContainText(/Power\s*on/);

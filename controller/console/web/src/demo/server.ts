@@ -1,9 +1,10 @@
 /** A server in the browser on invented objects: for the demo, the browser tests and the pictures in the documentation. */
 
-import type { Host, Instance, Machine, Meta, Node, Pod } from "../kinds";
+import type { DataImage, Host, Instance, Machine, Meta, Node, Pod } from "../kinds";
 import { key } from "../pure/rows";
 import { DEEDS, hindered } from "../pure/verbs";
-import { type Change, type Keyboard, type Kind, type Rights, type Server, type Session, type Verb, Refusal } from "../server";
+import { type BootDevice, type Change, type HostTold, type Keyboard, type Kind, type Rights, type Server, type Session, type Verb, Refusal } from "../server";
+import { log, sensors } from "./bmc";
 import { instance, pod, uid } from "./objects";
 import { Screen, drawn } from "./screen";
 import { Serial } from "./serial";
@@ -22,9 +23,11 @@ const EVERYTHING: Rights = {
     machines: ["start", "stop", "restart", "pause", "unpause", "softreboot", "reset", "console", "vnc", "screenshot", "usage", "viewers", "hand"],
     nodes: ["list", "cordon", "uncordon", "drain"],
     baremetalhosts: ["list", "create", "update", "patch", "delete"],
+    dataimages: ["list", "create", "delete"],
+    hosts: ["sensors", "events"],
   },
 };
-const VIEWER: Rights = { allowed: { virtualmachines: ["list", "watch"], machines: ["screenshot", "usage"], nodes: ["list"], baremetalhosts: ["list"] } };
+const VIEWER: Rights = { allowed: { virtualmachines: ["list", "watch"], machines: ["screenshot", "usage"], nodes: ["list"], baremetalhosts: ["list"], dataimages: ["list"], hosts: ["sensors", "events"] } };
 
 const later = (run: () => void, wait: number) => void setTimeout(run, wait);
 
@@ -135,6 +138,7 @@ export function demo(wish: Wish): Server {
       if (kind === "baremetalhosts") checkedHost(made);
       if (world.all(kind).has(key(made))) throw new Refusal(409, `${kind} "${made.metadata.name}" already exists`, [{ field: "metadata.name", message: "already exists" }]);
       if (dryRun) return made;
+      if (kind === "dataimages") return world.put(kind, made);
       const stored = world.put(kind, kind === "virtualmachines" ? { ...made, status: { printableStatus: "Stopped" } } : { ...made, status: { provisioning: { state: "registering", stateSince: now() }, operationalStatus: "OK" } });
       if (kind === "virtualmachines" && (made as unknown as Machine).spec.runStrategy === "Always") start(key(made));
       return stored;
@@ -147,6 +151,8 @@ export function demo(wish: Wish): Server {
     },
     async remove(kind, namespace, name) {
       const id = `${namespace}/${name}`;
+      const image = world.all<DataImage>("dataimages").get(id);
+      if (kind === "dataimages" && image?.status?.attachedImage) return void world.put(kind, { ...image, metadata: { ...image.metadata, deletionTimestamp: now() } });
       if (kind !== "virtualmachines") return world.remove(kind, id);
       const of = machineOf(id);
       of.metadata = { ...of.metadata, deletionTimestamp: now() } as never;
@@ -171,9 +177,24 @@ export function demo(wish: Wish): Server {
       return { evicted: next.length, refused: pods.slice(2, 3).map((one) => ({ pod: key(one), message: "another machine of its budget is going down" })), left: pods.length };
     },
     async host(namespace, name, change) {
-      const found = world.all<Meta & { spec?: object; status?: object }>("baremetalhosts").get(`${namespace}/${name}`);
+      const id = `${namespace}/${name}`;
+      const found = world.all<Meta & { spec?: object; status?: object }>("baremetalhosts").get(id);
       if (!found) throw new Refusal(404, `baremetalhosts "${name}" not found`);
+      const boots = (device: BootDevice | null) => {
+        const { "catamaran.dev/boot-once": _, ...others } = found.metadata?.annotations ?? {};
+        world.put("baremetalhosts", { ...found, metadata: { ...found.metadata, annotations: device ? { ...others, "catamaran.dev/boot-once": device } : others } });
+      };
+      if ("bootOnce" in change) boots(change.bootOnce);
+      if ("reboot" in change) {
+        boots(null);
+        restarted(world, id);
+      }
       if ("online" in change) world.put("baremetalhosts", { ...found, spec: { ...found.spec, online: change.online }, status: { ...found.status, poweredOn: change.online } });
+    },
+    async hostTold<T>(namespace: string, name: string, what: HostTold, skip: number): Promise<T> {
+      const found = world.all<Host>("baremetalhosts").get(`${namespace}/${name}`);
+      if (found?.status?.errorMessage) throw new Refusal(500, `baremetalhost "${name}": ${found.status.errorMessage}`);
+      return (what === "sensors" ? sensors(found?.status?.poweredOn ?? false) : log(skip)) as T;
     },
     async told(namespace, name, what) {
       const run = runOf(`${namespace}/${name}`);
@@ -209,6 +230,13 @@ export function demo(wish: Wish): Server {
       sessions = sessions.filter((one) => one.id !== id);
     },
   };
+}
+
+/** A start of a server: what is to be in its drive is, and what is to be out is. */
+function restarted(world: World, id: string): void {
+  const image = world.all<DataImage>("dataimages").get(id);
+  if (image?.metadata?.deletionTimestamp) world.remove("dataimages", id);
+  else if (image?.spec?.url) world.put("dataimages", { ...image, status: { attachedImage: { url: image.spec.url } } });
 }
 
 /** The checks that the demo's server makes, so that errors can be seen on their fields. */
