@@ -207,6 +207,91 @@ fn a_cd_is_shown_to_a_server_at_its_next_reboot() -> Result<()> {
     })
 }
 
+/// What kubectl reads as an account of the test's namespace.
+fn read(cluster: &Cluster, path: &str) -> Result<Value> {
+    let account = format!("--as=system:serviceaccount:{}:default", cluster.namespace());
+    let base = format!(
+        "/apis/subresources.kubevirt.io/v1/namespaces/{}/baremetalhosts/server",
+        cluster.namespace()
+    );
+    let said = cluster.kubectl(["get", "--raw", &format!("{base}/{path}"), &account])?;
+    Ok(serde_json::from_str(&said)?)
+}
+
+#[test]
+fn sensors_and_the_event_log_are_read_by_who_may_see_a_server_and_it_boots_once_from_elsewhere()
+-> Result<()> {
+    cluster::run(1, |cluster| {
+        let (bmc, host) = (cluster.bmc()?, "bmh/server");
+        let spec = json!({"online": true, "externallyProvisioned": true});
+        cluster.enrol("server", &bmc, spec)?;
+        cluster.wait_field(host, PHASE, "externally provisioned", BOOT)?;
+        wait_for("the server is on", BOOT, || {
+            Ok(Seen::when(bmc.is_on(), "it is off"))
+        })?;
+        ensure!(read(cluster, "sensors").is_err(), "without any role");
+        let account = format!("--serviceaccount={}:default", cluster.namespace());
+        cluster.kubectl([
+            "create",
+            "rolebinding",
+            "view",
+            "--clusterrole=view",
+            &account,
+        ])?;
+        let sensors = wait_for("the right to read sensors", SHORT, || {
+            Ok(match read(cluster, "sensors") {
+                Ok(sensors) => Seen::Yes(sensors),
+                Err(error) => Seen::NotYet(format!("{error:#}")),
+            })
+        })?;
+        let inlet = &sensors["sensors"][0];
+        ensure!(
+            inlet["name"] == "Inlet Temp" && inlet["unit"] == "°C",
+            "{sensors}"
+        );
+        ensure!(
+            inlet["reading"] == 24.0 && inlet["health"] == "OK",
+            "{sensors}"
+        );
+        bmc.log(
+            "2026-04-01T00:00:00Z",
+            "Critical",
+            "The chassis was opened.",
+        );
+        let events = read(cluster, "events?limit=2")?;
+        ensure!(events["log"] == "Sel" && events["total"] == 5, "{events}");
+        let messages: Vec<&str> = events["entries"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry["message"].as_str())
+            .collect();
+        ensure!(
+            messages.first() == Some(&"The chassis was opened.") && messages.len() == 2,
+            "{events}"
+        );
+        // Readers are many, sessions few: at most one of the leader and one of each other replica.
+        for _ in 0..5 {
+            read(cluster, "sensors")?;
+        }
+        ensure!(bmc.open_sessions() <= 3, "{} sessions", bmc.open_sessions());
+        ensure!(bmc.most_in_flight() <= 3, "{}", bmc.most_in_flight());
+
+        let once = "catamaran.dev/boot-once=pxe";
+        let reboot = "reboot.metal3.io={\"mode\":\"hard\"}";
+        cluster.kubectl(["annotate", host, once, reboot])?;
+        wait_for("it was started from the network", BOOT, || {
+            let boots = bmc.boots();
+            let last = boots.last().map(|boot| boot.device.clone());
+            Ok(Seen::when(
+                last.as_deref() == Some("Pxe"),
+                format!("it booted from {last:?}"),
+            ))
+        })?;
+        delete(cluster, host)
+    })
+}
+
 #[test]
 fn a_deploy_agents_image_that_is_asked_for_is_answered() -> Result<()> {
     cluster::run(1, |cluster| {
