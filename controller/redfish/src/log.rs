@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::bmc::Bmc;
 use crate::discovery::Discovered;
 use crate::error::{Error, Kind};
-use crate::inventory::name;
+use crate::inventory::{gap, name};
 use crate::resource::Resource;
 
 /// Names of logs of events, best first, in lower case: usual; HPE; OpenBMC; Supermicro; Lenovo.
@@ -25,7 +25,7 @@ const EVENT_LOGS: [&str; 6] = [
 /// Characters of a text that are kept.
 const MOST_CHARACTERS: usize = 1000;
 /// Pages of a log that are followed, where single entries can't be asked for.
-const MOST_PAGES: usize = 40;
+const MOST_PAGES: usize = 100;
 
 /// An entry of an event log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,8 +93,11 @@ impl Bmc {
         let system = self.system_resource().await?;
         let mut services = self.log_services(&system).await?;
         for manager in system.links("/Links/ManagedBy") {
-            let manager = self.read(&manager).await?;
-            services.extend(self.log_services(&manager).await?);
+            // One that can't be read shows no log; the others may.
+            let read = self.read(&manager).await.map(Some);
+            if let Some(manager) = gap(read, "manager", &mut Vec::new())? {
+                services.extend(self.log_services(&manager).await?);
+            }
         }
         services.sort_by_key(|path| rank(path));
         for path in services {
@@ -139,7 +142,7 @@ impl Bmc {
         let more = next(&first);
         if let (Some(total), Some(_), true) = (counted, &more, known.top_skip) {
             let from = if oldest_first {
-                total.saturating_sub(skip + most)
+                total.saturating_sub(skip.saturating_add(most))
             } else {
                 skip
             };
@@ -156,7 +159,12 @@ impl Bmc {
             }
             return Ok((total, part));
         }
-        let mut all = self.with_following(first, usize::MAX).await?;
+        let enough = if oldest_first {
+            usize::MAX
+        } else {
+            skip.saturating_add(most)
+        };
+        let mut all = self.with_following(first, enough).await?;
         if oldest_first {
             all.reverse();
         }
@@ -170,13 +178,21 @@ impl Bmc {
         let mut found = members(&page).to_vec();
         for _ in 1..MOST_PAGES {
             let Some(path) = link.take().filter(|_| found.len() < enough) else {
-                break;
+                return Ok(found);
             };
             let page = self.read(&path).await?;
             found.extend_from_slice(members(&page));
             link = next(&page);
         }
-        Ok(found)
+        match link {
+            // Old entries must not be taken for the newest.
+            Some(_) if found.len() < enough => Err(Error::Unexpected {
+                bmc: self.name().to_owned(),
+                path: page.path,
+                what: format!("the log has more than {MOST_PAGES} pages"),
+            }),
+            _ => Ok(found),
+        }
     }
 }
 

@@ -178,3 +178,13 @@ async fn logs_that_are_none_of_events_are_never_read() {
         "{read:?}"
     );
 }
+
+#[tokio::test]
+async fn a_log_of_endless_pages_is_not_told_by_its_oldest_part() {
+    let bench = Bench::with(like_standard("log: {page: 1}"), crate::quick()).await;
+    for _ in 0..100 {
+        bench.handle.log("2026-03-03T00:00:00Z", "OK", "again");
+    }
+    let error = bench.bmc.event_log(0, 10).await.unwrap_err();
+    assert!(error.to_string().contains("more than 100 pages"), "{error}");
+}
