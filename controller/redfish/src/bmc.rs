@@ -1,7 +1,7 @@
 //! One BMC: what all its users share, and the handle they hold.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +71,8 @@ pub struct Bmc {
     pub(crate) shared: Arc<Shared>,
     pub(crate) lane: Lane,
     deadline: Option<Instant>,
+    /// Bytes that may still be read, for those who only look.
+    reading: Option<Arc<AtomicUsize>>,
 }
 
 pub(crate) struct Shared {
@@ -117,6 +119,7 @@ impl Bmc {
             }),
             lane: Lane::Normal,
             deadline: None,
+            reading: None,
         })
     }
 
@@ -147,6 +150,15 @@ impl Bmc {
         }
     }
 
+    /// The same for one call of those who only look: what the BMC sends is bounded ([`Limits::reading_bytes`]), and credentials that it
+    /// refuses are not held against those who look after the host.
+    pub(crate) fn reading(&self) -> Self {
+        Self {
+            reading: Some(Arc::new(AtomicUsize::new(self.limits().reading_bytes))),
+            ..self.bounded()
+        }
+    }
+
     /// The BMC's address, as messages name it.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -165,27 +177,37 @@ impl Bmc {
         let limit = self.limits().login;
         let permit = tokio::time::timeout(limit, shared.gate.enter(Lane::Urgent)).await;
         let way = std::mem::replace(&mut shared.session().way, Way::Closed);
-        let (
-            Ok(_permit),
-            Way::Token {
-                token,
-                location: Some(location),
-            },
-        ) = (permit, way)
+        if let Ok(_permit) = permit {
+            self.log_out(way).await;
+        }
+    }
+
+    /// Deletes a session, if there is one and the BMC said where.
+    pub(crate) async fn log_out(&self, way: Way) {
+        let Way::Token {
+            token,
+            location: Some(location),
+        } = way
         else {
             return;
         };
+        let bmc = self.name();
         let authorization = Authorization::Token(token);
         let request = Request::new(Method::DELETE, location, None);
+        let limit = self.limits().login;
         match self.send_once(&request, &authorization, limit).await {
-            Ok(answer) if answer.is_success() => {
-                tracing::debug!(bmc = %shared.name, "session deleted");
-            }
+            Ok(answer) if answer.is_success() => tracing::debug!(bmc, "session deleted"),
+            // It had ended already.
+            Ok(answer) if matches!(answer.status, 401 | 404) => {}
             Ok(answer) => {
-                tracing::warn!(bmc = %shared.name, status = answer.status, "session not deleted; it ends when it was idle for long");
+                tracing::warn!(
+                    bmc,
+                    status = answer.status,
+                    "session not deleted; it ends when it was idle for long"
+                );
             }
             Err(error) => {
-                tracing::warn!(bmc = %shared.name, %error, "session not deleted; it ends when it was idle for long");
+                tracing::warn!(bmc, %error, "session not deleted; it ends when it was idle for long");
             }
         }
     }
@@ -227,6 +249,17 @@ impl Bmc {
         }
     }
 
+    /// How long an answer may be.
+    fn answer_bytes(&self) -> usize {
+        let limits = self.limits();
+        match &self.reading {
+            Some(left) => limits
+                .reading_answer_bytes
+                .min(left.load(Ordering::Relaxed)),
+            None => limits.answer_bytes,
+        }
+    }
+
     /// One exchange, counted and logged. The caller holds the permit.
     pub(crate) async fn send_once(
         &self,
@@ -238,7 +271,7 @@ impl Bmc {
         let mut manner = Manner {
             authorization,
             timeout,
-            answer_bytes: self.limits().answer_bytes,
+            answer_bytes: self.answer_bytes(),
             identity: true,
             keep_alive: self.quirks().keep_alive,
         };
@@ -254,6 +287,11 @@ impl Bmc {
                     continue;
                 }
                 Ok(answer) => {
+                    if let Some(left) = &self.reading {
+                        // One request is in flight: nobody else takes from it.
+                        let rest = left.load(Ordering::Relaxed).saturating_sub(answer.bytes);
+                        left.store(rest, Ordering::Relaxed);
+                    }
                     let milliseconds = begin.elapsed().as_millis();
                     tracing::debug!(bmc = %shared.name, method = request.verb(), path = %request.path, status = answer.status, milliseconds, "asked");
                 }

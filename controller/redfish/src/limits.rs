@@ -9,7 +9,7 @@ pub struct Limits {
     pub connect: Duration,
     /// From sending one request to the end of its answer. 60 s.
     pub request: Duration,
-    /// The same for a log-in, which a waiting fencing request can't interrupt. 20 s.
+    /// The same for a log-in. 20 s.
     pub login: Duration,
     /// Everything one call of this crate does, with waiting, retries and tasks, unless [`crate::Bmc::within`] says otherwise. 5 minutes.
     pub operation: Duration,
@@ -33,6 +33,10 @@ pub struct Limits {
     pub refused_credentials: Duration,
     /// Largest answer, in bytes. 16 MiB: attribute registries are big.
     pub answer_bytes: usize,
+    /// The same for sensors and event logs, which people read. 1 MiB.
+    pub reading_answer_bytes: usize,
+    /// All answers of one such reading, in bytes. 5 MiB.
+    pub reading_bytes: usize,
 }
 
 impl Default for Limits {
@@ -52,6 +56,8 @@ impl Default for Limits {
             suspension: Duration::from_secs(30),
             refused_credentials: Duration::from_secs(60),
             answer_bytes: 16 << 20,
+            reading_answer_bytes: 1 << 20,
+            reading_bytes: 5 << 20,
         }
     }
 }

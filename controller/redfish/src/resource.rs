@@ -1,5 +1,7 @@
 //! Resources of Redfish: reading them, following their links, their collections, their actions, and changing them with ETags.
 
+use std::collections::HashSet;
+
 use reqwest::Method;
 use serde_json::Value;
 
@@ -53,6 +55,19 @@ impl Resource {
             .collect()
     }
 
+    /// The members of a page of a collection.
+    pub(crate) fn page(&self) -> &[Value] {
+        let members = self.body["Members"].as_array();
+        members.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Where the page after this one is.
+    pub(crate) fn next(&self) -> Option<String> {
+        self.link("/Members@odata.nextLink")
+            .or_else(|| self.link("/@odata.nextLink"))
+            .map(str::to_owned)
+    }
+
     /// The values that are allowed for a property beside it; none where the BMC does not say.
     pub(crate) fn allowable(&self, object: &str, property: &str) -> Option<Vec<String>> {
         let list = self
@@ -99,18 +114,16 @@ impl Bmc {
     /// The paths of a collection's members, from all its pages.
     pub(crate) async fn members(&self, path: &str) -> Result<Vec<String>, Error> {
         let (mut found, mut next) = (Vec::new(), Some(path.to_owned()));
+        let mut known = HashSet::new();
         for _ in 0..MOST_PAGES {
             let Some(page) = next.take() else { break };
             let page = self.read(&page).await?;
             for member in page.links("/Members") {
-                if !found.contains(&member) {
+                if known.insert(member.clone()) {
                     found.push(member);
                 }
             }
-            next = page
-                .link("/Members@odata.nextLink")
-                .or_else(|| page.link("/@odata.nextLink"))
-                .map(str::to_owned);
+            next = page.next();
         }
         Ok(found)
     }

@@ -4,17 +4,26 @@
 //! gives it in one answer (`$expand`), or where there is nothing else. `Thermal` and `Power` are older and have all in two answers.
 //! As with the inventory a part that can't be read is a gap with a reason.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::bmc::Bmc;
 use crate::error::Error;
 use crate::inventory::gap;
+use crate::message::shortened;
 use crate::resource::Resource;
 
 /// Chassis of one system that are looked at: the server, its enclosure, some shelves.
 const MOST_CHASSIS: usize = 8;
 /// Single sensors of a chassis that are read one by one.
 const MOST_SINGLE: usize = 64;
+/// Sensors that are kept.
+const MOST_SENSORS: usize = 512;
+/// Pages of a chassis' sensors that are followed.
+const MOST_PAGES: usize = 20;
+/// Gaps that are told.
+const MOST_GAPS: usize = 32;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,8 +84,8 @@ pub struct Sensors {
 impl Bounds {
     fn of(part: &Value, low: &str, high: &str) -> Self {
         Self {
-            low: number(&part[low]),
-            high: number(&part[high]),
+            low: bound(&part[low]),
+            high: bound(&part[high]),
         }
     }
 
@@ -91,16 +100,18 @@ impl Bmc {
     /// # Errors
     /// All that reading the system can meet, and any loss of the BMC on the way; other failures become gaps.
     pub async fn sensors(&self) -> Result<Sensors, Error> {
-        let bmc = self.bounded();
+        let bmc = self.reading();
         let system = bmc.system_resource().await?;
         let mut found = Sensors {
             health: system
                 .text("/Status/HealthRollup")
                 .or_else(|| system.text("/Status/Health"))
-                .map(str::to_owned),
+                .map(shortened),
             ..Sensors::default()
         };
-        let chassis = system.links("/Links/Chassis");
+        let mut known = HashSet::new();
+        let mut chassis = system.links("/Links/Chassis");
+        chassis.retain(|path| known.insert(path.clone()));
         for path in chassis.iter().take(MOST_CHASSIS) {
             let read = gap(bmc.read(path).await.map(Some), "chassis", &mut found.gaps)?;
             if let Some(chassis) = read {
@@ -110,21 +121,27 @@ impl Bmc {
         if found.sensors.is_empty() && found.gaps.is_empty() {
             found.gaps.push("the BMC shows no sensors".to_owned());
         }
-        found.sensors.sort_by_key(|sensor| sensor.kind);
+        found.bound();
         Ok(found)
     }
 
     async fn sensors_of(&self, chassis: &Resource, found: &mut Sensors) -> Result<(), Error> {
         let collection = chassis.link("/Sensors");
         if let (Some(collection), Some(expand)) = (collection, self.discover().await?.expand) {
-            let path = format!("{collection}?$expand={expand}");
-            // One that says it could, and can't, is asked in the other ways.
-            let read = gap(self.read(&path).await.map(Some), "", &mut Vec::new())?;
-            let members = read.map(|read| read.body["Members"].clone());
-            let members = members.as_ref().and_then(Value::as_array);
             let before = found.sensors.len();
-            let single = members.into_iter().flatten().filter_map(single);
-            found.sensors.extend(single);
+            let mut next = Some(format!("{collection}?$expand={expand}"));
+            for _ in 0..MOST_PAGES {
+                let Some(path) = next.take().filter(|_| found.sensors.len() <= MOST_SENSORS) else {
+                    break;
+                };
+                // One that says it could, and can't, is asked in the other ways.
+                let read = self.read(&path).await.map(Some);
+                let Some(page) = gap(read, "", &mut Vec::new())? else {
+                    break;
+                };
+                found.sensors.extend(page.page().iter().filter_map(single));
+                next = page.next();
+            }
             if found.sensors.len() > before {
                 return Ok(());
             }
@@ -150,7 +167,12 @@ impl Bmc {
         if let (Some(collection), false) = (collection, older) {
             let members = gap(self.members(collection).await, "sensors", &mut found.gaps)?;
             for path in members.iter().take(MOST_SINGLE) {
-                let read = gap(self.read(path).await.map(Some), "a sensor", &mut found.gaps)?;
+                let read = self.read(path).await.map(Some);
+                let overdue = matches!(read, Err(Error::Overdue { .. }));
+                let read = gap(read, "a sensor", &mut found.gaps)?;
+                if overdue {
+                    break;
+                }
                 found
                     .sensors
                     .extend(read.and_then(|read| single(&read.body)));
@@ -163,6 +185,21 @@ impl Bmc {
             }
         }
         Ok(())
+    }
+}
+
+impl Sensors {
+    /// By kind, and not more than anybody looks at.
+    fn bound(&mut self) {
+        let sensors = self.sensors.len();
+        if sensors > MOST_SENSORS {
+            self.sensors.truncate(MOST_SENSORS);
+            let left = sensors - MOST_SENSORS;
+            self.gaps
+                .insert(0, format!("sensors: {left} more were left out"));
+        }
+        self.sensors.sort_by_key(|sensor| sensor.kind);
+        self.gaps.truncate(MOST_GAPS);
     }
 }
 
@@ -179,7 +216,7 @@ fn single(body: &Value) -> Option<Sensor> {
         Some("Current") => SensorKind::Current,
         _ => SensorKind::Other,
     };
-    let limit = |name: &str| number(&body["Thresholds"][name]["Reading"]);
+    let limit = |name: &str| bound(&body["Thresholds"][name]["Reading"]);
     let bounds = |low: &str, high: &str| Bounds {
         low: limit(low),
         high: limit(high),
@@ -275,8 +312,13 @@ fn parts<'a>(body: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
 }
 
 fn text(body: &Value, name: &str) -> Option<String> {
-    let text = body[name].as_str()?.trim();
-    (!text.is_empty()).then(|| text.to_owned())
+    let text = shortened(body[name].as_str()?);
+    (!text.is_empty()).then_some(text)
+}
+
+/// A bound; one of 0 is how many BMCs say that there is none.
+fn bound(value: &Value) -> Option<f64> {
+    number(value).filter(|bound| *bound != 0.0)
 }
 
 /// A number, which some write as a text.
@@ -320,6 +362,26 @@ mod tests {
         let said = of(46.0, json!({"Health": "OK"}));
         assert_eq!(said.as_deref(), Some("OK"));
         assert_eq!(of(23.0, json!({"State": "Absent"})), None);
+    }
+
+    #[test]
+    fn texts_and_numbers_of_sensors_are_bounded_and_a_bound_of_0_is_none() {
+        let one = json!({"Name": "x".repeat(9000), "ReadingUnits": "y".repeat(9000), "Reading": 5,
+            "Thresholds": {"LowerCritical": {"Reading": 0}, "UpperCritical": {"Reading": 0}}});
+        let sensor = single(&one).unwrap();
+        assert!(sensor.name.len() < 500 && sensor.unit.len() < 500);
+        assert_eq!(
+            (sensor.critical, sensor.health.as_deref()),
+            (Bounds::default(), None)
+        );
+        let mut all = Sensors {
+            sensors: vec![sensor; 600],
+            gaps: vec!["gone".to_owned(); 600],
+            ..Sensors::default()
+        };
+        all.bound();
+        assert_eq!((all.sensors.len(), all.gaps.len()), (512, MOST_GAPS));
+        assert_eq!(all.gaps[0], "sensors: 88 more were left out");
     }
 
     #[test]

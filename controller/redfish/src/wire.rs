@@ -72,6 +72,8 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
     /// The start of a body that is no JSON.
     pub(crate) text: String,
+    /// Length of the body.
+    pub(crate) bytes: usize,
 }
 
 impl Request {
@@ -298,6 +300,7 @@ fn answer(response: &Response, bytes: &[u8]) -> Answer {
             None => shortened(&String::from_utf8_lossy(&bytes[..bytes.len().min(4096)])),
         },
         body: body.unwrap_or_default(),
+        bytes: bytes.len(),
     }
 }
 

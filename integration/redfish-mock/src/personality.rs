@@ -175,6 +175,8 @@ pub(crate) struct LogRules {
     pub(crate) links: bool,
     /// Entries of a page.
     pub(crate) page: usize,
+    /// `$skip` and `$top` are passed over, whatever the root says.
+    pub(crate) ignores_skip: bool,
 }
 
 impl Default for LogRules {
@@ -186,6 +188,7 @@ impl Default for LogRules {
             newest_first: false,
             links: false,
             page: 50,
+            ignores_skip: false,
         }
     }
 }

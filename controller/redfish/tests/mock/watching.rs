@@ -1,5 +1,7 @@
 //! Sensors and the event log.
 
+use std::time::Duration;
+
 use catamaran_redfish::{Kind, SensorKind};
 use catamaran_redfish_mock::{Availability, Fault, Personality};
 
@@ -133,11 +135,14 @@ async fn parts_of_a_long_log_cost_few_requests() {
         ("dell", 12),
         ("openbmc", 18),
         ("standard", 24),
-        // Links, of which ten are read.
-        ("hpe", 24),
+        // Links, which come as entries when that is asked for.
+        ("hpe", 14),
+        ("links", 32),
     ] {
         let personality = match name {
             "standard" => like_standard("log: {page: 10}"),
+            // Single entries, of which ten are read.
+            "links" => like_standard("log: {page: 10, links: true}"),
             name => Personality::named(name).unwrap(),
         };
         let bench = Bench::with(personality, crate::quick()).await;
@@ -187,4 +192,59 @@ async fn a_log_of_endless_pages_is_not_told_by_its_oldest_part() {
     }
     let error = bench.bmc.event_log(0, 10).await.unwrap_err();
     assert!(error.to_string().contains("more than 100 pages"), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_bmc_sends_is_bounded() {
+    let rules = "log: {page: 1, newest_first: true}";
+    let bench = Bench::with(like_standard(rules), crate::quick()).await;
+    let long = "lost ".repeat(180_000);
+    for _ in 0..9 {
+        bench.handle.log("2026-03-03T00:00:00Z", "OK", &long);
+    }
+    let found = bench.bmc.event_log(0, 50).await.unwrap().unwrap();
+    let (told, gap) = (found.entries.len(), found.gap.unwrap_or_default());
+    assert!((3..9).contains(&told) && found.total == 13, "{told}: {gap}");
+    assert!(gap.contains("longer than"), "{gap}");
+    assert!(found.entries[0].message.len() < 500);
+
+    bench
+        .handle
+        .log("2026-03-03T00:00:00Z", "OK", &long.repeat(2));
+    let error = bench.bmc.event_log(0, 50).await.unwrap_err();
+    assert!(
+        error.to_string().contains("longer than 1048576 bytes"),
+        "{error}"
+    );
+    // Nothing else is bounded like that.
+    bench.bmc.inventory().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_read_of_a_log_by_the_deadline_is_told() {
+    let rules = "log: {links: true, newest_first: true}";
+    let bench = Bench::with(like_standard(rules), crate::quick()).await;
+    bench.bmc.event_log(0, 1).await.unwrap();
+    let late = Fault::delay(Duration::from_millis(250)).at("GET", "Entries/");
+    bench.handle.fault(late);
+    let hurried = bench.bmc.within(Duration::from_millis(700));
+    let found = hurried.event_log(0, 50).await.unwrap().unwrap();
+    let told = found.entries.len();
+    assert!((1..4).contains(&told) && found.total == 4, "{told}");
+    assert!(found.gap.is_some());
+    assert_eq!(found.entries[0].id, "4");
+}
+
+#[tokio::test]
+async fn parts_that_a_bmc_only_says_it_gives_are_not_taken_for_the_newest() {
+    let rules = "top_skip: true\nlog: {page: 1, ignores_skip: true}";
+    let bench = Bench::with(like_standard(rules), crate::quick()).await;
+    let found = bench.bmc.event_log(0, 2).await.unwrap().unwrap();
+    let ids: Vec<&str> = found.entries.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!((ids, found.total), (vec!["4", "3"], 4));
+    // One entry on the first page tells no order either.
+    let rules = "log: {page: 1, newest_first: true}";
+    let bench = Bench::with(like_standard(rules), crate::quick()).await;
+    let found = bench.bmc.event_log(0, 1).await.unwrap().unwrap();
+    assert_eq!(found.entries[0].id, "4");
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{ROOT, collection};
 use crate::bmc::Bmc;
 use crate::machine::Logged;
+use crate::personality::Expand;
 
 /// Whether logs are below the system (else below the manager).
 pub(crate) fn at_system(bmc: &Bmc) -> bool {
@@ -49,7 +50,9 @@ fn page(bmc: &Bmc, path: &str, query: &str) -> Value {
     if rules.newest_first {
         all.reverse();
     }
-    let asked = |name| number(name).filter(|_| bmc.personality.top_skip);
+    let parts = bmc.personality.top_skip && !rules.ignores_skip;
+    let asked = |name| number(name).filter(|_| parts);
+    let expanded = query.contains("$expand=") && bmc.personality.expand != Expand::No;
     // Its own links have a word of their own where parts can't be asked for.
     let skip = asked("$skip").or_else(|| number("from")).unwrap_or(0);
     let most = asked("$top").unwrap_or(usize::MAX).min(rules.page.max(1));
@@ -58,7 +61,7 @@ fn page(bmc: &Bmc, path: &str, query: &str) -> Value {
         .skip(skip)
         .take(most)
         .map(|logged| {
-            if rules.links {
+            if rules.links && !expanded {
                 json!({"@odata.id": format!("{path}/{}", logged.id)})
             } else {
                 body(path, logged)
@@ -69,12 +72,10 @@ fn page(bmc: &Bmc, path: &str, query: &str) -> Value {
     let mut page = json!({"@odata.type": "#LogEntryCollection.LogEntryCollection", "Name": "Log Entries",
         "Members@odata.count": all.len(), "Members": shown});
     if end < all.len() {
-        let word = if bmc.personality.top_skip {
-            "$skip"
-        } else {
-            "from"
-        };
-        page["Members@odata.nextLink"] = json!(format!("{path}?{word}={end}"));
+        let word = if parts { "$skip" } else { "from" };
+        let how = query.split('&').find(|pair| pair.starts_with("$expand="));
+        let how = how.map(|how| format!("&{how}")).unwrap_or_default();
+        page["Members@odata.nextLink"] = json!(format!("{path}?{word}={end}{how}"));
     }
     page
 }
