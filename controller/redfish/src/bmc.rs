@@ -159,6 +159,10 @@ impl Bmc {
         }
     }
 
+    pub(crate) fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+
     /// The BMC's address, as messages name it.
     #[must_use]
     pub fn name(&self) -> &str {

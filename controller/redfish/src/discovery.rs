@@ -102,6 +102,13 @@ impl Bmc {
             .unwrap_or_default()
     }
 
+    /// The system's path, once it is known.
+    pub(crate) fn known_system(&self) -> Option<String> {
+        let discovered = self.shared.discovered.lock();
+        let discovered = discovered.unwrap_or_else(PoisonError::into_inner);
+        Some(discovered.as_ref()?.system.clone())
+    }
+
     pub(crate) async fn discover(&self) -> Result<Arc<Discovered>, Error> {
         let known = || {
             self.shared

@@ -24,6 +24,13 @@ enum Turn {
     MadeWay,
 }
 
+/// What a 401 comes to.
+enum Verdict {
+    /// The session has ended.
+    LogIn,
+    Refused(Error),
+}
+
 impl Bmc {
     /// Sends a request until there is an answer that counts. Answers of 400 and above are errors.
     pub(crate) async fn ask(&self, request: &Request) -> Result<Answer, Error> {
@@ -124,19 +131,21 @@ impl Bmc {
         };
         let mut fresh = false;
         loop {
-            let authorization = match self.authorize(&mut fresh).await {
-                Ok(authorization) => authorization,
-                Err(error) => return Turn::Done(Err(self.reached(error))),
+            let authorizing = self.authorize(&mut fresh);
+            let authorization = match self.unless_wanted(authorizing).await {
+                Some(Ok(authorization)) => authorization,
+                Some(Err(error)) => return Turn::Done(Err(self.reached(error))),
+                None => return Turn::MadeWay,
             };
             let timeout = self.limits().request.min(self.remaining());
             if timeout.is_zero() {
                 return Turn::Done(Err(self.overdue(&what(), None)));
             }
             let sending = self.send_once(request, &authorization, timeout);
-            let result = if self.lane == Lane::Normal && request.method == Method::GET {
-                tokio::select! {
-                    result = sending => result,
-                    () = shared.gate.wanted() => return Turn::MadeWay,
+            let result = if request.method == Method::GET {
+                match self.unless_wanted(sending).await {
+                    Some(result) => result,
+                    None => return Turn::MadeWay,
                 }
             } else {
                 sending.await
@@ -156,22 +165,78 @@ impl Bmc {
             if answer.status != 401 {
                 return Turn::Done(Ok(answer));
             }
-            let mut session = shared.session();
-            if matches!(session.way, Way::Token { .. }) && !fresh {
-                // It was idle for too long, or the BMC was restarted.
-                session.way = Way::Unknown;
-                continue;
+            match self
+                .unless_wanted(self.judge(request, &authorization, &answer, fresh))
+                .await
+            {
+                Some(Verdict::LogIn) => {}
+                Some(Verdict::Refused(error)) => return Turn::Done(Err(error)),
+                None => return Turn::MadeWay,
             }
-            let refusal = Refusal {
-                at: Instant::now(),
-                path: request.path.clone(),
-                status: 401,
-                messages: self.messages(&answer),
-            };
-            session.way = Way::Unknown;
-            session.refused = Some(refusal.clone());
-            return Turn::Done(Err(self.denied(refusal)));
         }
+    }
+
+    /// Does something, unless somebody urgent needs the BMC before it is done, and this is nobody urgent.
+    async fn unless_wanted<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+        if self.lane == Lane::Urgent {
+            return Some(what.await);
+        }
+        tokio::select! {
+            result = what => Some(result),
+            () = self.shared.gate.wanted() => None,
+        }
+    }
+
+    /// What a 401 means: that a session has ended, that this path is refused, or that the credentials are. `fresh`: after a log-in of now.
+    async fn judge(
+        &self,
+        request: &Request,
+        authorization: &Authorization,
+        answer: &Answer,
+        fresh: bool,
+    ) -> Verdict {
+        let messages = self.messages(answer);
+        if self.lane == Lane::Normal && self.is_accepted(request, authorization).await {
+            return Verdict::Refused(self.refused(request, answer.status, messages));
+        }
+        let forgotten = self.shared.session().forget(authorization);
+        // It may be there in spite of all, and the BMC's table is small. Fencing does not wait for that.
+        if self.lane == Lane::Normal {
+            self.log_out(forgotten).await;
+        }
+        if matches!(authorization, Authorization::Token(_)) && !fresh {
+            // It was idle for too long, or the BMC was restarted.
+            return Verdict::LogIn;
+        }
+        Verdict::Refused(self.note_refusal(Refusal {
+            at: Instant::now(),
+            path: request.path.clone(),
+            status: answer.status,
+            messages,
+        }))
+    }
+
+    /// Whether the system may be read so, where that is not what was refused.
+    async fn is_accepted(&self, request: &Request, authorization: &Authorization) -> bool {
+        let Some(system) = self.known_system().filter(|path| *path != request.path) else {
+            return false;
+        };
+        let timeout = self.limits().request.min(self.remaining());
+        let asked = Request::get(system);
+        let answer = self.send_once(&asked, authorization, timeout).await;
+        answer.is_ok_and(|answer| answer.is_success())
+    }
+
+    /// Keeps in mind that credentials were refused: by those who look after the host for all, by those who only look for such.
+    fn note_refusal(&self, refusal: Refusal) -> Error {
+        let mut session = self.shared.session();
+        let kept = if self.is_reading() {
+            &mut session.refused_reading
+        } else {
+            &mut session.refused
+        };
+        *kept = Some(refusal.clone());
+        self.denied(refusal)
     }
 
     /// Keeps account of whether the BMC can be reached.
@@ -196,19 +261,20 @@ impl Bmc {
     /// The header that says who asks, after a log-in where there is no session yet; `fresh` says whether there was one.
     async fn authorize(&self, fresh: &mut bool) -> Result<Authorization, Error> {
         let credentials = &self.shared.endpoint.credentials;
+        let closed = || Error::Closed {
+            bmc: self.name().to_owned(),
+        };
         {
             let session = self.shared.session();
             if matches!(session.way, Way::Closed) {
-                return Err(Error::Closed {
-                    bmc: self.name().to_owned(),
-                });
+                return Err(closed());
             }
             if let Some(authorization) =
                 session.authorization(&credentials.username, &credentials.password)
             {
                 return Ok(authorization);
             }
-            if let Some(refusal) = &session.refused
+            if let Some(refusal) = session.refusal(self.is_reading())
                 && refusal.at.elapsed() < self.limits().refused_credentials
                 && self.lane == Lane::Normal
             {
@@ -216,14 +282,24 @@ impl Bmc {
             }
         }
         *fresh = true;
-        let way = self.login().await?;
-        let mut session = self.shared.session();
-        session.worked |= matches!(way, Way::Token { .. });
-        session.refused = None;
-        session.way = way;
-        Ok(session
+        let bmc = self.clone();
+        // A task: whoever goes away, or makes way for fencing, leaves no session behind that nobody knows of.
+        let login = tokio::spawn(async move {
+            let way = bmc.login().await?;
+            let late = bmc.shared.session().keep(way);
+            bmc.log_out(late).await;
+            Ok(())
+        });
+        match login.await {
+            Ok(result) => result?,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => return Err(closed()),
+        }
+        let session = self.shared.session();
+        // Somebody may have closed the connection meanwhile.
+        session
             .authorization(&credentials.username, &credentials.password)
-            .expect("a log-in ends with a way to authenticate"))
+            .ok_or_else(closed)
     }
 
     /// Opens a session, or finds that basic authentication is the way.
@@ -283,8 +359,7 @@ impl Bmc {
                     status: answer.status,
                     messages: found,
                 };
-                self.shared.session().refused = Some(refusal.clone());
-                Err(self.denied(refusal))
+                Err(self.note_refusal(refusal))
             }
             LoginResult::Failed => Err(self.refused(&request, answer.status, found)),
         }

@@ -13,6 +13,8 @@ pub(crate) struct Session {
     pub(crate) worked: bool,
     /// Credentials were refused, then and with these words.
     pub(crate) refused: Option<Refusal>,
+    /// The same, to those who only look.
+    pub(crate) refused_reading: Option<Refusal>,
 }
 
 /// Credentials that a BMC refused.
@@ -74,6 +76,37 @@ pub(crate) fn login_result(
 }
 
 impl Session {
+    /// The credentials that were refused, as far as it counts for those who only look, or for all.
+    pub(crate) fn refusal(&self, reading: bool) -> Option<&Refusal> {
+        let seen = self.refused_reading.as_ref().filter(|_| reading);
+        let all = [seen, self.refused.as_ref()].into_iter().flatten();
+        all.max_by_key(|refusal| refusal.at)
+    }
+
+    /// Takes what a log-in came to; what is answered is not needed: there is another, or the connection was closed.
+    pub(crate) fn keep(&mut self, way: Way) -> Way {
+        if !matches!(self.way, Way::Unknown) {
+            return way;
+        }
+        self.worked |= matches!(way, Way::Token { .. });
+        (self.refused, self.refused_reading) = (None, None);
+        std::mem::replace(&mut self.way, way)
+    }
+
+    /// Forgets what was sent, unless there is something else by now; answers what it was.
+    pub(crate) fn forget(&mut self, sent: &Authorization) -> Way {
+        let is_it = match (&self.way, sent) {
+            (Way::Token { token, .. }, Authorization::Token(sent)) => token == sent,
+            (Way::Basic, Authorization::Basic { .. }) => true,
+            _ => false,
+        };
+        if is_it {
+            std::mem::take(&mut self.way)
+        } else {
+            Way::Unknown
+        }
+    }
+
     /// The header to send; none: log in first.
     pub(crate) fn authorization(&self, username: &str, password: &str) -> Option<Authorization> {
         match &self.way {

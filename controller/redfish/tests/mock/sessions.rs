@@ -1,11 +1,11 @@
 //! Sessions, basic authentication, refused credentials.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use catamaran_redfish::{Error, Kind, Limits};
-use catamaran_redfish_mock::{Fault, Personality};
+use catamaran_redfish_mock::{Effect, Fault, Personality};
 
-use crate::{Bench, like_standard, quick};
+use crate::{Bench, like_standard, quick, until};
 
 #[tokio::test]
 async fn one_session_serves_all_requests_and_is_deleted_at_the_end() {
@@ -133,4 +133,89 @@ async fn session_that_worked_once_is_never_followed_by_basic_authentication() {
         .await
         .unwrap();
     assert_eq!(bench.handle.open_sessions(), 0);
+}
+
+#[tokio::test]
+async fn resource_that_answers_401_costs_no_session() {
+    let bench = Bench::new("standard").await;
+    bench.bmc.system().await.unwrap();
+    let fault = Fault::status(401, "Base.1.8.NoValidSession", "no").at("GET", "LogServices");
+    bench.handle.fault(fault);
+    let sessions = || (bench.handle.made_sessions(), bench.handle.open_sessions());
+    for _ in 0..3 {
+        let error = bench.bmc.event_log(0, 5).await.unwrap_err();
+        assert_eq!((error.kind(), error.status()), (Kind::Refused, Some(401)));
+    }
+    assert_eq!(sessions(), (1, 1));
+    // Also not right after a log-in.
+    bench.handle.end_sessions();
+    let path = format!("{}/LogServices", bench.handle.system());
+    let error = bench.bmc.read(&path).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    bench.bmc.system().await.unwrap();
+    assert_eq!(sessions(), (2, 1));
+
+    let basic = Bench::new("lenovo").await;
+    basic.bmc.system().await.unwrap();
+    let fault = Fault::status(401, "", "no").at("GET", "LogServices");
+    basic.handle.fault(fault);
+    let error = basic.bmc.event_log(0, 5).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused, "{error}");
+}
+
+#[tokio::test]
+async fn credentials_refused_to_those_who_look_are_not_refused_to_all() {
+    let limits = Limits {
+        refused_credentials: Duration::from_secs(60),
+        ..quick()
+    };
+    let bench = Bench::with(Personality::named("standard").unwrap(), limits).await;
+    bench.handle.password("changed");
+    let error = bench.bmc.sensors().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Credentials, "{error}");
+    bench.handle.password("password");
+    let requests = bench.handle.count();
+    bench.bmc.sensors().await.unwrap_err();
+    assert_eq!(bench.handle.count(), requests, "they wait");
+    bench.bmc.system().await.unwrap();
+    bench.bmc.sensors().await.unwrap();
+}
+
+#[tokio::test]
+async fn fencing_waits_for_nobodys_log_in() {
+    let limits = Limits {
+        login: Duration::from_secs(20),
+        ..quick()
+    };
+    let bench = Bench::with(Personality::named("standard").unwrap(), limits).await;
+    let hang = Fault::new(Effect::Hang).at("POST", "Sessions").times(1);
+    bench.handle.fault(hang);
+    let reader = bench.bmc.clone();
+    let reading = tokio::spawn(async move { reader.sensors().await });
+    let asked = || bench.handle.records();
+    until("it logs in", || {
+        asked().iter().any(|record| record.method == "POST")
+    })
+    .await;
+    let begin = Instant::now();
+    bench.bmc.fencing().system().await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    reading.await.unwrap().unwrap();
+    assert_eq!(bench.handle.made_sessions(), 1);
+}
+
+#[tokio::test]
+async fn log_in_that_ends_after_the_connection_was_closed_is_undone() {
+    let bench = Bench::new("standard").await;
+    let late = Fault::delay(Duration::from_millis(400)).at("POST", "Sessions");
+    bench.handle.fault(late);
+    let reader = bench.bmc.clone();
+    let reading = tokio::spawn(async move { reader.sensors().await });
+    until("it logs in", || bench.handle.made_sessions() == 1).await;
+    bench.bmc.close().await;
+    let error = reading.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
+    until("the session ends", || bench.handle.open_sessions() == 0).await;
+    bench.bmc.system().await.unwrap_err();
+    assert_eq!(bench.handle.made_sessions(), 1);
 }
