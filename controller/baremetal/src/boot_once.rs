@@ -42,7 +42,8 @@ pub(crate) fn refusal(host: &BareMetalHost) -> Option<String> {
     asked(host)?.err()
 }
 
-fn asked(host: &BareMetalHost) -> Option<Result<BootDevice, String>> {
+/// What is asked for, or why it does not come true.
+pub(crate) fn asked(host: &BareMetalHost) -> Option<Result<BootDevice, String>> {
     let value = annotations::get(host, BOOT_ONCE)?;
     let state = State::of(host);
     let Some((_, device)) = WORDS.iter().find(|(word, _)| *word == value) else {

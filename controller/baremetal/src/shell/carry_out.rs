@@ -23,6 +23,8 @@ pub(super) struct Done {
     pub(super) power: Option<PowerState>,
     pub(super) hardware: Option<HardwareDetails>,
     pub(super) disk: Option<String>,
+    /// The BMC was told what to boot from at the start that is to follow.
+    boots_once: bool,
 }
 
 impl Done {
@@ -35,6 +37,7 @@ impl Done {
             power,
             hardware: None,
             disk: None,
+            boots_once: false,
         }
     }
 }
@@ -76,14 +79,30 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         let Some(bmc) = bmc else {
             return Ok(Err("there is no connection to the BMC".to_owned()));
         };
-        if *action == Action::PowerOn {
+        let mut action = action.clone();
+        if matches!(action, Action::PowerOn | Action::BootOnce(_)) {
             // Fencing may have begun since this was decided.
             let newest = self.store.host(&HostName::of(host));
-            if newest.is_none_or(|host| annotations::get(&host, FENCE_HOLD).is_some()) {
+            let free = newest.filter(|host| annotations::get(host, FENCE_HOLD).is_none());
+            let Some(newest) = free else {
+                if done.boots_once {
+                    self.take_back(host, bmc).await;
+                }
                 return Ok(Err("the host is being fenced and stays off".to_owned()));
+            };
+            if let Action::BootOnce(device) = &mut action {
+                match boot_once::asked(&newest) {
+                    Some(Ok(asked)) => *device = asked,
+                    Some(Err(why)) => {
+                        self.tell(host, true, "BootOnceRefused", why).await;
+                        return Ok(Ok(()));
+                    }
+                    // It was taken back meanwhile.
+                    None => return Ok(Ok(())),
+                }
             }
         }
-        match action {
+        match &action {
             Action::Inspect => self.inspect(host, bmc, done).await,
             Action::TakeInventory => self.take_inventory(host, done).await,
             Action::NoteDisk => {
@@ -145,7 +164,10 @@ impl<S: Store, D: Deploy> Shell<S, D> {
             }
             Action::InsertCd(url) => bmc.insert_cd(url).await.map(drop),
             Action::BootCdOnce => bmc.boot_once(BootDevice::Cd, None).await.map(drop),
-            Action::BootOnce(device) => self.boot_once(host, bmc, *device).await,
+            Action::BootOnce(device) => {
+                done.boots_once = self.boot_once(host, bmc, *device).await?;
+                Ok(())
+            }
             Action::ClearBoot => bmc.clear_boot().await,
             Action::SecureBoot(on) => bmc.set_secure_boot(*on).await,
             Action::OrderFirmware(change) => self.order_firmware(host, bmc, change).await,
@@ -164,35 +186,43 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         }
     }
 
-    /// Orders what a person wants to boot from. A BMC that can't is no reason to stay off.
+    /// Orders what a person wants to boot from. A BMC that can't, or does not want to, is no reason to stay off; one that is lost is.
     async fn boot_once(
         &self,
         host: &BareMetalHost,
         bmc: &Bmc,
         device: BootDevice,
-    ) -> Result<(), BmcError> {
+    ) -> Result<bool, BmcError> {
         let word = boot_once::word(device);
-        match bmc.boot_once(device, None).await {
-            Ok(order) if order.enabled.as_deref() == Some("Continuous") => {
-                bmc.clear_boot().await?;
-                let message = format!(
-                    "The host can't boot once from {word}: its BMC would have it boot from there each time"
-                );
-                self.tell(host, true, "BootOnceRefused", message).await;
-                Ok(())
-            }
-            Ok(_) => {
+        let why = match order_once(bmc, device).await {
+            Ok(()) => {
                 let message = format!("Host boots once from: {word}");
                 self.tell(host, false, "BootOnce", message).await;
-                Ok(())
+                return Ok(true);
             }
-            Err(error) if error.kind() == Kind::Unsupported => {
-                let message = format!("The host can't boot once from {word}: {error}");
-                self.tell(host, true, "BootOnceRefused", message).await;
-                Ok(())
-            }
-            Err(error) => Err(error),
+            Err(error) => error,
+        };
+        let lost = matches!(
+            why.kind(),
+            Kind::Credentials | Kind::Trust | Kind::Unreachable | Kind::Busy
+        );
+        if lost || matches!(why, BmcError::Closed { .. }) {
+            return Err(why);
         }
+        let message = format!("The host can't boot once from {word}: {why}");
+        self.tell(host, true, "BootOnceRefused", message).await;
+        Ok(false)
+    }
+
+    /// The start that a boot device was ordered for does not come: no later one is to be from there.
+    async fn take_back(&self, host: &BareMetalHost, bmc: &Bmc) {
+        let message = match bmc.clear_boot().await {
+            Ok(()) => "The host is being fenced and does not boot once from elsewhere".to_owned(),
+            Err(error) => format!(
+                "The host is being fenced, and may still boot from elsewhere at its next start: {error}"
+            ),
+        };
+        self.tell(host, true, "BootOnceRefused", message).await;
     }
 
     async fn inspect(
@@ -262,6 +292,28 @@ impl<S: Store, D: Deploy> Shell<S, D> {
         done.hardware = Some(details);
         Ok(())
     }
+}
+
+/// Orders a boot device for one start. What the BMC did not take as it should is taken back.
+async fn order_once(bmc: &Bmc, device: BootDevice) -> Result<(), BmcError> {
+    let (half, error) = match bmc.boot_once(device, None).await {
+        Ok(order) if order.enabled.as_deref() == Some("Continuous") => {
+            let error = BmcError::NotConfirmed {
+                bmc: bmc.name().to_owned(),
+                what: "boot override".to_owned(),
+                wanted: "Once".to_owned(),
+                found: "Continuous, which would be for each start".to_owned(),
+                after: Duration::ZERO,
+            };
+            (true, error)
+        }
+        Ok(_) => return Ok(()),
+        Err(error) => (matches!(error, BmcError::NotConfirmed { .. }), error),
+    };
+    if half && let Err(left) = bmc.clear_boot().await {
+        tracing::warn!(%left, "a boot override was not taken back");
+    }
+    Err(error)
 }
 
 /// Turns off; a system that does not listen, or a BMC that can't ask it, is cut off.
