@@ -112,12 +112,15 @@ fn events_text(read: &HostEvents) -> String {
             entry.message.clone(),
         ]);
     }
-    let count = format!(
+    let mut count = format!(
         "{} of {} entries of {}\n",
         read.entries.len(),
         read.total,
         printable(log)
     );
+    for gap in &read.gaps {
+        count.push_str(&format!("Not read: {}\n", printable(gap)));
+    }
     if table.is_empty() {
         count
     } else {

@@ -82,6 +82,7 @@ fn part(query: Option<&str>) -> Result<Part, Refusal> {
 fn refusal(name: &str, unread: &Unread) -> Refusal {
     let words = format!("baremetalhost {name:?}: {}", chain(unread));
     match unread {
+        Unread::TooMany => Refusal::new(429, "TooManyRequests", words),
         unread if unread.passes() => Refusal::new(503, "ServiceUnavailable", words),
         Unread::Bmc(_) => Refusal::internal(words),
         _ => Refusal::new(409, "Conflict", words),

@@ -165,7 +165,7 @@ fn schemas() -> Value {
             })),
         }},
         "HostEvents": {"type": "object", "properties": {
-            "readAt": text, "log": text, "total": integer,
+            "readAt": text, "log": text, "total": integer, "gaps": {"type": "array", "items": text},
             "entries": list(json!({"id": text, "created": text, "severity": text, "message": text, "about": text})),
         }},
         "StartOptions": options(json!({"paused": {"type": "boolean"}})),

@@ -24,6 +24,8 @@ struct All {
     kept: HashMap<HostName, Connection>,
     /// Of hosts that somebody reads of and nobody here looks after, with when that was.
     reading: HashMap<HostName, (Connection, Instant)>,
+    /// The process ends: nobody opens a session for a reading any more.
+    closed: bool,
 }
 
 /// What a connection was made from: with another of these it is another.
@@ -93,36 +95,37 @@ impl Bmcs {
         bmc
     }
 
-    /// The same for one who only reads: the host's connection is never taken from those who look after it.
-    pub(crate) async fn reading(&self, host: &HostName, endpoint: Endpoint) -> Result<Bmc, Error> {
+    /// The same for one who only reads, with what this takes the place of and is to be closed: the host's connection is never taken from
+    /// those who look after it.
+    pub(crate) fn reading(
+        &self,
+        host: &HostName,
+        endpoint: Endpoint,
+    ) -> Result<(Bmc, Option<Bmc>), Error> {
         let made_from = MadeFrom::of(&endpoint);
-        let (bmc, old) = {
-            let mut all = self.lock();
-            if let Some(there) = all.kept.get(host)
-                && there.made_from == made_from
-            {
-                return Ok(there.bmc.clone());
-            }
-            match all.reading.get_mut(host) {
-                Some((there, used)) if there.made_from == made_from => {
-                    *used = Instant::now();
-                    return Ok(there.bmc.clone());
-                }
-                _ => {}
-            }
-            let old = all.reading.remove(host);
-            let bmc = self.connect(made_from, endpoint).map(|connection| {
-                let bmc = connection.bmc.clone();
-                all.reading
-                    .insert(host.clone(), (connection, Instant::now()));
-                bmc
-            });
-            (bmc, old)
-        };
-        if let Some((old, _)) = old {
-            old.bmc.close().await;
+        let mut all = self.lock();
+        if let Some(there) = all.kept.get(host)
+            && there.made_from == made_from
+        {
+            return Ok((there.bmc.clone(), None));
         }
-        bmc
+        if let Some((there, used)) = all.reading.get_mut(host)
+            && there.made_from == made_from
+        {
+            *used = Instant::now();
+            return Ok((there.bmc.clone(), None));
+        }
+        let connection = self.connect(made_from, endpoint)?;
+        let bmc = connection.bmc.clone();
+        if all.closed {
+            return Err(Error::Closed {
+                bmc: bmc.name().to_owned(),
+            });
+        }
+        let old = all
+            .reading
+            .insert(host.clone(), (connection, Instant::now()));
+        Ok((bmc, old.map(|(old, _)| old.bmc)))
     }
 
     fn connect(&self, made_from: MadeFrom, endpoint: Endpoint) -> Result<Connection, Error> {
@@ -137,9 +140,7 @@ impl Bmcs {
             let read = all.reading.remove(host).map(|(there, _)| there);
             [all.kept.remove(host), read]
         };
-        for there in there.into_iter().flatten() {
-            there.bmc.close().await;
-        }
+        close(there.into_iter().flatten().map(|there| there.bmc).collect()).await;
     }
 
     /// Ends the sessions of those who have read nothing for so long.
@@ -153,9 +154,13 @@ impl Bmcs {
         close(idle).await;
     }
 
-    /// Ends all sessions, all at once. BMCs have room for few.
+    /// Ends all sessions, all at once, and opens none for readings any more. BMCs have room for few.
     pub async fn close_all(&self) {
-        let all = std::mem::take(&mut *self.lock());
+        let closed = All {
+            closed: true,
+            ..All::default()
+        };
+        let all = std::mem::replace(&mut *self.lock(), closed);
         let read = all.reading.into_values().map(|(there, _)| there);
         let all = all.kept.into_values().chain(read);
         close(all.map(|there| there.bmc).collect()).await;
@@ -166,7 +171,8 @@ impl Bmcs {
     }
 }
 
-async fn close(all: Vec<Bmc>) {
+/// Closes connections, all at once.
+pub(crate) async fn close(all: Vec<Bmc>) {
     let mut closing = JoinSet::new();
     for bmc in all {
         closing.spawn(async move { bmc.close().await });

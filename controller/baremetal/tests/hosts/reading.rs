@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_api::metal3::BareMetalHost;
-use catamaran_baremetal::{Bmcs, DETACHED, PAUSED, Readings, State, Unread};
-use catamaran_redfish_mock::Availability;
+use catamaran_baremetal::{Bmcs, DETACHED, PAUSED, Readings, State, Store, Unread};
+use catamaran_redfish_mock::{Availability, Fault};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
@@ -47,6 +47,12 @@ async fn however_many_ask_the_bmc_is_asked_once() {
     assert_eq!((events.log.as_deref(), events.total), (Some("SEL"), 4));
     let ids: Vec<&str> = events.entries.iter().map(|one| one.id.as_str()).collect();
     assert_eq!(ids, ["3", "2"]);
+    let once = bench.bmc.count();
+    for skip in 0..20 {
+        let part = readings.events(&host, Some(&secret), (skip, 7)).await;
+        assert_eq!(part.unwrap().entries.len(), 4_usize.saturating_sub(skip));
+    }
+    assert_eq!(bench.bmc.count(), once, "parts are cut from what was read");
     assert_eq!(bench.bmc.made_sessions(), 1);
     assert_eq!(bench.bmc.most_in_flight(), 1);
 }
@@ -122,4 +128,79 @@ async fn a_bmc_that_hangs_holds_up_nobody_for_long() {
     for one in all.unwrap() {
         assert!(one.unwrap_err().passes());
     }
+}
+
+#[tokio::test]
+async fn no_more_wait_for_a_bmc_than_may() {
+    let bench = Bench::new().await;
+    let readings = Readings::new(Arc::new(Bmcs::new(quick())));
+    let (host, secret) = (host(&bench, &json!({})), secret("password"));
+    bench.bmc.availability(Availability::Hung);
+    let all = join_all((0..40).map(|_| readings.sensors(&host, Some(&secret)))).await;
+    let sent_away = |one: &&Result<_, Unread>| matches!(one, Err(Unread::TooMany));
+    assert_eq!(all.iter().filter(sent_away).count(), 24);
+    assert!(all.into_iter().all(|one| one.unwrap_err().passes()));
+}
+
+#[tokio::test]
+async fn credentials_that_were_refused_are_not_tried_by_those_who_look() {
+    let bench = Bench::new().await;
+    bench.bmc.password("other");
+    for _ in 0..5 {
+        bench.step().await;
+    }
+    assert_eq!(
+        bench.status().error_type.as_deref(),
+        Some("registration error")
+    );
+    let readings = Readings::new(Arc::new(Bmcs::new(quick())));
+    let requests = bench.bmc.count();
+    let secret = bench.cluster.secret("n", "bmc").await.unwrap();
+    let host = bench.host().unwrap();
+    let why = readings.sensors(&host, secret.as_ref()).await.unwrap_err();
+    assert!(why.to_string().contains("refused"), "{why}");
+    readings
+        .events(&host, secret.as_ref(), (0, 5))
+        .await
+        .unwrap_err();
+    assert_eq!(bench.bmc.count(), requests, "nobody logs in");
+    // Others may be right.
+    "other".clone_into(&mut bench.cluster.0.lock().unwrap().password);
+    let secret = bench.cluster.secret("n", "bmc").await.unwrap();
+    readings.sensors(&host, secret.as_ref()).await.unwrap();
+}
+
+#[tokio::test]
+async fn at_the_end_nobody_opens_a_session_for_a_reading() {
+    let bench = Bench::new().await;
+    let bmcs = Arc::new(Bmcs::new(quick()));
+    let readings = Readings::new(bmcs.clone());
+    let (host, secret) = (host(&bench, &json!({})), secret("password"));
+    readings.sensors(&host, Some(&secret)).await.unwrap();
+    bmcs.close_all().await;
+    let why = readings.events(&host, Some(&secret), (0, 5)).await;
+    assert!(why.unwrap_err().passes());
+    assert_eq!(
+        (bench.bmc.made_sessions(), bench.bmc.open_sessions()),
+        (1, 0)
+    );
+}
+
+#[tokio::test]
+async fn resource_that_answers_401_leaves_the_host_alone() {
+    let bench = Bench::new().await;
+    let readings = Readings::new(bench.shell.bmcs.clone());
+    bench.until(State::Available).await;
+    let (host, secret) = (host(&bench, &json!({})), secret("password"));
+    let fault = Fault::status(401, "", "no").at("GET", "LogServices");
+    bench.bmc.fault(fault);
+    let sessions = bench.bmc.made_sessions();
+    let why = readings.events(&host, Some(&secret), (0, 5)).await;
+    assert!(!why.unwrap_err().passes());
+    bench.step().await;
+    assert_eq!(bench.status().error_type, None);
+    assert_eq!(
+        (bench.bmc.made_sessions(), bench.bmc.open_sessions()),
+        (sessions, 1)
+    );
 }

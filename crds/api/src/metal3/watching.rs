@@ -68,6 +68,9 @@ pub struct HostEvents {
     pub total: usize,
     /// The entries that were asked for, newest first.
     pub entries: Vec<HostEvent>,
+    /// Why there are no more of them, where there should be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<String>,
 }
 
 /// One entry of an event log.
