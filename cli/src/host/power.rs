@@ -65,9 +65,9 @@ fn boot_once(host: &BareMetalHost, order: Order) -> Result<(), String> {
         ));
     }
     let is_on = host.status.as_ref().is_some_and(|status| status.powered_on);
-    if order == Order::On && host.spec.online && is_on {
+    if order == Order::On && is_on {
         return Err(format!(
-            "{name} is on; `kubectl catamaran host power reboot {name} --boot-once DEVICE` starts it anew"
+            "{name} is still on; `kubectl catamaran host power reboot {name} --boot-once DEVICE` starts it anew"
         ));
     }
     Ok(())
@@ -159,8 +159,12 @@ mod tests {
         assert_eq!(boot_once(&used, Order::Reboot { hard: true }), Ok(()));
         let why = boot_once(&host("a", "inspecting", &json!({})), Order::On).unwrap_err();
         assert!(why.contains("a is inspecting"), "{why}");
-        let off = host("a", "available", &json!({"spec": {"online": false}}));
+        let off = json!({"spec": {"online": false}, "status": {"poweredOn": false}});
+        let off = host("a", "available", &off);
         assert_eq!(boot_once(&off, Order::On), Ok(()));
+        let leaving = json!({"spec": {"online": false}, "status": {"poweredOn": true}});
+        let why = boot_once(&host("a", "available", &leaving), Order::On).unwrap_err();
+        assert!(why.contains("a is still on"), "{why}");
     }
 
     #[test]

@@ -97,11 +97,12 @@ test("a CD is inserted and ejected at a server's starts", async ({ page }) => {
 
 test("a server boots once from elsewhere, and that can be taken back", async ({ page }) => {
   await open(page, "/hosts/metal/rack-3");
+  await expect(page.getByRole("region", { name: "Sensors" }).getByText("Not read: power: status 500")).toHaveCount(2);
   const boot = page.getByRole("region", { name: "Boot once" });
   await expect(boot).toContainText("It boots as its firmware says.");
   await boot.getByRole("combobox", { name: "Boot once from" }).selectOption("the network (PXE)");
   await boot.getByRole("button", { name: "Boot from there once" }).click();
-  await expect(boot).toContainText("At its next start it boots from the network (PXE).");
+  await expect(boot).toContainText("it boots from the network (PXE), once.");
   await accessible(page);
   await boot.getByRole("button", { name: "Take it back" }).click();
   await expect(boot).toContainText("It boots as its firmware says.");

@@ -102,4 +102,4 @@ export type Sensor = { name: string; type: string; reading?: number; unit: strin
 export type HostSensors = { readAt: string; health?: string; sensors: Sensor[]; gaps: string[] };
 export type HostEvent = { id: string; created?: string; severity?: string; message: string; about?: string };
 /** Newest first. `log`: its name; none where there is none. */
-export type HostEvents = { readAt: string; log?: string; total: number; entries: HostEvent[] };
+export type HostEvents = { readAt: string; log?: string; total: number; entries: HostEvent[]; gaps?: string[] };

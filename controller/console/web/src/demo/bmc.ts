@@ -21,7 +21,8 @@ export function sensors(on: boolean): HostSensors {
       { name: "PSU 2", type: "power", unit: "W", reading: 0, health: "Critical" },
       { name: "12 V", type: "voltage", unit: "V", reading: 12.06, health: "OK", critical: { low: 10.8, high: 13.2 } },
     ],
-    gaps: [],
+    // Some BMCs say the same of several chassis.
+    gaps: on ? [] : ["power: status 500", "power: status 500"],
   };
 }
 

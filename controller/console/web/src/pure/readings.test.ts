@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { DataImage, Host, Sensor } from "../kinds";
-import { bootsOnce, bounds, cannotBootOnce, media, reading, sensorGroups, written, wrongImage } from "./readings";
+import { bootsOnce, bounds, cannotBootOnce, media, older, reading, sensorGroups, written, wrongImage } from "./readings";
 
 const sensor = (name: string, type: string, more: Partial<Sensor> = {}): Sensor => ({ name, type, unit: "°C", ...more });
 const host = (state: string, more: object = {}): Host => ({ metadata: { namespace: "m", name: "r" }, status: { provisioning: { state, ...more } } });
@@ -24,6 +24,13 @@ test("readings have their unit, and bounds their words", () => {
 test("times are the BMC's own", () => {
   const at = (created?: string) => written({ id: "1", message: "", ...(created ? { created } : {}) });
   expect([at("2026-03-02T09:41:00Z"), at("2026-03-02T09:41:00-06:00"), at()]).toEqual(["2026-03-02 09:41:00 UTC", "2026-03-02 09:41:00-06:00", "no time"]);
+});
+
+test("older entries come once, though the log went on meanwhile", () => {
+  const entry = (id: string) => ({ id, message: id });
+  const ids = (all: { id: string }[]) => all.map((one) => one.id);
+  expect(ids(older([entry("4"), entry("3")], [entry("3"), entry("2")]))).toEqual(["4", "3", "2"]);
+  expect(ids(older([entry("4")], [entry("4")]))).toEqual(["4"]);
 });
 
 test("media tell what is in, what comes at the next start, and why not", () => {

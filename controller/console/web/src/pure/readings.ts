@@ -39,6 +39,12 @@ export function written({ created }: HostEvent): string {
   return created.replace("T", " ").replace(/(:\d\d)(\.\d+)?(Z|\+00:00)$/, "$1 UTC");
 }
 
+/** Entries with older ones after them: those that are there already, since the log went on meanwhile, once. */
+export function older(entries: HostEvent[], more: HostEvent[]): HostEvent[] {
+  const known = new Set(entries.map((entry) => entry.id));
+  return [...entries, ...more.filter((entry) => !entry.id || !known.has(entry.id))];
+}
+
 export type Media = {
   /** The image that is in. */
   inserted: string;
