@@ -102,7 +102,17 @@ pub(crate) async fn tidy(readings: &Readings, shutdown: &CancellationToken) {
 
 #[cfg(test)]
 mod tests {
-    use super::part;
+    use catamaran_baremetal::Unread;
+
+    use super::{part, refusal};
+
+    #[test]
+    fn what_may_go_well_later_is_told_apart_from_what_may_not() {
+        let code = |unread| refusal("a", &unread).0.code;
+        assert_eq!(code(Unread::TooMany), 429);
+        assert_eq!([code(Unread::Busy), code(Unread::Closed)], [503; 2]);
+        assert_eq!(code(Unread::NoLogin("refused".to_owned())), 409);
+    }
 
     #[test]
     fn parts_of_a_log_are_bounded() {

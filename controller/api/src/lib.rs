@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Every replica serves. The leader alone makes and rotates certificates and signs those of the node daemons. Nothing here is kept between
-//! two requests but certificates (sessions of the console are in a Secret and in its users' cookies): a replica can be killed at any time, and only the streams through it end.
+//! two requests but certificates, and for ten seconds what a BMC has said (sessions of the console are in a Secret and in its users' cookies): a replica can be killed at any time, and only the streams through it end.
 //!
 //! Architecture invariant: what a request means ([`route()`]) and which right it needs ([`Route::question`]) are pure functions over one
 //! table; discovery and OpenAPI are made from the same table.
