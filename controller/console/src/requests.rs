@@ -313,7 +313,7 @@ impl<B: Backend, V: Vault> Console<B, V> {
         let (console, session) = (Arc::clone(self), session.clone());
         let end = async move {
             let _held = held;
-            console.sessions.end_of(&session).await
+            console.sessions.end_of(&session).await;
         };
         Body::from_stream(body.into_data_stream().take_until(Box::pin(end)))
     }
