@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use catamaran_redfish::{Address, Bmc, Connector, Credentials, Endpoint, Error, Limits, Trust};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -26,6 +27,8 @@ struct All {
     reading: HashMap<HostName, (Connection, Instant)>,
     /// The process ends: nobody opens a session for a reading any more.
     closed: bool,
+    /// Connections that are being closed.
+    closing: JoinSet<()>,
 }
 
 /// What a connection was made from: with another of these it is another.
@@ -160,10 +163,35 @@ impl Bmcs {
             closed: true,
             ..All::default()
         };
-        let all = std::mem::replace(&mut *self.lock(), closed);
-        let read = all.reading.into_values().map(|(there, _)| there);
-        let all = all.kept.into_values().chain(read);
-        close(all.map(|there| there.bmc).collect()).await;
+        let All {
+            kept,
+            reading,
+            closing,
+            ..
+        } = std::mem::replace(&mut *self.lock(), closed);
+        let read = reading.into_values().map(|(there, _)| there);
+        let all = kept.into_values().chain(read);
+        let ending = all.map(|there| there.bmc).collect::<Vec<_>>();
+        close(ending.clone()).await;
+        for bmc in ending {
+            bmc.settled().await;
+        }
+        closing.join_all().await;
+    }
+
+    /// Closes a connection, whoever stops waiting for that.
+    pub(crate) async fn close_apart(&self, bmc: Bmc) {
+        let (sender, closed) = oneshot::channel::<()>();
+        {
+            let closing = &mut self.lock().closing;
+            while closing.try_join_next().is_some() {}
+            closing.spawn(async move {
+                bmc.close().await;
+                drop(sender);
+            });
+        }
+        // It says nothing, but ends.
+        let _ = closed.await;
     }
 
     fn lock(&self) -> MutexGuard<'_, All> {
@@ -172,7 +200,7 @@ impl Bmcs {
 }
 
 /// Closes connections, all at once.
-pub(crate) async fn close(all: Vec<Bmc>) {
+async fn close(all: Vec<Bmc>) {
     let mut closing = JoinSet::new();
     for bmc in all {
         closing.spawn(async move { bmc.close().await });

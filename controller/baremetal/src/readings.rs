@@ -24,7 +24,7 @@ use tokio::sync::{Mutex as Turn, MutexGuard, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::annotations::{self, DETACHED, PAUSED};
-use crate::bmcs::{Bmcs, MadeFrom, close};
+use crate::bmcs::{Bmcs, MadeFrom};
 use crate::decide::is_detached;
 use crate::endpoint::endpoint;
 use crate::facts::Login;
@@ -229,9 +229,8 @@ impl Readings {
                 found => found?,
             };
             if let Some(old) = old {
-                // A task: its session is ended whoever goes away.
-                let closing = tokio::spawn(close(vec![old]));
-                let _ = timeout_at(until, closing).await.map_err(|_| Unread::Busy)?;
+                let closing = timeout_at(until, self.bmcs.close_apart(old));
+                closing.await.map_err(|_| Unread::Busy)?;
             }
             let left = until.saturating_duration_since(Instant::now());
             match ask(bmc.within(left)).await {

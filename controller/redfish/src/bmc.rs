@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::{Client, Method};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::address::Address;
@@ -85,6 +86,8 @@ pub(crate) struct Shared {
     breaker: Mutex<Breaker>,
     pub(crate) discovered: Mutex<Option<Arc<Discovered>>>,
     requests: AtomicU64,
+    /// Log-ins under way, and those that ended.
+    logins: Mutex<JoinSet<()>>,
 }
 
 impl fmt::Debug for Bmc {
@@ -116,6 +119,7 @@ impl Bmc {
                 breaker: Mutex::default(),
                 discovered: Mutex::default(),
                 requests: AtomicU64::new(0),
+                logins: Mutex::default(),
             }),
             lane: Lane::Normal,
             deadline: None,
@@ -184,6 +188,14 @@ impl Bmc {
         if let Ok(_permit) = permit {
             self.log_out(way).await;
         }
+    }
+
+    /// Waits until a log-in that was under way when the connection was closed is undone. For the end of the program.
+    pub async fn settled(&self) {
+        let mut logins = std::mem::take(&mut *self.shared.logins());
+        let all = async { while logins.join_next().await.is_some() {} };
+        // One that takes longer is given up.
+        let _ = tokio::time::timeout(self.limits().login, all).await;
     }
 
     /// Deletes a session, if there is one and the BMC said where.
@@ -309,6 +321,16 @@ impl Bmc {
 impl Shared {
     pub(crate) fn session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn logins(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn log_in(&self, login: impl Future<Output = ()> + Send + 'static) {
+        let mut logins = self.logins();
+        while logins.try_join_next().is_some() {}
+        logins.spawn(login);
     }
 
     pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::bmc::Bmc;
@@ -283,18 +284,21 @@ impl Bmc {
         }
         *fresh = true;
         let bmc = self.clone();
+        let (sender, result) = oneshot::channel();
         // A task: whoever goes away, or makes way for fencing, leaves no session behind that nobody knows of.
-        let login = tokio::spawn(async move {
-            let way = bmc.login().await?;
-            let late = bmc.shared.session().keep(way);
-            bmc.log_out(late).await;
-            Ok(())
+        self.shared.log_in(async move {
+            let result = match bmc.login().await {
+                Ok(way) => {
+                    let late = bmc.shared.session().keep(way);
+                    bmc.log_out(late).await;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+            // Nobody may wait for it any more.
+            let _ = sender.send(result);
         });
-        match login.await {
-            Ok(result) => result?,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => return Err(closed()),
-        }
+        result.await.map_err(|_| closed())??;
         let session = self.shared.session();
         // Somebody may have closed the connection meanwhile.
         session

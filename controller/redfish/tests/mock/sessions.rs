@@ -190,17 +190,18 @@ async fn fencing_waits_for_nobodys_log_in() {
     let bench = Bench::with(Personality::named("standard").unwrap(), limits).await;
     let hang = Fault::new(Effect::Hang).at("POST", "Sessions").times(1);
     bench.handle.fault(hang);
-    let reader = bench.bmc.clone();
-    let reading = tokio::spawn(async move { reader.sensors().await });
     let asked = || bench.handle.records();
-    until("it logs in", || {
-        asked().iter().any(|record| record.method == "POST")
-    })
-    .await;
-    let begin = Instant::now();
-    bench.bmc.fencing().system().await.unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(5));
-    reading.await.unwrap().unwrap();
+    let fence = async {
+        until("it logs in", || {
+            asked().iter().any(|record| record.method == "POST")
+        })
+        .await;
+        let begin = Instant::now();
+        bench.bmc.fencing().system().await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(5));
+    };
+    let (read, ()) = tokio::join!(bench.bmc.sensors(), fence);
+    read.unwrap();
     assert_eq!(bench.handle.made_sessions(), 1);
 }
 
@@ -209,13 +210,15 @@ async fn log_in_that_ends_after_the_connection_was_closed_is_undone() {
     let bench = Bench::new("standard").await;
     let late = Fault::delay(Duration::from_millis(400)).at("POST", "Sessions");
     bench.handle.fault(late);
-    let reader = bench.bmc.clone();
-    let reading = tokio::spawn(async move { reader.sensors().await });
-    until("it logs in", || bench.handle.made_sessions() == 1).await;
-    bench.bmc.close().await;
-    let error = reading.await.unwrap().unwrap_err();
+    let close = async {
+        until("it logs in", || bench.handle.made_sessions() == 1).await;
+        bench.bmc.close().await;
+    };
+    let (read, ()) = tokio::join!(bench.bmc.sensors(), close);
+    let error = read.unwrap_err();
     assert!(matches!(error, Error::Closed { .. }), "{error}");
-    until("the session ends", || bench.handle.open_sessions() == 0).await;
+    bench.bmc.settled().await;
+    assert_eq!(bench.handle.open_sessions(), 0);
     bench.bmc.system().await.unwrap_err();
     assert_eq!(bench.handle.made_sessions(), 1);
 }
