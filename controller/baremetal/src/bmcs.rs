@@ -92,9 +92,7 @@ impl Bmcs {
             });
             (bmc, old)
         };
-        for old in old {
-            old.bmc.close().await;
-        }
+        close(old.into_iter().map(|old| old.bmc).collect()).await;
         bmc
     }
 
@@ -166,15 +164,16 @@ impl Bmcs {
         let All {
             kept,
             reading,
-            closing,
+            mut closing,
             ..
         } = std::mem::replace(&mut *self.lock(), closed);
         let read = reading.into_values().map(|(there, _)| there);
         let all = kept.into_values().chain(read);
-        let ending = all.map(|there| there.bmc).collect::<Vec<_>>();
-        close(ending.clone()).await;
-        for bmc in ending {
-            bmc.settled().await;
+        for there in all {
+            closing.spawn(async move {
+                there.bmc.close().await;
+                there.bmc.settled().await;
+            });
         }
         closing.join_all().await;
     }

@@ -201,7 +201,7 @@ pub(crate) fn name(resource: &Resource) -> String {
         .to_owned()
 }
 
-/// Turns a failed part into a gap; a BMC that is lost, or throws us out, is lost for all parts.
+/// Turns a failed part into a gap; a BMC that is lost, or throws us out, is lost for all parts, and so is one whose connection was closed.
 pub(crate) fn gap<T: Default>(
     result: Result<T, Error>,
     what: &str,
@@ -212,7 +212,7 @@ pub(crate) fn gap<T: Default>(
             if !matches!(
                 error.kind(),
                 Kind::Credentials | Kind::Trust | Kind::Unreachable
-            ) =>
+            ) && !matches!(error, Error::Closed { .. }) =>
         {
             gaps.push(format!("{what}: {error}"));
             Ok(T::default())

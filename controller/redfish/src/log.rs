@@ -115,7 +115,7 @@ impl Bmc {
             name: shortened(&name),
             total,
             entries,
-            gap,
+            gap: gap.as_deref().map(shortened),
         }))
     }
 

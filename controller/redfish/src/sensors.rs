@@ -200,6 +200,9 @@ impl Sensors {
         }
         self.sensors.sort_by_key(|sensor| sensor.kind);
         self.gaps.truncate(MOST_GAPS);
+        for gap in &mut self.gaps {
+            *gap = shortened(gap);
+        }
     }
 }
 
@@ -376,11 +379,12 @@ mod tests {
         );
         let mut all = Sensors {
             sensors: vec![sensor; 600],
-            gaps: vec!["gone".to_owned(); 600],
+            gaps: vec!["gone".repeat(900); 600],
             ..Sensors::default()
         };
         all.bound();
         assert_eq!((all.sensors.len(), all.gaps.len()), (512, MOST_GAPS));
+        assert!(all.gaps[1].len() < 500);
         assert_eq!(all.gaps[0], "sensors: 88 more were left out");
     }
 

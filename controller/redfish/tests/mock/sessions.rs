@@ -222,3 +222,21 @@ async fn log_in_that_ends_after_the_connection_was_closed_is_undone() {
     bench.bmc.system().await.unwrap_err();
     assert_eq!(bench.handle.made_sessions(), 1);
 }
+
+#[tokio::test]
+async fn reading_whose_connection_is_closed_has_failed_and_no_gaps() {
+    let bench = Bench::new("standard").await;
+    bench.bmc.system().await.unwrap();
+    let late = Fault::delay(Duration::from_millis(400)).at("GET", "Chassis");
+    bench.handle.fault(late);
+    let close = async {
+        let asked = || bench.handle.records().into_iter();
+        until("the chassis is read", || {
+            asked().any(|record| record.path.contains("Chassis"))
+        })
+        .await;
+        bench.bmc.close().await;
+    };
+    let (read, ()) = tokio::join!(bench.bmc.sensors(), close);
+    assert!(matches!(read, Err(Error::Closed { .. })), "{read:?}");
+}
