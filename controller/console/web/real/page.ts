@@ -37,7 +37,8 @@ function fed(input: string, ...words: string[]): string {
 
 /** Logs in by token, and goes to a place. */
 export async function enter(page: Page, user: string, hash = "/vms"): Promise<void> {
-  await page.goto(`./#${hash}`);
+  // A network interface that comes to the machine meanwhile breaks it off (ERR_NETWORK_CHANGED).
+  await expect(() => page.goto(`./#${hash}`)).toPass();
   await page.getByLabel("Bearer token").fill(given.tokens[user] ?? "");
   await page.getByRole("button", { name: "Log in" }).click();
   await expect(page.getByRole("navigation", { name: "Main" })).toBeVisible();

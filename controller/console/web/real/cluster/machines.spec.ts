@@ -26,12 +26,12 @@ test("a machine is started, restarted and stopped, and its state followed", asyn
   await expect(page.getByRole("button", { name: /^Stop \(not possible: It is not running/ })).toBeVisible();
   await press(page, "Start", false);
   await expect(page.getByText(`${given.namespace}/idle was started.`)).toBeVisible();
-  await expect(state).toContainText(/idle runs on node node1/, { timeout: BOOT });
+  await expect(state).toContainText(/idle runs on node node[0-9]/, { timeout: BOOT });
   const first = kubectl("get", "vmi/idle", "-o", "jsonpath={.metadata.uid}");
   await press(page, "Restart", true);
   await expect(page.getByText(`${given.namespace}/idle was asked to restart.`)).toBeVisible();
   await expect(() => expect(kubectl("get", "vmi/idle", "--ignore-not-found", "-o", "jsonpath={.metadata.uid}/{.status.phase}")).toMatch(new RegExp(`^(?!${first}).+/Running$`))).toPass({ timeout: BOOT });
-  await expect(state).toContainText(/idle runs on node node1/, { timeout: BOOT });
+  await expect(state).toContainText(/idle runs on node node[0-9]/, { timeout: BOOT });
   await press(page, "Stop", true);
   await expect(page.getByText(`${given.namespace}/idle was asked to stop.`)).toBeVisible();
   await expect(page.getByRole("button", { name: "Start", exact: true })).toBeEnabled({ timeout: BOOT });

@@ -1,9 +1,10 @@
-import { enter, expect, given, test } from "../page";
+import { enter, expect, given, kubectl, test } from "../page";
 
 test("a node tells what it has and which machines run there", async ({ page }) => {
+  const node = kubectl("get", "vmi/web", "-o", "jsonpath={.status.nodeName}");
   await enter(page, "root", "/nodes");
-  await expect(page.getByRole("row", { name: /node1 Ready/ })).toContainText("emulated");
-  await page.getByRole("link", { name: "node1", exact: true }).click();
+  await expect(page.getByRole("row", { name: new RegExp(`${node} Ready`) })).toContainText("emulated");
+  await page.getByRole("link", { name: node, exact: true }).click();
   await expect(page.getByRole("region", { name: "Machines on it" })).toContainText(`${given.namespace}/web`);
   await expect(page.getByRole("region", { name: "What it can" })).toContainText("takes them");
 });
