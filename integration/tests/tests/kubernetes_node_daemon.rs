@@ -133,12 +133,12 @@ fn a_guest_with_the_pods_own_addresses_answers_in_both_families() -> Result<()> 
             } else {
                 address.to_owned()
             };
-            let page = wait_for("the guest's page", BOOT, || {
-                cluster
-                    .in_pod("client", &["wget", "-qO-", &format!("http://{host}/")])
-                    .map(Seen::Yes)
+            // It answers at an address a moment before it has written that into the page.
+            wait_for(&format!("{address} in the guest's page"), BOOT, || {
+                let words = ["wget", "-qO-", &format!("http://{host}/")];
+                let page = cluster.in_pod("client", &words)?;
+                Ok(Seen::when(page.contains(address), page))
             })?;
-            ensure!(page.contains(address), "{page:?} lacks {address}");
         }
         Ok(())
     })

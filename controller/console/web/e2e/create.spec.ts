@@ -50,6 +50,12 @@ test("a file fills the form", async ({ page }) => {
   await page.getByLabel("From a file").setInputFiles({ name: "filed.yaml", mimeType: "text/yaml", buffer: Buffer.from(JSON.stringify(vm)) });
   await expect(page.getByLabel("Name", { exact: true })).toHaveValue("filed");
   await expect(page.getByLabel("Processors")).toHaveValue("3");
+  await expect(page.getByLabel("YAML")).toHaveValue(/namespace: shop/);
+  const pod = "apiVersion: v1\nkind: Pod\n";
+  await page.getByLabel("From a file").setInputFiles({ name: "pod.yaml", mimeType: "text/yaml", buffer: Buffer.from(pod) });
+  await expect(page.getByLabel("YAML")).toHaveAccessibleDescription("pod.yaml: has a Pod, and the form makes VirtualMachines");
+  await page.getByLabel("From a file").setInputFiles({ name: "two.yaml", mimeType: "text/yaml", buffer: Buffer.from(`${pod}---\n${pod}`) });
+  await expect(page.getByLabel("YAML")).toHaveAccessibleDescription(/two.yaml: has several documents/);
   await page.getByLabel("From a file").setInputFiles({ name: "filed.yaml", mimeType: "text/yaml", buffer: Buffer.alloc(2 * 1024 * 1024) });
   await expect(page.getByLabel("YAML")).toHaveAccessibleDescription(/filed.yaml: has 2 MiB/);
   await accessible(page);

@@ -76,10 +76,12 @@ impl ImageSources {
                 .iter()
                 .map(|place| place.display().to_string())
                 .collect();
-            let message = format!(
-                "image {image} is in no local OCI layout; looked in {}",
-                places.join(", ")
-            );
+            let looked = if places.is_empty() {
+                "no folder was given (play --images FOLDER)".to_owned()
+            } else {
+                format!("looked in {}", places.join(", "))
+            };
+            let message = format!("image {image} is in no local OCI layout; {looked}");
             return Err(PullFailure {
                 reason: "ErrImagePull",
                 message,

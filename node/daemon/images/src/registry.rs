@@ -28,6 +28,9 @@ use crate::manifest::{ACCEPTED, Blob};
 use client::{chain, client, speaks_plain_http};
 use guard::Origin;
 
+/// Host of images that are in layouts only. Who answers to such a name (RFC 6762) is any neighbour.
+const LOCAL_HOST: &str = "catamaran.local";
+
 /// How registries are reached.
 #[derive(Debug, Clone)]
 pub struct RegistryConfig {
@@ -125,6 +128,12 @@ impl RegistrySource {
     ) -> Result<Self> {
         let host = reference.resolve_registry().to_owned();
         let shown = reference.whole();
+        if host == LOCAL_HOST {
+            return Err(ImageError::NotFound {
+                reference: shown,
+                place: format!("any local OCI layout, and {LOCAL_HOST} is never a registry"),
+            });
+        }
         let origin = |scheme: &str| {
             Origin::new(scheme, &host).ok_or_else(|| ImageError::InvalidReference {
                 reference: shown.clone(),

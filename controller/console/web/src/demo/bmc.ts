@@ -10,7 +10,7 @@ const temperature = (name: string, reading: number | undefined, high: number, he
 export function sensors(on: boolean): HostSensors {
   return {
     readAt: new Date().toISOString(),
-    health: "Warning",
+    health: "Critical",
     sensors: [
       temperature("Inlet", 43, 42, "Warning"),
       temperature("CPU 1", on ? 61 : undefined, 88),

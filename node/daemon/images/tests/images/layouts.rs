@@ -87,6 +87,13 @@ async fn an_ordinary_reference_is_found_in_a_local_layout_whatever_the_policy() 
     other.policy = PullPolicy::Never;
     let error = store.resolve(other, None).await.unwrap_err();
     assert_eq!(error.reason(), "ErrImageNeverPull");
+    let error = resolve(&store, "catamaran.local/other:dev")
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().ends_with("is never a registry"),
+        "{error}"
+    );
 
     // A new build under the same name is used at once.
     let mut layout = Layout::new(&folder.path().join("images/minimal"));
