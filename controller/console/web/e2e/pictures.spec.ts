@@ -11,16 +11,20 @@ const PICTURES: [name: string, hash: string, seen: RegExp, scheme: "light" | "da
   ["create", "/create?ns=shop", /New machine/, "light"],
   ["nodes", "/nodes", /4 nodes/, "light"],
   ["servers", "/hosts", /rack-6/, "light"],
-  ["server", "/hosts/metal/rack-4", /read Off 3 times/, "dark"],
+  ["fenced", "/hosts/metal/rack-4", /read Off 3 times/, "dark"],
+  ["server", "/hosts/metal/rack-2", /50 of 72/, "light"],
   ["sessions", "/sessions", /ann@example.org/, "light"],
 ];
+
+/** Pages with more to see than a window shows, px. */
+const TALL: Record<string, number> = { machine: 1130, server: 1260 };
 
 test.skip(process.env.PICTURES === undefined, "they are made when they are asked for");
 
 for (const [name, hash, seen, colorScheme, query] of PICTURES) {
   test(`a picture of ${name}`, async ({ page }) => {
     await page.emulateMedia({ colorScheme });
-    await page.setViewportSize({ width: 1200, height: 720 });
+    await page.setViewportSize({ width: 1200, height: TALL[name] ?? 720 });
     await open(page, hash, query);
     await expect(page.getByRole("main")).toContainText(seen);
     await expect(page.getByText("Looking…")).toBeHidden();
