@@ -1,7 +1,7 @@
 //! What takes more than one request: drains; and what a host is asked for.
 
 use catamaran_api::metal3::annotations;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::backend::{Backend, Failure, Name, Place};
@@ -23,7 +23,7 @@ pub(crate) enum HostWish {
 }
 
 /// What to boot from.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum BootOnce {
     /// The CD, also a virtual one.
@@ -37,7 +37,7 @@ pub(crate) enum BootOnce {
 }
 
 /// How to reboot.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Reboot {
     /// The system is asked.
@@ -54,22 +54,10 @@ impl HostWish {
         match self {
             Self::Online(on) => json!({"spec": {"online": on}}),
             Self::Reboot(how) => {
-                let mode = match how {
-                    Reboot::Soft => "soft",
-                    Reboot::Hard => "hard",
-                };
-                let detail = json!({"mode": mode}).to_string();
+                let detail = json!({"mode": how}).to_string();
                 annotation(annotations::REBOOT, detail.into())
             }
-            Self::BootOnce(device) => {
-                let word = device.map(|device| match device {
-                    BootOnce::Cd => "cd",
-                    BootOnce::Pxe => "pxe",
-                    BootOnce::Disk => "disk",
-                    BootOnce::BiosSetup => "bios-setup",
-                });
-                annotation(annotations::BOOT_ONCE, json!(word))
-            }
+            Self::BootOnce(device) => annotation(annotations::BOOT_ONCE, json!(device)),
             Self::Inspect(true) => annotation(annotations::INSPECT, "".into()),
             Self::Inspect(false) => annotation(annotations::INSPECT, Value::Null),
         }
