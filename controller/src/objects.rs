@@ -11,9 +11,22 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kube::api::{DeleteParams, Preconditions};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt as _};
+
+/// Deletes the object of that UID, and none that has its name by now.
+#[must_use]
+pub fn only(uid: Option<String>) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions {
+            uid,
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    }
+}
 
 /// An object that may be unreadable, so that one bad object can't stop a watch.
 pub type Guarded<K> = DeserializeGuard<K>;

@@ -9,12 +9,12 @@ use std::collections::HashSet;
 
 use catamaran_api::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action as Next;
 use serde_json::json;
 
 use crate::error::Error;
-use crate::objects::Key;
+use crate::objects::{Key, only};
 use crate::patch::{self, Part};
 use crate::replica_set::plan::Member;
 use crate::world::World;
@@ -112,13 +112,7 @@ async fn delete(
     member: &Member,
 ) -> Result<(), Error> {
     let name = &member.name;
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: member.uid.clone(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
+    let params = only(member.uid.clone());
     let answer = api.delete(name, &params).await;
     match answer.map_err(Error::api(format!("delete instance {name}"))) {
         Ok(answer) => {

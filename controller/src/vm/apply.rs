@@ -9,12 +9,12 @@ use catamaran_lifecycle::{
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::api::{Api, PostParams};
 use serde_json::json;
 
 use crate::error::Error;
 use crate::finalizers;
-use crate::objects::Key;
+use crate::objects::{Key, only};
 use crate::patch::{self, MACHINE_MANAGER, Part};
 use crate::vm::fetch::is_owned;
 use crate::vm::start_revision;
@@ -166,13 +166,7 @@ pub(super) async fn delete(
     reason: &str,
 ) -> Result<(), Error> {
     let api: Api<VirtualMachineInstance> = Api::namespaced(world.client.clone(), &key.namespace);
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: Some(uid.to_owned()),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
+    let params = only(Some(uid.to_owned()));
     let what = format!("delete instance {key}");
     match api
         .delete(&key.name, &params)

@@ -20,12 +20,12 @@ use catamaran_instancetypes::resolve;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Resource as _, ResourceExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::objects::Key;
+use crate::objects::{Key, only};
 use crate::patch::MACHINE_MANAGER;
 use crate::vm::fetch::is_owned;
 use crate::vm::meaning::needs_restart;
@@ -105,15 +105,12 @@ pub(super) async fn keep(world: &World, key: &Key, vm: &VirtualMachine) -> Resul
     // Of an earlier start from the same spec, by a version that kept less, or with another instancetype. What a revision holds can't be changed.
     let name = kept.name_any();
     let api: Api<ControllerRevision> = Api::namespaced(world.client.clone(), &key.namespace);
-    let only = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: kept.uid(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
     let what = format!("delete ControllerRevision {}/{name}", key.namespace);
-    match api.delete(&name, &only).await.map_err(Error::api(what)) {
+    match api
+        .delete(&name, &only(kept.uid()))
+        .await
+        .map_err(Error::api(what))
+    {
         Err(error) if !error.not_found() => return Err(error),
         _ => {}
     }

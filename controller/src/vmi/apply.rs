@@ -5,12 +5,12 @@ use catamaran_spec::MachineSpec;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::error::Error;
 use crate::finalizers;
-use crate::objects::Key;
+use crate::objects::{Key, only};
 use crate::patch::{self, INSTANCE_MANAGER, Part};
 use crate::vmi::build::{self, Input};
 use crate::vmi::decide::{Decision, PodAction};
@@ -264,11 +264,7 @@ async fn delete_pod(world: &World, key: &Key, pod: &Pod, grace: u32) -> Result<(
     let name = pod.name_any();
     let params = DeleteParams {
         grace_period_seconds: Some(grace),
-        preconditions: Some(Preconditions {
-            uid: pod.uid(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
+        ..only(pod.uid())
     };
     let api: Api<Pod> = Api::namespaced(world.client.clone(), &key.namespace);
     let what = format!("delete pod {}/{name}", key.namespace);
