@@ -164,16 +164,21 @@ fn firmware_settings_are_shown_changed_and_refused() -> Result<()> {
     })
 }
 
+/// Enrols a server that somebody else has provisioned, and waits until it is on.
+fn in_use(cluster: &Cluster, bmc: &cluster::bmcs::Bmc) -> Result<()> {
+    let spec = json!({"online": true, "externallyProvisioned": true});
+    cluster.enrol("server", bmc, spec)?;
+    cluster.wait_field("bmh/server", PHASE, "externally provisioned", BOOT)?;
+    wait_for("the server is on", BOOT, || {
+        Ok(Seen::when(bmc.is_on(), "it is off"))
+    })
+}
+
 #[test]
 fn a_cd_is_shown_to_a_server_at_its_next_reboot() -> Result<()> {
     cluster::run(1, |cluster| {
         let (bmc, host, data) = (cluster.bmc()?, "bmh/server", "dataimage/server");
-        let spec = json!({"online": true, "externallyProvisioned": true});
-        cluster.enrol("server", &bmc, spec)?;
-        cluster.wait_field(host, PHASE, "externally provisioned", BOOT)?;
-        wait_for("the server is on", BOOT, || {
-            Ok(Seen::when(bmc.is_on(), "it is off"))
-        })?;
+        in_use(cluster, &bmc)?;
         let url = "http://192.0.2.1/data.iso";
         cluster.apply(&[&json!({
             "apiVersion": "metal3.io/v1alpha1", "kind": "DataImage", "metadata": {"name": "server"}, "spec": {"url": url},
@@ -223,12 +228,7 @@ fn sensors_and_the_event_log_are_read_by_who_may_see_a_server_and_it_boots_once_
 -> Result<()> {
     cluster::run(1, |cluster| {
         let (bmc, host) = (cluster.bmc()?, "bmh/server");
-        let spec = json!({"online": true, "externallyProvisioned": true});
-        cluster.enrol("server", &bmc, spec)?;
-        cluster.wait_field(host, PHASE, "externally provisioned", BOOT)?;
-        wait_for("the server is on", BOOT, || {
-            Ok(Seen::when(bmc.is_on(), "it is off"))
-        })?;
+        in_use(cluster, &bmc)?;
         ensure!(read(cluster, "sensors").is_err(), "without any role");
         let account = format!("--serviceaccount={}:default", cluster.namespace());
         cluster.kubectl([
