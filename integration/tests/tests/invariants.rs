@@ -19,10 +19,12 @@ fn root() -> PathBuf {
         .unwrap()
 }
 
-/// Direct dependencies of every package, without those of its tests.
+/// Direct dependencies of every package, without those of its tests, as they are where the product runs: those of other systems are not
+/// downloaded by a build.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
         .current_dir(root())
         .output()
         .unwrap();
