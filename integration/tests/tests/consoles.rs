@@ -13,12 +13,13 @@ use rustix::process::{Pid, Signal, kill_process};
 /// What the launcher may grow by while a viewer stands still, KiB.
 const GROWTH: u64 = 2 << 10;
 
-fn resident(pid: i32) -> Result<u64> {
+/// Memory of its own, KiB: code comes and goes with what the launcher does.
+fn own_memory(pid: i32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .context("no RssAnon")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
@@ -42,13 +43,13 @@ fn a_viewer_that_stands_still_holds_up_neither_the_guest_nor_other_viewers() -> 
             console.wait_for("all are here", SHORT)?;
         }
         let launcher = bench.process("busy", "catamaran-launcher")?;
-        let before = resident(launcher)?;
+        let before = own_memory(launcher)?;
         signal(&stopped, Signal::STOP)?;
         // More than the stopped viewer's ring and its socket hold.
         typist.type_in("seq 1000000 1090000; echo 'do'ne\n")?;
         watcher.wait_for("1090000\r\ndone\r\n", BOOT)?;
         typist.wait_for("1090000\r\ndone\r\n", SHORT)?;
-        let after = resident(launcher)?;
+        let after = own_memory(launcher)?;
         ensure!(
             after <= before + GROWTH,
             "the launcher grew from {before} to {after} KiB"

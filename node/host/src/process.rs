@@ -12,11 +12,18 @@ pub struct Stat {
     pub name: String,
     /// State letter, `Z` = ended but not reaped.
     pub state: char,
-    /// Clock ticks since boot; 100 make a second on every architecture.
+    /// Processor time that it took itself, guest code included, in clock ticks.
+    pub user_time: u64,
+    /// Processor time that the kernel took for it, in clock ticks.
+    pub system_time: u64,
+    /// Clock ticks since boot.
     pub start_time: u64,
 }
 
 impl Stat {
+    /// Clock ticks of a second, on every architecture (`USER_HZ`).
+    pub const TICKS_PER_SECOND: f64 = 100.0;
+
     /// Of that process; `None` when there is none.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
@@ -35,11 +42,15 @@ impl Stat {
         let (_, name) = head.split_once('(')?;
         let mut fields = tail.split_whitespace();
         let state = fields.next()?.chars().next()?;
-        // The state is field 3 and the start time field 22 (proc(5)).
-        let start_time = fields.nth(18)?.parse().ok()?;
+        // The state is field 3, the times of the processor 14 and 15, and the start time 22 (proc(5)).
+        let user_time = fields.nth(10)?.parse().ok()?;
+        let system_time = fields.next()?.parse().ok()?;
+        let start_time = fields.nth(6)?.parse().ok()?;
         Some(Self {
             name: name.to_owned(),
             state,
+            user_time,
+            system_time,
             start_time,
         })
     }
@@ -112,12 +123,13 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_does_not_shift_the_fields() {
-        let text = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 1000 10";
+        let text = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 34 5 0 0 20 0 1 0 777 1000 10";
         let stat = Stat::parse(text).unwrap();
         assert_eq!(
             (stat.name.as_str(), stat.state, stat.start_time),
             ("a) b (c)", 'S', 777)
         );
+        assert_eq!((stat.user_time, stat.system_time), (34, 5));
     }
 
     #[test]

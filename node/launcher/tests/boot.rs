@@ -126,6 +126,9 @@ fn a_guest_boots_survives_its_launcher_and_powers_off_when_asked() {
             serde_json::from_value(client.get(Verb::Statistics).await).unwrap();
         assert_eq!(statistics.disks[0].name, "root");
         assert!(statistics.cpu_seconds > 0.0 && statistics.memory.actual.is_some());
+        // What other emulators of the host can do was not looked for: that takes a second and memory that is not given back.
+        let known = rig.spec.run.join("libvirt/cache/qemu/capabilities");
+        assert_eq!(std::fs::read_dir(known).unwrap().count(), 1);
         let log = client.get(Verb::Dmesg { tail_bytes: None }).await;
         assert!(log.as_str().unwrap().contains("Linux version"), "{log}");
         let unknown = client

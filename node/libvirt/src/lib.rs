@@ -29,5 +29,5 @@ pub use event::{AgentState, Event, EventKind, IoErrorAction, Lifecycle};
 pub use memory::{release_code, trim_memory};
 pub use settings::{Account, Settings};
 pub use statistics::{
-    BlockStatistics, CpuStatistics, MemoryStatistics, NetStatistics, Statistics, VcpuStatistics,
+    BlockStatistics, MemoryStatistics, NetStatistics, Statistics, VcpuStatistics,
 };

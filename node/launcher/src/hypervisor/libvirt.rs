@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use catamaran_host::process::Stat;
 use catamaran_libvirt::{
     Account, AgentState, Connection, Domain, ErrorKind as LibvirtKind, EventKind, IoErrorAction,
     Lifecycle, SaveFormat, Settings, ShutdownMode, State,
@@ -164,7 +165,13 @@ impl Hypervisor for Libvirt {
     }
 
     fn statistics(&self) -> Result<Statistics, HypervisorError> {
-        Ok(translate_statistics(&self.domain()?.statistics()?))
+        let domain = self.domain()?;
+        let statistics = domain.statistics()?;
+        let qemu = Stat::of(domain.qemu_pid()?).ok_or_else(|| HypervisorError {
+            kind: ErrorKind::Denied,
+            message: "QEMU has ended".into(),
+        })?;
+        Ok(translate_statistics(&statistics, &qemu))
     }
 
     fn plug(&self, device: &Device) -> Result<(), HypervisorError> {
@@ -268,14 +275,15 @@ fn translate_state(state: State) -> DomainState {
     }
 }
 
-fn translate_statistics(s: &catamaran_libvirt::Statistics) -> Statistics {
+fn translate_statistics(s: &catamaran_libvirt::Statistics, qemu: &Stat) -> Statistics {
     let seconds = |ns: u64| ns as f64 / 1e9;
+    let of_ticks = |ticks: u64| ticks as f64 / Stat::TICKS_PER_SECOND;
     let bytes = |kib: u64| (kib > 0).then(|| kib.saturating_mul(1024));
     let m = &s.memory;
     Statistics {
-        cpu_seconds: seconds(s.cpu.total_ns),
-        cpu_user_seconds: seconds(s.cpu.user_ns),
-        cpu_system_seconds: seconds(s.cpu.system_ns),
+        cpu_seconds: of_ticks(qemu.user_time + qemu.system_time),
+        cpu_user_seconds: of_ticks(qemu.user_time),
+        cpu_system_seconds: of_ticks(qemu.system_time),
         vcpus: (0_u32..)
             .zip(&s.vcpus)
             .map(|(id, vcpu)| VcpuStats {
