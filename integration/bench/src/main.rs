@@ -117,15 +117,15 @@ fn main() -> Result<()> {
         }
         Name::Console => {
             let samples = arguments.samples.unwrap_or(10);
-            return print(&benches::kubernetes::console(&programs, samples)?);
+            return benches::kubernetes::console(&programs, samples, print);
         }
         Name::Idle => {
             let machines = arguments.samples.unwrap_or(50);
-            return print(&benches::kubernetes::idle(&programs, machines, MINUTES)?);
+            return benches::kubernetes::idle(&programs, machines, MINUTES, print);
         }
         Name::Fleet => {
             let machines = arguments.samples.unwrap_or(5000);
-            return print(&benches::kubernetes::fleet(&programs, machines)?);
+            return benches::kubernetes::fleet(&programs, machines, print);
         }
         _ => {}
     }

@@ -44,18 +44,33 @@ pub(crate) fn starts(
 }
 
 /// Measures what machines cost that only run.
-pub(crate) fn idle(programs: &Path, machines: usize, minutes: usize) -> Result<Vec<Row>> {
-    rows(programs, |rig| idle::run(rig, machines, minutes))
+pub(crate) fn idle(
+    programs: &Path,
+    machines: usize,
+    minutes: usize,
+    print: impl Fn(&[Row]) -> Result<()>,
+) -> Result<()> {
+    on_cluster(programs, 1, |rig| {
+        print(&idle::run(rig, machines, minutes)?)
+    })
 }
 
 /// Measures the controller with machines on pretended nodes.
-pub(crate) fn fleet(programs: &Path, machines: usize) -> Result<Vec<Row>> {
-    rows(programs, |rig| fleet::run(rig, machines))
+pub(crate) fn fleet(
+    programs: &Path,
+    machines: usize,
+    print: impl Fn(&[Row]) -> Result<()>,
+) -> Result<()> {
+    on_cluster(programs, 1, |rig| print(&fleet::run(rig, machines)?))
 }
 
 /// Measures what the web console costs.
-pub(crate) fn console(programs: &Path, samples: usize) -> Result<Vec<Row>> {
-    rows(programs, |rig| console::run(rig, samples))
+pub(crate) fn console(
+    programs: &Path,
+    samples: usize,
+    print: impl Fn(&[Row]) -> Result<()>,
+) -> Result<()> {
+    on_cluster(programs, 1, |rig| print(&console::run(rig, samples)?))
 }
 
 /// The cluster with the product in it, and a way to ask it that costs little.
@@ -64,16 +79,7 @@ struct Rig<'a> {
     proxy: Proxy,
 }
 
-/// What is measured on a cluster of one node.
-fn rows(programs: &Path, bench: impl FnOnce(&Rig<'_>) -> Result<Vec<Row>>) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    on_cluster(programs, 1, |rig| {
-        rows = bench(rig)?;
-        Ok(())
-    })?;
-    Ok(rows)
-}
-
+/// A bench on a cluster of so many nodes. It prints its figures itself: what it leaves may still fail to go.
 fn on_cluster(
     programs: &Path,
     nodes: u8,

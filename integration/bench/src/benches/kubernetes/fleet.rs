@@ -145,6 +145,8 @@ impl Bench<'_> {
         say(&format!("{machines} machines are deleted"));
         let took = MACHINES.remove(self.rig, 0..machines)?;
         say(&format!("all are gone after {:.0} s", took.as_secs_f64()));
+        // A pod may go after its machine, and needs its node for that.
+        PODS.remove(self.rig, 0..0)?;
         self.tell_of(&format!("{machines} deletions"), machines, &begun)?;
         self.held(&format!("no machines, {machines} deleted"))?;
         Ok(self.rows)
@@ -177,7 +179,8 @@ impl Bench<'_> {
         let (floor_rss, floor_pss) = floor.into_iter().unzip();
         let most = mib(process::most_rss(leader.pid)?);
         say(&format!(
-            "{what}: at most the controller had {most:.1} MiB resident"
+            "{what}: the controller that leads has {:.1} MiB resident, and had {most:.1} MiB at most",
+            rss.last().copied().unwrap_or_default()
         ));
         for (name, floor, ours) in [("RSS", floor_rss, rss), ("PSS", floor_pss, pss)] {
             let name = format!("controller that leads, {what}, {name} (floor: sleep)");
