@@ -132,17 +132,17 @@ impl Bmc {
         })
     }
 
-    /// What the settings may be, from the attribute registry; empty where the BMC has none.
+    /// What these settings may be, from their registry; empty where the BMC has none.
     ///
     /// # Errors
     /// All that a request can meet.
-    pub async fn bios_schema(&self) -> Result<Vec<Attribute>, Error> {
+    pub async fn bios_schema(&self, bios: &Bios) -> Result<Vec<Attribute>, Error> {
+        let Some(wanted) = bios.registry.as_deref() else {
+            return Ok(Vec::new());
+        };
         let bmc = self.bounded();
-        let bios = bmc.bios_resource().await?;
         let root = bmc.read("/redfish/v1/").await?;
-        let (Some(wanted), Some(registries)) =
-            (bios.text("/AttributeRegistry"), root.link("/Registries"))
-        else {
+        let Some(registries) = root.link("/Registries") else {
             return Ok(Vec::new());
         };
         // The collection's members are named after the registries, some without the version.

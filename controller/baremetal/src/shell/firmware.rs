@@ -233,7 +233,7 @@ async fn read(bmc: &Bmc, before: Option<&Found>) -> Result<Found, BmcError> {
     };
     let schema = match before {
         Some(before) if before.bios.registry == bios.registry => before.schema.clone(),
-        _ => bmc.bios_schema().await?,
+        _ => bmc.bios_schema(&bios).await?,
     };
     Ok(Found { bios, schema })
 }

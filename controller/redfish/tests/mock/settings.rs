@@ -22,7 +22,8 @@ async fn settings_are_checked_ordered_and_hold_after_the_next_start() {
     ] {
         let bench = Bench::new(personality).await;
         let bmc = &bench.bmc;
-        let schema = bmc.bios_schema().await.unwrap();
+        let bios = bmc.bios().await.unwrap();
+        let schema = bmc.bios_schema(&bios).await.unwrap();
         assert!(
             schema.iter().any(|attribute| attribute.name == name),
             "{personality}: {schema:?}"
@@ -53,7 +54,8 @@ async fn settings_are_checked_ordered_and_hold_after_the_next_start() {
 #[tokio::test]
 async fn settings_that_can_not_be_are_refused_before_they_are_sent() {
     let bench = Bench::new("standard").await;
-    let schema = bench.bmc.bios_schema().await.unwrap();
+    let bios = bench.bmc.bios().await.unwrap();
+    let schema = bench.bmc.bios_schema(&bios).await.unwrap();
     let set = async |name: &str, value| {
         let wanted = BTreeMap::from([(name.to_owned(), value)]);
         bench.bmc.set_bios(&wanted, &schema).await.unwrap_err()
