@@ -43,7 +43,8 @@ test("a token in the fragment logs in and leaves the URL, and one computer has n
       return route.fulfill({ json: { name: "root", groups: [] } });
     }
     if (path === "mode") return route.fulfill({ json: { mode: "play", login: ["one-time"], version: "1" } });
-    return route.fulfill({ json: { metadata: { resourceVersion: "5" }, items: [], allowed: {} } });
+    const items = path === "list/virtualmachines" ? [machine] : path === "list/virtualmachineinstances" ? [{ metadata: machine.metadata, spec: {}, status: { phase: "Running", nodeName: "desk" } }] : [];
+    return route.fulfill({ json: { metadata: { resourceVersion: "5" }, items, allowed: {} } });
   });
   await page.goto("./#token=a%2Fb");
   await expect(page.getByRole("heading", { name: "Virtual machines" })).toBeVisible();
@@ -51,6 +52,13 @@ test("a token in the fragment logs in and leaves the URL, and one computer has n
   expect(page.url()).not.toContain("token");
   await expect(page.getByRole("link", { name: "Sessions" })).toBeVisible();
   await expect(page.getByRole("link", { name: "Nodes" })).toHaveCount(0);
+  await page.keyboard.press("Control+k");
+  await expect(page.getByRole("option", { name: /Sessions/ })).toBeVisible();
+  await expect(page.getByRole("option", { name: /Nodes/ })).toHaveCount(0);
+  await page.keyboard.press("Escape");
+  await page.getByRole("link", { name: "kept" }).click();
+  await expect(page.getByText("desk", { exact: true })).toBeVisible();
+  await expect(page.getByRole("link", { name: "desk" })).toHaveCount(0);
 });
 
 test("a failed log-in elsewhere is told, as text, and can be tried again", async ({ page }) => {
