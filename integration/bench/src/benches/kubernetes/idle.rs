@@ -1,5 +1,6 @@
 //! What machines cost that only run, all on one node: memory of their launchers and of the node's daemon, writes to the API server.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::processes::{self, OfPod};
 use super::{LONGEST, Rig, machine, runs, text};
 use crate::benches::{Sleeper, mib};
-use crate::process;
+use crate::process::{self, Pid};
 use crate::stats::Samples;
 use crate::table::{Aim, Row};
 use crate::{say, wait};
@@ -145,7 +146,7 @@ fn start(rig: &Rig<'_>, numbers: std::ops::Range<usize>) -> Result<Value> {
     for number in numbers {
         rig.create("virtualmachines", &small(&format!("i{number}")))?;
     }
-    let mut running = std::collections::BTreeSet::new();
+    let mut running = BTreeSet::new();
     watch.until("all run", longest, |_, instance| {
         if runs(instance) {
             running.insert(instance["metadata"]["name"].to_string());
@@ -188,20 +189,23 @@ fn reserved(rig: &Rig<'_>, instance: &Value) -> Result<()> {
     Ok(())
 }
 
-/// MiB of each machine's processes but QEMU.
+/// MiB of each machine's processes but QEMU: those of all containers of its pod.
 fn launchers(rig: &Rig<'_>) -> Result<Vec<f64>> {
-    of_machines(rig, "catamaran-init")?
-        .into_iter()
-        .map(|init| {
-            let mut bytes = 0;
-            for pid in process::family(init.pid) {
-                if process::name(pid).is_some_and(|name| !name.starts_with("qemu-")) {
-                    bytes += process::pss(pid)?;
-                }
+    let mut pods: BTreeMap<String, BTreeSet<Pid>> = BTreeMap::new();
+    for init in of_machines(rig, "catamaran-init")? {
+        let of_pod = pods.entry(init.pod).or_default();
+        of_pod.extend(process::family(init.pid));
+    }
+    let read = |pids: BTreeSet<Pid>| {
+        let mut bytes = 0;
+        for pid in pids {
+            if process::name(pid).is_some_and(|name| !name.starts_with("qemu-")) {
+                bytes += process::pss(pid)?;
             }
-            Ok(mib(bytes))
-        })
-        .collect()
+        }
+        Ok(mib(bytes))
+    };
+    pods.into_values().map(read).collect()
 }
 
 /// Processes of a name in the machines' pods.
