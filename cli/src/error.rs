@@ -60,6 +60,9 @@ pub(crate) enum Error {
     /// It did not become what was waited for.
     #[error("{0}")]
     Waited(String),
+    /// There is nothing to say anything about.
+    #[error("{0}")]
+    Nothing(String),
     /// What was typed can't be.
     #[error("{0}")]
     Usage(String),

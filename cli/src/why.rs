@@ -26,10 +26,13 @@ mod volume;
 pub(crate) use answer::why;
 pub(crate) use facts::Facts;
 
-/// `why`.
+/// `why`. Fails where there is nothing, or nothing that the user may read.
 pub(crate) async fn run(connection: &Connection, args: &Name) -> Result<(), Error> {
     let facts = facts(connection, &args.target).await?;
     let sentence = printable(&why(&facts));
+    if facts.are_none() {
+        return Err(Error::Nothing(sentence));
+    }
     say(&format!("{sentence}\n")).map_err(Error::io("standard output"))
 }
 

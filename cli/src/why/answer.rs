@@ -28,13 +28,34 @@ pub(crate) fn why(facts: &Facts) -> String {
         scheduled,
     ];
     let answer = questions.into_iter().find_map(|question| question(facts));
-    answer.unwrap_or_else(|| {
+    let answer = answer.unwrap_or_else(|| {
         let phase = view(facts).map_or("unknown", |view| view.phase.as_str());
         format!(
             "{} is starting (phase {phase}), and nothing is known to be in its way.",
             facts.name
         )
+    });
+    answer + &outdated(facts).unwrap_or_default()
+}
+
+/// What was repaired of a machine that has not come up yet stays in its way until it begins anew.
+fn outdated(facts: &Facts) -> Option<String> {
+    let vmi = facts.vmi.there()?;
+    let phase = VmiView::of(vmi).phase;
+    let waits = !phase.is_final() && phase != Phase::Running;
+    let leaves = vmi.metadata.deletion_timestamp.is_some();
+    (waits && !leaves && restart_required(facts)).then(|| {
+        format!(
+            " What was changed of it since waits for `kubectl catamaran restart {}`.",
+            facts.name
+        )
     })
+}
+
+fn restart_required(facts: &Facts) -> bool {
+    let status = facts.vm.there().and_then(|vm| vm.status.as_ref());
+    let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
+    conditions.any(|c| c.type_ == "RestartRequired" && c.status == "True")
 }
 
 pub(super) fn view(facts: &Facts) -> Option<VmiView> {
@@ -145,15 +166,7 @@ fn running(facts: &Facts) -> Option<String> {
             clause(probe.unwrap_or(message))
         ));
     }
-    let restart = facts
-        .vm
-        .there()
-        .and_then(|vm| vm.status.as_ref())
-        .is_some_and(|status| {
-            let mut conditions = status.conditions.iter();
-            conditions.any(|c| c.type_ == "RestartRequired" && c.status == "True")
-        });
-    let rest = if restart {
+    let rest = if restart_required(facts) {
         format!("; what was changed of it waits for `kubectl catamaran restart {name}`")
     } else if let Some(words) = volume::stuck(facts) {
         format!(", but {words}")
@@ -247,6 +260,14 @@ fn stopped(facts: &Facts) -> Option<String> {
             "{name} has ended{ended}, and stays down because its run strategy is {}.",
             strategy.as_str()
         ),
+        strategy @ (RunStrategy::Once | RunStrategy::RerunOnFailure)
+            if status.printable_status.as_deref() == Some("Stopped") =>
+        {
+            format!(
+                "{name} is stopped: its guest shut down or somebody stopped it, and run strategy {} leaves it so; {start}.",
+                strategy.as_str()
+            )
+        }
         strategy => format!(
             "{name} should run (run strategy {}) but has no instance; the controller has not looked at it, or does not run.",
             strategy.as_str()

@@ -33,6 +33,11 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// There is no machine, or none that may be read.
+    pub(super) fn are_none(&self) -> bool {
+        self.vm.there().is_none() && self.vmi.there().is_none()
+    }
+
     /// Status of the run.
     pub(super) fn status(&self) -> Option<&VirtualMachineInstanceStatus> {
         self.vmi.there()?.status.as_ref()

@@ -102,7 +102,7 @@ fn unschedulable(facts: &Facts, words: &str) -> String {
     }
     if words.contains(&format!("Insufficient {KVM}")) {
         return format!(
-            "{begin} no node that could take it offers KVM ({words}); without KVM guests run only if the KubeVirt object's useEmulation says so."
+            "{begin} no node that could take it offers KVM ({words}); without KVM guests run only where the KubeVirt object says so (spec.configuration.developerConfiguration.useEmulation), and a machine that waits takes that up by `kubectl catamaran restart {name}`."
         );
     }
     if !facts.nodes.is_empty() && facts.nodes.iter().all(is_cordoned) {

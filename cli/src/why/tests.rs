@@ -222,7 +222,7 @@ fn no_node_has_the_memory() {
 fn no_node_has_kvm() {
     expect(
         not_scheduled("0/1 nodes are available: 1 Insufficient devices.kubevirt.io/kvm."),
-        "demo does not start because no node that could take it offers KVM (0/1 nodes are available: 1 Insufficient devices.kubevirt.io/kvm); without KVM guests run only if the KubeVirt object's useEmulation says so.",
+        "demo does not start because no node that could take it offers KVM (0/1 nodes are available: 1 Insufficient devices.kubevirt.io/kvm); without KVM guests run only where the KubeVirt object says so (spec.configuration.developerConfiguration.useEmulation), and a machine that waits takes that up by `kubectl catamaran restart demo`.",
     );
 }
 
@@ -460,6 +460,32 @@ fn it_ran_once() {
             ..World::default()
         },
         "demo has ended after \"The guest has shut down\", and stays down because its run strategy is Once.",
+    );
+}
+
+#[test]
+fn it_was_stopped_for_good_and_its_run_is_gone() {
+    let mut vm = vm("RerunOnFailure", &json!({}));
+    vm["status"]["printableStatus"] = "Stopped".into();
+    expect(
+        World {
+            vm,
+            ..World::default()
+        },
+        "demo is stopped: its guest shut down or somebody stopped it, and run strategy RerunOnFailure leaves it so; `kubectl catamaran start demo` starts it.",
+    );
+}
+
+#[test]
+fn what_was_repaired_while_it_waits_needs_a_restart() {
+    let status = json!({"conditions": [{"type": "RestartRequired", "status": "True"}]});
+    expect(
+        World {
+            vm: vm("Always", &status),
+            ..not_scheduled("0/1 nodes are available: 1 node(s) didn't match the selector")
+        },
+        "demo does not start because no node takes it: 0/1 nodes are available: 1 node(s) didn't match the selector. \
+         What was changed of it since waits for `kubectl catamaran restart demo`.",
     );
 }
 
