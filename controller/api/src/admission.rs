@@ -39,5 +39,5 @@ pub(crate) async fn answer(
         Webhook::Mutate => mutate::complete(&request, k8s_openapi::jiff::Timestamp::now()),
         Webhook::Evict => evict::judge(&state.client, &request).await,
     };
-    Ok(Json(verdict.answer(&request.uid)).into_response())
+    Ok(Json(verdict.answer(&request)).into_response())
 }

@@ -106,9 +106,9 @@ impl Verdict {
         }))
     }
 
-    /// The whole `AdmissionReview`.
-    pub(super) fn answer(self, uid: &str) -> Value {
-        let mut response = json!({"uid": uid, "allowed": true});
+    /// The whole `AdmissionReview`. A refusal names its object: kubectl says then which one of a file is invalid.
+    pub(super) fn answer(self, request: &Request) -> Value {
+        let mut response = json!({"uid": request.uid, "allowed": true});
         match self {
             Self::Allowed(warnings) => {
                 if !warnings.is_empty() {
@@ -121,7 +121,11 @@ impl Verdict {
                     response["patch"] = json!(STANDARD.encode(json!(operations).to_string()));
                 }
             }
-            Self::Denied(status) => {
+            Self::Denied(mut status) => {
+                if let Some(details) = &mut status.details {
+                    details.kind.clone_from(&request.kind.kind);
+                    details.name.clone_from(&request.name);
+                }
                 response["allowed"] = json!(false);
                 response["status"] = body(&status);
             }
@@ -135,12 +139,23 @@ mod tests {
     use base64::Engine as _;
     use serde_json::{Value, json};
 
-    use super::Verdict;
+    use super::{Kind, Request, Verdict};
+
+    fn request() -> Request {
+        Request {
+            uid: "u".to_owned(),
+            kind: Kind {
+                kind: "VirtualMachine".to_owned(),
+            },
+            name: "web".to_owned(),
+            ..Request::default()
+        }
+    }
 
     #[test]
     fn a_change_is_a_patch_in_base64() {
         let change = json!({"op": "add", "path": "/status", "value": {}});
-        let answer = Verdict::Changed(vec![change.clone()]).answer("u");
+        let answer = Verdict::Changed(vec![change.clone()]).answer(&request());
         assert_eq!(answer["response"]["uid"], "u");
         let patch = answer["response"]["patch"].as_str().unwrap();
         let patch = base64::engine::general_purpose::STANDARD
@@ -153,8 +168,18 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_its_object() {
+        let answer = Verdict::invalid("words".to_owned(), Vec::new()).answer(&request());
+        let details = &answer["response"]["status"]["details"];
+        assert_eq!(
+            (&details["kind"], &details["name"]),
+            (&json!("VirtualMachine"), &json!("web"))
+        );
+    }
+
+    #[test]
     fn nothing_to_change_is_no_patch() {
-        let answer = Verdict::Changed(Vec::new()).answer("u");
+        let answer = Verdict::Changed(Vec::new()).answer(&request());
         assert_eq!(answer["response"], json!({"uid": "u", "allowed": true}));
     }
 }
