@@ -1,5 +1,6 @@
 //! Events, for people who ask what happened. They are best effort: an event that can't be written holds nothing up.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Resource;
@@ -8,21 +9,22 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::error::chain;
 
-/// After so many events those before are forgotten. A recorder keeps what it has written until it writes again six minutes later, and looks
-/// through all of it each time.
+/// After so many events those before are forgotten. A recorder keeps what it has written until it writes again six minutes later.
 const REMEMBERED: usize = 500;
 
-/// Writes events. The same one again is counted, not written anew, as long as it is remembered.
+/// Writes events. The same one again is counted, not written anew, as long as it is remembered. Warnings of one reason are the same whatever they
+/// say: what is tried again and again fails with other names in its words.
 #[derive(Clone)]
 pub struct Events {
     client: Client,
     reporter: Reporter,
-    recorder: Arc<Mutex<Recent>>,
+    recent: Arc<Mutex<Recent>>,
 }
 
-/// A recorder, and how much it remembers at most.
+/// What was written. A recorder counts events of one reason as the same whatever they say, so there is one for each text that counts.
+#[derive(Default)]
 struct Recent {
-    recorder: Recorder,
+    recorders: HashMap<String, Recorder>,
     written: usize,
 }
 
@@ -47,10 +49,7 @@ impl Events {
             instance: Some(replica.to_owned()),
         };
         Self {
-            recorder: Arc::new(Mutex::new(Recent {
-                recorder: Recorder::new(client.clone(), reporter.clone()),
-                written: 0,
-            })),
+            recent: Arc::default(),
             client,
             reporter,
         }
@@ -81,6 +80,10 @@ impl Events {
         // The API server takes 1024 bytes.
         let cut = note.floor_char_boundary(1024);
         note.truncate(cut);
+        let recorder = self.recorder(match type_ {
+            EventType::Normal => &note,
+            EventType::Warning => "",
+        });
         let event = Event {
             type_,
             reason: reason.to_owned(),
@@ -88,7 +91,6 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        let recorder = self.recorder();
         if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
             tracing::warn!(
                 reason,
@@ -98,15 +100,73 @@ impl Events {
         }
     }
 
-    fn recorder(&self) -> Recorder {
-        let mut recent = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+    fn recorder(&self, text: &str) -> Recorder {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.written == REMEMBERED {
-            *recent = Recent {
-                recorder: Recorder::new(self.client.clone(), self.reporter.clone()),
-                written: 0,
-            };
+            *recent = Recent::default();
         }
         recent.written += 1;
-        recent.recorder.clone()
+        let recorder = recent.recorders.entry(text.to_owned());
+        let new = || Recorder::new(self.client.clone(), self.reporter.clone());
+        recorder.or_insert_with(new).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::{Method, Request, Response};
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// An API server that keeps what it is sent.
+    fn server(seen: Arc<Mutex<Vec<(Method, Value)>>>) -> Client {
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let seen = seen.clone();
+            async move {
+                let method = request.method().clone();
+                let body = request.into_body().collect().await?.to_bytes();
+                let event: Value = serde_json::from_slice(&body).unwrap();
+                seen.lock().unwrap().push((method, event));
+                let answer = Response::builder().header("content-type", "application/json");
+                Ok::<_, kube::Error>(answer.body(Full::new(body)).unwrap())
+            }
+        });
+        Client::new(service, "n")
+    }
+
+    #[tokio::test]
+    async fn the_same_words_are_counted_and_others_are_told() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let events = Events::new(server(seen.clone()), "r");
+        let mut pod = Pod::default();
+        pod.metadata.name = Some("p".to_owned());
+        pod.metadata.namespace = Some("n".to_owned());
+        for note in [
+            "somebody stopped it",
+            "its guest shut down",
+            "somebody stopped it",
+        ] {
+            events.normal(&pod, "SuccessfulDelete", note).await;
+        }
+        for note in ["p-a is forbidden", "p-b is forbidden"] {
+            events.warning(&pod, "FailedCreate", note).await;
+        }
+        let seen = seen.lock().unwrap();
+        let sent = seen
+            .iter()
+            .map(|(method, event)| (method.as_str(), event["note"].as_str()));
+        assert_eq!(
+            sent.collect::<Vec<_>>(),
+            [
+                ("POST", Some("somebody stopped it")),
+                ("POST", Some("its guest shut down")),
+                ("PATCH", Some("somebody stopped it")),
+                ("POST", Some("p-a is forbidden")),
+                ("PATCH", Some("p-a is forbidden")),
+            ]
+        );
     }
 }
