@@ -139,6 +139,9 @@ function stopped(facts: Facts): Answer | undefined {
   if (instance && (strategy === "Once" || strategy === "RerunOnFailure")) {
     return quiet(`${name} has ended${ended && ` after "${ended}"`}, and stays down because its run strategy is ${strategy}.`);
   }
+  if (machine.status?.printableStatus === "Stopped") {
+    return quiet(`${name} is stopped: its guest shut down or somebody stopped it, and run strategy ${strategy} leaves it so; Start starts it.`);
+  }
   return bad(`${name} should run (run strategy ${strategy}) but has no instance; the controller has not looked at it, or does not run.`);
 }
 
@@ -166,7 +169,7 @@ function unschedulable(facts: Facts, words: string): string {
   const begin = `${facts.name} does not start because`;
   if (/persistentvolumeclaim/i.test(words)) return `${begin} ${unbound(facts, words)}.`;
   if (words.includes(`Insufficient ${KVM}`)) {
-    return `${begin} no node that could take it offers KVM (${words}); without KVM guests run only if the KubeVirt object's useEmulation says so.`;
+    return `${begin} no node that could take it offers KVM (${words}); without KVM guests run only where the KubeVirt object says so (spec.configuration.developerConfiguration.useEmulation), and a machine that waits takes that up by a restart.`;
   }
   if (facts.nodes.length > 0 && facts.nodes.every((one) => one.spec?.unschedulable)) return `${begin} every node is cordoned (${words}).`;
   for (const [resource, what] of [["memory", "memory"], ["cpu", "processors"]] as const) {
