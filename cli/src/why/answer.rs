@@ -40,11 +40,9 @@ pub(crate) fn why(facts: &Facts) -> String {
 
 /// What was repaired of a machine that has not come up yet stays in its way until it begins anew.
 fn outdated(facts: &Facts) -> Option<String> {
-    let vmi = facts.vmi.there()?;
-    let phase = VmiView::of(vmi).phase;
-    let waits = !phase.is_final() && phase != Phase::Running;
-    let leaves = vmi.metadata.deletion_timestamp.is_some();
-    (waits && !leaves && restart_required(facts)).then(|| {
+    let run = view(facts)?;
+    let waits = !run.phase.is_final() && run.phase != Phase::Running && !run.deleting;
+    (waits && restart_required(facts)).then(|| {
         format!(
             " What was changed of it since waits for `kubectl catamaran restart {}`.",
             facts.name

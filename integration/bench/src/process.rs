@@ -6,11 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use catamaran_host::process::Stat;
+use catamaran_host::process::{Stat, ticks};
 use rustix::time::{ClockId, clock_gettime};
-
-/// `USER_HZ`: what `/proc` counts times in, fixed for programs on x86-64.
-const TICKS_PER_S: u64 = 100;
 
 /// A process, by its id.
 pub(crate) type Pid = i32;
@@ -72,26 +69,14 @@ fn kib_of(text: &str, key: &str) -> u64 {
 
 /// Seconds of processor that a process has used.
 pub(crate) fn cpu_seconds(pid: Pid) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))
-        .with_context(|| format!("process {pid} is gone"))?;
-    // Behind the name, which may have anything in it: utime and stime are the fields 14 and 15.
-    let fields = text
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace();
-    let ticks: u64 = fields
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
-    Ok(ticks as f64 / TICKS_PER_S as f64)
+    let stat = Stat::of(pid).with_context(|| format!("process {pid} is gone"))?;
+    Ok((stat.user_time + stat.system_time).as_secs_f64())
 }
 
 /// When a process started: exact to a clock tick, rounded down.
 pub(crate) fn started(pid: Pid) -> Result<SystemTime> {
     let stat = Stat::of(pid).with_context(|| format!("process {pid} is gone"))?;
-    let since_boot = Duration::from_millis(stat.start_time * 1000 / TICKS_PER_S);
+    let since_boot = ticks(stat.start_time);
     let boot = clock_gettime(ClockId::Boottime);
     let uptime = Duration::new(u64::try_from(boot.tv_sec)?, u32::try_from(boot.tv_nsec)?);
     Ok(SystemTime::now() - uptime.saturating_sub(since_boot))

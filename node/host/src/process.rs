@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,18 +13,21 @@ pub struct Stat {
     pub name: String,
     /// State letter, `Z` = ended but not reaped.
     pub state: char,
-    /// Processor time that it took itself, guest code included, in clock ticks.
-    pub user_time: u64,
-    /// Processor time that the kernel took for it, in clock ticks.
-    pub system_time: u64,
+    /// Processor time that it took itself, guest code included.
+    pub user_time: Duration,
+    /// Processor time that the kernel took for it.
+    pub system_time: Duration,
     /// Clock ticks since boot.
     pub start_time: u64,
 }
 
-impl Stat {
-    /// Clock ticks of a second, on every architecture (`USER_HZ`).
-    pub const TICKS_PER_SECOND: f64 = 100.0;
+/// So many clock ticks of `/proc`: 100 make a second on every architecture (`USER_HZ`).
+#[must_use]
+pub fn ticks(count: u64) -> Duration {
+    Duration::from_millis(count.saturating_mul(10))
+}
 
+impl Stat {
     /// Of that process; `None` when there is none.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
@@ -43,8 +47,8 @@ impl Stat {
         let mut fields = tail.split_whitespace();
         let state = fields.next()?.chars().next()?;
         // The state is field 3, the times of the processor 14 and 15, and the start time 22 (proc(5)).
-        let user_time = fields.nth(10)?.parse().ok()?;
-        let system_time = fields.next()?.parse().ok()?;
+        let user_time = ticks(fields.nth(10)?.parse().ok()?);
+        let system_time = ticks(fields.next()?.parse().ok()?);
         let start_time = fields.nth(6)?.parse().ok()?;
         Some(Self {
             name: name.to_owned(),
@@ -129,7 +133,7 @@ mod tests {
             (stat.name.as_str(), stat.state, stat.start_time),
             ("a) b (c)", 'S', 777)
         );
-        assert_eq!((stat.user_time, stat.system_time), (34, 5));
+        assert_eq!((stat.user_time, stat.system_time), (ticks(34), ticks(5)));
     }
 
     #[test]

@@ -277,13 +277,12 @@ fn translate_state(state: State) -> DomainState {
 
 fn translate_statistics(s: &catamaran_libvirt::Statistics, qemu: &Stat) -> Statistics {
     let seconds = |ns: u64| ns as f64 / 1e9;
-    let of_ticks = |ticks: u64| ticks as f64 / Stat::TICKS_PER_SECOND;
     let bytes = |kib: u64| (kib > 0).then(|| kib.saturating_mul(1024));
     let m = &s.memory;
     Statistics {
-        cpu_seconds: of_ticks(qemu.user_time + qemu.system_time),
-        cpu_user_seconds: of_ticks(qemu.user_time),
-        cpu_system_seconds: of_ticks(qemu.system_time),
+        cpu_seconds: (qemu.user_time + qemu.system_time).as_secs_f64(),
+        cpu_user_seconds: qemu.user_time.as_secs_f64(),
+        cpu_system_seconds: qemu.system_time.as_secs_f64(),
         vcpus: (0_u32..)
             .zip(&s.vcpus)
             .map(|(id, vcpu)| VcpuStats {

@@ -34,8 +34,7 @@ impl Process {
 
     /// Time since its start; at most 10 ms too much.
     pub(super) fn age(&self) -> Duration {
-        // Ticks of /proc are hundredths of a second on every architecture.
-        let started = Duration::from_millis(self.0.start_time().saturating_mul(10));
+        let started = process::ticks(self.0.start_time());
         let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
         let uptime = text
             .split(' ')
